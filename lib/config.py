@@ -1,0 +1,259 @@
+"""Typed parameters: one profile a file in `configs/`, one section a module.
+
+A section is a frozen dataclass that stands beside the code it steers (`SECTIONS` says where); its defaults
+are the `smoke` profile. `load` reads `configs/<profile>.yaml`; `check` is the second cell of every notebook.
+Both raise `UserError` for a name that no section knows: papermill only logs a misspelt parameter and goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import os
+import sys
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from lib.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS = ("spine", "heart")  # E1, E2 in the paper
+SECTIONS = {
+    "patients": ("lib.patients.population", "PatientSettings"),
+    "stream": ("lib.augment", "StreamSettings"),
+    "training": ("lib.train", "TrainSettings"),
+    "agent": ("lib.agent", "AgentSettings"),
+    "baselines": ("lib.baselines.settings", "BaselineSettings"),
+    "drl": ("lib.drl", "DrlSettings"),
+    "evaluation": ("lib.metrics", "EvaluationSettings"),
+    "theory": ("lib.mdp", "TheorySettings"),
+    "register": ("lib.register", "RegisterSettings"),
+}
+COMMON = ("profile", "experiment", "split", "dataset")  # parameters of a notebook that are no section
+# Put among the globals by IPython and papermill.
+_NOT_PARAMETERS = ("In", "Out", "PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """All parameters of one run; a section that was not asked for is None."""
+
+    profile: str
+    experiment: str = "spine"
+    split: int = 0
+    dataset: str | None = None  # None: the embedded virtual patients of the experiment
+    patients: Any = None
+    stream: Any = None
+    training: Any = None
+    agent: Any = None
+    baselines: Any = None
+    drl: Any = None
+    evaluation: Any = None
+    theory: Any = None
+    register: Any = None
+
+
+def profiles() -> list[str]:
+    """Names of the profiles in `configs/`."""
+    return sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
+
+
+def load(profile: str = "smoke", sections: Iterable[str] | None = None, **common: Any) -> Profile:
+    """Profile `configs/<profile>.yaml`, checked. `sections` (default: all): a bare box imports less.
+
+    `common` are the parameters that are no section: `experiment`, `split`, `dataset`. Raises UserError.
+    """
+    values = read(profile)
+    _known(common, COMMON, "parameter")
+    wanted = tuple(SECTIONS) if sections is None else tuple(sections)
+    if sections is None:  # TEMPORARY
+        wanted = tuple(name for name in SECTIONS if (ROOT / (SECTIONS[name][0].replace(".", "/") + ".py")).exists())
+    _known(wanted, SECTIONS, "section")
+    built = {name: build(name, values.get(name) or {}, f"configs/{profile}.yaml") for name in wanted}
+    return _with_common(Profile(profile=profile, **built), common)
+
+
+def read(profile: str) -> dict[str, Any]:
+    """The raw YAML of a profile, its top-level names checked. Raises UserError."""
+    path = ROOT / "configs" / f"{profile}.yaml"
+    if not path.is_file():
+        raise UserError(f"There is no profile {profile!r}; {_hint(str(profile), profiles())}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise UserError(f"configs/{profile}.yaml cannot be read: see line {line}.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"configs/{profile}.yaml must hold one section a name, such as `patients:`.")
+    _known(values, ("profile", *SECTIONS), f"section in configs/{profile}.yaml")
+    if values.get("profile", profile) != profile:
+        raise UserError(f"configs/{profile}.yaml says profile: {values['profile']}; it must say {profile}.")
+    return values
+
+
+def build(section: str, values: Mapping[str, Any], source: str = "the parameters") -> Any:
+    """The section's dataclass from a dict; unknown names and wrong types raise UserError naming `source`."""
+    settings = section_class(section)
+    if not isinstance(values, Mapping):
+        raise UserError(f"{section} in {source} must be a list of names and values, not {values!r}.")
+    _check_names(settings, values, section, source)
+    try:
+        from pydantic import TypeAdapter, ValidationError
+    except ModuleNotFoundError:  # a bare GPU box: the names are checked, the types are trusted
+        return _plain(settings, values)
+    try:
+        return TypeAdapter(settings).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in (section, *first["loc"]))
+        raise UserError(f"{where} in {source} is {first['input']!r}: {first['msg'].lower()}.") from None
+    except ValueError as error:
+        raise UserError(f"{section} in {source}: {error}") from None
+
+
+def section_class(section: str) -> type:
+    """The dataclass that defines a section."""
+    module, name = SECTIONS[section]
+    return getattr(importlib.import_module(module), name)
+
+
+def check(names: Mapping[str, Any], sections: Iterable[str] = (), also: Iterable[str] = ()) -> Profile:
+    """Parameters of a notebook, from its `globals()`, right after the parameters cell.
+
+    Every public global that is no module, function or class must be a known parameter: one of `COMMON`, a
+    section, or one of `also` (parameters of this notebook alone; they stay where they are). A section's dict
+    overrides the profile's values name by name; one left as shipped (the smoke values) yields to the profile.
+    Only the `sections` named are built. Raises UserError with the misspelt name and the closest right one; in a
+    notebook it shows as one sentence.
+    """
+    quiet_user_errors(names.get("get_ipython"))
+    given = {name: value for name, value in names.items() if _is_parameter(name, value)}
+    _known(given, (*COMMON, *SECTIONS, *also), "parameter")
+    profile = given.get("profile", "smoke")
+    base, shipped = read(profile), read("smoke")
+    built = {}
+    _known(sections, SECTIONS, "section")
+    for name in sections:
+        override = given.get(name, {})
+        if profile != "smoke" and override == shipped.get(name):
+            override = {}
+        values = merge(base.get(name) or {}, override) if isinstance(override, Mapping) else override
+        built[name] = build(name, values, "the notebook's parameters")
+    common = {name: given[name] for name in COMMON[1:] if name in given}
+    return _with_common(Profile(profile=profile, **built), common)
+
+
+def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `override`; dicts within are merged, everything else is replaced."""
+    result = dict(base)
+    for name, value in override.items():
+        both = isinstance(result.get(name), Mapping) and isinstance(value, Mapping)
+        result[name] = merge(result[name], value) if both else value
+    return result
+
+
+def as_dict(profile: Profile) -> dict[str, Any]:
+    """Plain dict of the sections present, for a provenance file or a hash."""
+    values = {field.name: getattr(profile, field.name) for field in dataclasses.fields(profile)}
+    return {
+        name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def data_dir(cfg: Profile | str) -> Path:
+    """data/<profile>/: fetched and generated volumes. The environment's DATA_DIR moves `data`."""
+    return Path(os.environ.get("DATA_DIR") or ROOT / "data") / _name(cfg)
+
+
+def results_root() -> Path:
+    """results/. The environment's RESULTS_DIR moves it (tests do)."""
+    return Path(os.environ.get("RESULTS_DIR") or ROOT / "results")
+
+
+def run_dir(cfg: Profile) -> Path:
+    """results/runs/<profile>/<experiment>/split<k>/: what one unit of work leaves."""
+    return results_root() / "runs" / cfg.profile / cfg.experiment / f"split{cfg.split}"
+
+
+def results_dir(cfg: Profile | str) -> Path:
+    """Where tables and figures go: results/ for `cpu`, results/runs/<profile>/summary/ for the others."""
+    name = _name(cfg)
+    return results_root() if name == "cpu" else results_root() / "runs" / name / "summary"
+
+
+def quiet_user_errors(get_ipython: Any = None) -> None:
+    """From now on a UserError in this notebook shows as one sentence, no traceback; the cell still fails."""
+    shell = get_ipython() if callable(get_ipython) else None
+    if shell is None:
+        return
+
+    def show(shell, kind, error, traceback, tb_offset=None):
+        del traceback, tb_offset
+        print(error, file=sys.stderr)
+        shell._showtraceback(kind, error, [str(error)])  # what front ends and papermill read
+        return [str(error)]
+
+    shell.set_custom_exc((UserError,), show)
+
+
+def _name(cfg: Profile | str) -> str:
+    return cfg if isinstance(cfg, str) else cfg.profile
+
+
+def _is_parameter(name: str, value: Any) -> bool:
+    if name.startswith("_") or name in _NOT_PARAMETERS:
+        return False
+    if isinstance(value, types.ModuleType) or callable(value):
+        return False
+    return type(value).__module__ != "__future__"
+
+
+def _with_common(profile: Profile, common: Mapping[str, Any]) -> Profile:
+    result = dataclasses.replace(profile, **common)
+    if result.experiment not in EXPERIMENTS:
+        hint = _hint(str(result.experiment), EXPERIMENTS)
+        raise UserError(f"There is no experiment {result.experiment!r}; {hint}")
+    if isinstance(result.split, bool) or not isinstance(result.split, int) or result.split < 0:
+        raise UserError(f"split is {result.split!r}; it must be a whole number from 0.")
+    return result
+
+
+def _check_names(settings: type, values: Mapping[str, Any], where: str, source: str) -> None:
+    """Unknown names, also inside dataclasses within dataclasses."""
+    fields = {field.name for field in dataclasses.fields(settings)}
+    _known(values, fields, f"parameter in {source}", f"{where}.")
+    hints = get_type_hints(settings)
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]) and isinstance(value, Mapping):
+            _check_names(hints[name], value, f"{where}.{name}", source)
+
+
+def _known(names: Iterable[str], known: Iterable[str], kind: str, prefix: str = "") -> None:
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise UserError(f"Unknown {kind}: {prefix}{name}; {_hint(str(name), known, prefix)}")
+
+
+def _hint(name: str, known: Iterable[str], prefix: str = "") -> str:
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {prefix}{close[0]}?" if close else f"choose one of {', '.join(known)}."
+
+
+def _plain(settings: type, values: Mapping[str, Any]) -> Any:
+    """The dataclass without pydantic: lists become the tuples that the defaults are."""
+    hints, defaults, plain = get_type_hints(settings), settings(), {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]) and isinstance(value, Mapping):
+            plain[name] = _plain(hints[name], value)
+        else:
+            plain[name] = tuple(value) if isinstance(getattr(defaults, name), tuple) else value
+    return settings(**plain)
