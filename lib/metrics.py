@@ -1,0 +1,185 @@
+"""How far a pose is from the truth (TRE, MME), and what a list of such errors says.
+
+TRE: mean distance over the landmarks (E1). MME: mean point-to-triangle distance of all vertices of the moved
+mesh to the fixed mesh (E2). Percentiles are over *all* cases, failures included. Starts of one patient are
+not independent, so confidence intervals resample patients, not cases.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib import rigid
+from lib.errors import UserError
+
+SUCCESS_MM = {"spine": 10.0, "heart": 20.0}  # the paper: TRE <= 10 mm (E1), MME <= 20 mm (E2)
+COARSE_STEPS = 200  # N1: a start whose L1 norm is larger cannot be undone by steps of one unit
+FAILURES = ("vertebra", "too far", "rotated", "lost", "refused")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Test cases and statistics. The defaults are the `smoke` profile."""
+
+    n_starts: int = 3  # starts a test patient; the paper: 10
+    range_spine: tuple[float, ...] = (30.0, 30.0, 150.0, 30.0, 30.0, 30.0)  # +- mm, mm, mm, degrees x 3 (E1)
+    range_heart: tuple[float, ...] = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # the same for E2
+    min_overlap: float = 0.25  # share of the CBCT's field of view inside the CT at the start
+    seed: int = 2017  # of the starts and of the bootstrap
+    n_bootstrap: int = 500  # resamples of the patients behind each confidence interval
+
+    def ranges(self, experiment: str) -> tuple[float, ...]:
+        """Half-widths of the six uniform perturbations of an experiment, "spine" or "heart"."""
+        return self.range_spine if experiment == "spine" else self.range_heart
+
+
+def tre(landmarks_moving: np.ndarray, pose: np.ndarray, landmarks_fixed: np.ndarray) -> float:
+    """Target registration error, mm: mean |pose(moving) - fixed| over the landmarks, (n, 3) each."""
+    if landmarks_moving is None or landmarks_fixed is None or len(landmarks_moving) == 0:
+        raise UserError("The patient has no landmarks in both images, so a TRE cannot be computed; add them.")
+    moved = rigid.apply(np.asarray(pose), np.asarray(landmarks_moving))
+    return float(np.linalg.norm(moved - landmarks_fixed, axis=1).mean())
+
+
+def point_triangle(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Exact distances of points (..., 3) to triangles (..., 3, 3), broadcast over the leading dimensions.
+
+    The foot of the perpendicular counts where it lies inside the triangle, else the nearest edge.
+    """
+    a, b, c = triangles[..., 0, :], triangles[..., 1, :], triangles[..., 2, :]
+    normal = np.cross(b - a, c - a)
+    area = np.einsum("...i,...i->...", normal, normal)
+    safe = np.where(area > 0, area, 1.0)
+    inside = area > 0
+    squared = []
+    for p, q in ((a, b), (b, c), (c, a)):
+        edge, off = q - p, points - p
+        inside = inside & (np.einsum("...i,...i->...", np.cross(edge, off), normal) >= 0)
+        length = np.einsum("...i,...i->...", edge, edge)
+        t = np.clip(np.einsum("...i,...i->...", off, edge) / np.where(length > 0, length, 1.0), 0, 1)
+        gap = off - t[..., None] * edge
+        squared.append(np.einsum("...i,...i->...", gap, gap))
+    plane = np.einsum("...i,...i->...", points - a, normal) ** 2 / safe
+    return np.sqrt(np.where(inside, plane, np.min(squared, axis=0)))
+
+
+def surface_distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Exact distance (mm) of each of the points (n, 3) to a triangle mesh.
+
+    Triangles are tried in order of their centroids' distance; a point is settled once the next centroid is
+    further away than the best triangle so far plus the largest triangle's radius.
+    """
+    from scipy.spatial import cKDTree
+
+    points, triangles = np.asarray(points, dtype=np.float64), np.asarray(vertices, dtype=np.float64)[faces]
+    centroids = triangles.mean(axis=1)
+    radius = np.linalg.norm(triangles - centroids[:, None], axis=-1).max()
+    tree, best = cKDTree(centroids), np.full(len(points), np.inf)
+    open_, k = np.arange(len(points)), min(16, len(faces))
+    while len(open_):
+        gap, near = tree.query(points[open_], k=k)
+        gap, near = gap.reshape(len(open_), k), near.reshape(len(open_), k)
+        best[open_] = point_triangle(points[open_][:, None], triangles[near]).min(axis=1)
+        if k == len(faces):
+            break
+        open_, k = open_[gap[:, -1] < best[open_] + radius], min(4 * k, len(faces))
+    return best
+
+
+def mme(mesh_moving, pose: np.ndarray, mesh_fixed) -> float:
+    """Mesh-to-mesh error, mm: mean distance of the moved mesh's vertices to the fixed mesh; meshes are
+    (vertices (n, 3), faces (m, 3)). Not zero at the truth where the organ changed its shape."""
+    if mesh_moving is None or mesh_fixed is None:
+        raise UserError("The patient has no mesh in both images, so an MME cannot be computed; add them.")
+    moved = rigid.apply(np.asarray(pose), np.asarray(mesh_moving[0], dtype=np.float64))
+    return float(surface_distance(moved, mesh_fixed[0], mesh_fixed[1]).mean())
+
+
+def success(error_mm, experiment: str):
+    """Whether errors (scalar or array, mm) are within the paper's limit for "spine" or "heart"."""
+    return np.asarray(error_mm) <= SUCCESS_MM[experiment]
+
+
+def vertebrae_off(vertebrae, truth: np.ndarray, pose: np.ndarray, centre, limit: float = 10.0) -> int:
+    """By how many whole vertebrae `pose` is off (0: none, or not by whole ones); positive = towards the feet.
+
+    vertebrae (m, 3): centres in the moving world, head to foot. Off by k means that the levels seen by the
+    CBCT (near `centre`) lie within `limit` mm, on average, of their k-th neighbours' true places.
+    """
+    if vertebrae is None or len(vertebrae) < 3:
+        return 0
+    true, moved = rigid.apply(truth, vertebrae), rigid.apply(pose, vertebrae)
+    levels = np.argsort(np.linalg.norm(true - centre, axis=1))[:3]
+    gaps = {}
+    for k in range(-len(true) + 1, len(true)):
+        kept = [i for i in levels if 0 <= i - k < len(true)]  # moved level i - k sits where level i belongs
+        if len(kept) >= 2:
+            gaps[k] = np.mean([np.linalg.norm(moved[i - k] - true[i]) for i in kept])
+    best = min(gaps, key=gaps.get)
+    return int(best) if gaps[best] <= limit else 0
+
+
+def classify(ok: bool, refused: bool, v_final, v_initial, vertebrae: int = 0) -> str:
+    """One word for how a case ended: "" for a success, else one of `FAILURES`.
+
+    v_final, v_initial (6,): the state (mm, degrees) at the end and the start. Whole vertebrae come first,
+    since such a case did arrive somewhere; "rotated": off by more than 10 degrees but 20 mm or less.
+    """
+    if ok:
+        return ""
+    if refused:
+        return "refused"
+    if vertebrae:
+        return "vertebra"
+    if np.abs(v_initial).sum() > COARSE_STEPS:
+        return "too far"
+    rotated = np.linalg.norm(v_final[3:]) > 10 and np.linalg.norm(v_final[:3]) <= 20
+    return "rotated" if rotated else "lost"
+
+
+def percentiles(errors, q=(10, 50, 90)) -> np.ndarray:
+    """Percentiles over all cases, failures included; NaN for none."""
+    errors = np.asarray(errors, dtype=np.float64)
+    return np.percentile(errors, q) if len(errors) else np.full(len(q), np.nan)
+
+
+def wilson(k: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion k/n."""
+    if n == 0:
+        return np.nan, np.nan
+    p, d = k / n, 1 + z * z / n
+    middle, half = (p + z * z / (2 * n)) / d, z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / d
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def bootstrap(values, clusters, statistic=np.mean, n: int = 500, seed: int = 2017) -> tuple[float, float]:
+    """95 % interval of `statistic(values)`, resampling whole clusters (patients). NaN for fewer than two."""
+    values, names = np.asarray(values, dtype=np.float64), np.asarray(clusters)
+    groups = [values[names == name] for name in sorted(set(names.tolist()))]
+    if len(groups) < 2:
+        return np.nan, np.nan
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(len(groups), size=(n, len(groups)))
+    stats = [statistic(np.concatenate([groups[i] for i in draw])) for draw in draws]
+    return tuple(float(x) for x in np.percentile(stats, (2.5, 97.5)))
+
+
+def success_interval(ok, clusters, n: int = 500, seed: int = 2017) -> tuple[float, float]:
+    """95 % interval of a success rate, clustered by patient. Where all cases agree, or there is one patient,
+    the bootstrap sees no spread: Wilson's interval with the number of patients as sample size is given."""
+    ok = np.asarray(ok, dtype=np.float64)
+    if len(ok) == 0:
+        return np.nan, np.nan
+    patients = len(set(np.asarray(clusters).tolist()))
+    if patients < 2 or ok.min() == ok.max():
+        return wilson(ok.mean() * patients, patients)
+    return bootstrap(ok, clusters, np.mean, n, seed)
+
+
+def paired(first, second, clusters, n: int = 500, seed: int = 2017) -> dict[str, float]:
+    """Mean of `first - second` (same cases, same order) with its 95 % interval clustered by patient."""
+    difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    low, high = bootstrap(difference, clusters, np.mean, n, seed)
+    mean = float(difference.mean()) if len(difference) else np.nan
+    return {"difference": mean, "low": low, "high": high, "n": len(difference)}

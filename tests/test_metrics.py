@@ -1,0 +1,119 @@
+"""Errors and statistics with answers worked by hand."""
+import numpy as np
+import pytest
+
+from lib import metrics, rigid
+from lib.errors import UserError
+
+
+def cube(half=10.0):
+    """A closed cube of 12 triangles with corners at +-half."""
+    vertices = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float) * half
+    faces = np.array([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],
+                      [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]])  # fmt: skip
+    return vertices, faces
+
+
+def test_tre_of_a_translation_is_its_length():
+    points = np.random.default_rng(0).normal(size=(32, 3)) * 50
+    assert metrics.tre(points, np.eye(4), points) == 0
+    assert metrics.tre(points, rigid.translation([3, 4, 0]), points) == pytest.approx(5)
+
+
+def test_tre_of_a_quarter_turn():
+    points = np.array([[10.0, 0, 0], [0, 0, 5]])  # the first moves by 10 sqrt 2, the second lies on the axis
+    turn = rigid.params_to_matrix(np.array([0, 0, 0, 0, 0, 90.0]))
+    assert metrics.tre(points, turn, points) == pytest.approx(10 * np.sqrt(2) / 2)
+
+
+def test_tre_without_landmarks_says_so():
+    with pytest.raises(UserError, match="no landmarks"):
+        metrics.tre(None, np.eye(4), None)
+
+
+@pytest.mark.parametrize(
+    ("point", "expected"),
+    [((0.2, 0.2, 3), 3), ((0.2, 0.2, 0), 0), ((-3, -4, 0), 5), ((0.5, -2, 0), 2),
+     ((1, 1, 0), 0.5**0.5), ((4, 0, 4), 5)],  # fmt: skip
+)
+def test_point_triangle_face_edges_and_corners(point, expected):
+    triangle = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    assert metrics.point_triangle(np.array(point, float), triangle) == pytest.approx(expected)
+
+
+def test_point_to_a_degenerate_triangle_is_the_distance_to_its_edge():
+    triangle = np.array([[0.0, 0, 0], [2, 0, 0], [1, 0, 0]])
+    assert metrics.point_triangle(np.array([1.0, 3, 0]), triangle) == pytest.approx(3)
+
+
+def test_surface_distance_equals_brute_force():
+    rng = np.random.default_rng(1)
+    vertices, faces = rng.normal(size=(200, 3)) * 30, rng.integers(0, 200, size=(500, 3))
+    points = rng.normal(size=(100, 3)) * 40
+    brute = metrics.point_triangle(points[:, None], vertices[faces][None]).min(axis=1)
+    assert np.allclose(metrics.surface_distance(points, vertices, faces), brute)
+
+
+def test_mme_of_a_cube():
+    mesh = cube()
+    assert metrics.mme(mesh, np.eye(4), mesh) == pytest.approx(0)
+    # Shifted 4 mm in x: four corners leave the cube by 4 mm, the other four slide along its faces.
+    assert metrics.mme(mesh, rigid.translation([4, 0, 0]), mesh) == pytest.approx(2)
+    # Scaled: every corner of the larger cube is 5 sqrt 3 from the corner of the smaller.
+    assert metrics.mme(cube(15), np.eye(4), mesh) == pytest.approx(5 * 3**0.5)
+
+
+def test_success_at_the_papers_limits():
+    assert metrics.success([10.0, 10.01], "spine").tolist() == [True, False]
+    assert metrics.success([20.0, 20.01], "heart").tolist() == [True, False]
+
+
+SPINE = np.array([[0.0, 0, 100 - 25 * i] for i in range(9)])  # 25 mm apart, head (z = 100) to foot (z = -100)
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(0, 0), (-25, 1), (27, -1), (-50, 2), (12.5, 0), (300, 0)])
+def test_whole_vertebrae(shift, expected):
+    pose = rigid.translation([0, 0, shift])
+    assert metrics.vertebrae_off(SPINE, np.eye(4), pose, np.zeros(3)) == expected
+
+
+def test_whole_vertebrae_not_when_turned_away():
+    pose = rigid.params_to_matrix(np.array([30.0, 0, -25, 0, 0, 0]))
+    assert metrics.vertebrae_off(SPINE, np.eye(4), pose, np.zeros(3)) == 0
+
+
+def test_classify():
+    near, far = np.array([10.0] * 6), np.array([30.0, 30, 145, 5, 5, 5])
+    assert metrics.classify(True, False, near, far) == ""
+    assert metrics.classify(False, True, near, far) == "refused"
+    assert metrics.classify(False, False, near, far, vertebrae=-1) == "vertebra"
+    assert metrics.classify(False, False, near, far) == "too far"
+    assert metrics.classify(False, False, np.array([5.0, 0, 0, 0, 20, 0]), near) == "rotated"
+    assert metrics.classify(False, False, np.array([60.0, 0, 0, 0, 20, 0]), near) == "lost"
+
+
+def test_percentiles_keep_failures():
+    assert metrics.percentiles([1, 2, 3, 4, 100]).tolist() == pytest.approx([1.4, 3, 61.6])
+
+
+def test_wilson_known_value():
+    assert metrics.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert metrics.wilson(0, 0)[0] != metrics.wilson(0, 0)[0]
+
+
+def test_clustered_interval_is_wider_than_the_naive_one():
+    ok = np.repeat([1, 1, 0, 1, 0], 10)  # five patients, ten identical starts each
+    clustered = metrics.success_interval(ok, np.repeat(list("abcde"), 10))
+    naive = metrics.success_interval(ok, np.arange(50))
+    assert clustered[1] - clustered[0] > 2 * (naive[1] - naive[0])
+    assert clustered[0] <= 0.6 <= clustered[1]
+
+
+def test_perfect_success_is_not_claimed_certain():
+    low, high = metrics.success_interval(np.ones(50), np.repeat(list("abcde"), 10))
+    assert high == pytest.approx(1) and low == pytest.approx(metrics.wilson(5, 5)[0]) and low < 0.6
+
+
+def test_paired():
+    out = metrics.paired([1, 1, 0, 1], [0, 1, 0, 0], list("aabb"))
+    assert out["difference"] == pytest.approx(0.5) and out["low"] <= 0.5 <= out["high"] and out["n"] == 4
