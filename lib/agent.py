@@ -1,0 +1,228 @@
+"""The agent at work: roll-outs of greedy actions, coarse then fine around its own attention (Hierarchical Image Registration).
+
+At each step the agent sees the fixed window and the moving image at its present pose, and takes the action of largest
+value: T <- a T, in coordinates centred at the fixed window. N1 = 200 coarse steps, then the saliency of the coarse
+network gives the centre of the region of interest, then N2 = 100 fine steps there. Batched over cases.
+"""
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lib import network as networks
+from lib import rigid, saliency
+from lib.errors import UserError
+from lib.normalise import Source, field_of_view_centre, prepare
+from lib.train import AGENTS, device_for, half_precision
+from lib.volume import Volume
+from lib.windows import SourceBank, cut
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """Roll-out and attention."""
+
+    coarse_steps: int = 200  # N1
+    fine_steps: int = 100  # N2
+    best_three: float = 0.0  # probability of a random choice among the best three actions (the paper gives none)
+    adaptive: bool = False  # large steps far away, +-1 near: a variant beside the paper's agent
+    refine: str = "saliency"  # where the fine window is centred: saliency (the paper) | centre | none
+    saliency_percentile: float = 95.0  # threshold of the saliency map
+    seed: int = 0
+
+
+@dataclass
+class Stage:
+    """One trained network, ready to run, with the windows it was trained on."""
+
+    model: torch.nn.Module
+    observation: str
+    window: int
+    voxel: float
+    source: float
+    device: torch.device
+    half: bool
+
+    @classmethod
+    def load(cls, path, device: str = "auto") -> Stage:
+        net, meta = networks.load(path)
+        device = device_for(device)
+        half = half_precision("auto", device)
+        model = networks.fuse(net).to(device).to(memory_format=torch.channels_last_3d)
+        if half:
+            model = model.to(torch.bfloat16)
+        s = net.settings
+        return cls(model, s.observation, s.window, float(meta["voxel"]), float(meta["source"]), device, half)
+
+    def values(self, observation: torch.Tensor) -> torch.Tensor:
+        """Action values (n, 12), float32."""
+        x = observation.to(self.device).to(memory_format=torch.channels_last_3d)
+        return self.model(x.to(torch.bfloat16) if self.half else x).float()
+
+
+@dataclass
+class Agent:
+    """A trained agent: its coarse network and, where there is one, its fine network."""
+
+    name: str
+    coarse: Stage
+    fine: Stage | None = None
+
+    @classmethod
+    def load(cls, folder, name: str, device: str = "auto") -> Agent:
+        """From `folder/<name>_coarse.safetensors` and `_fine`. Raises UserError where the coarse one is missing."""
+        if name not in AGENTS:
+            raise UserError(f"there is no agent {name!r}; choose one of {', '.join(AGENTS)}.")
+        fine = Path(folder) / f"{name}_fine.safetensors"
+        return cls(name, Stage.load(Path(folder) / f"{name}_coarse.safetensors", device),
+                   Stage.load(fine, device) if fine.exists() else None)  # fmt: skip
+
+
+@dataclass
+class RollOut:
+    """What one roll-out leaves. poses (steps + 1, 4, 4) world moving -> fixed; values (steps, 12)."""
+
+    poses: np.ndarray
+    values: np.ndarray
+    centre: np.ndarray
+
+
+@dataclass
+class AgentResult:
+    """Coarse and fine paths of one case; `pose` is the last. roi is the centre of attention (fixed world)."""
+
+    coarse: RollOut
+    fine: RollOut | None = None
+    roi: np.ndarray | None = None
+    seconds: float = 0.0
+    note: str = ""
+    saliency: dict = field(default_factory=dict)
+
+    @property
+    def pose(self) -> np.ndarray:
+        return (self.fine or self.coarse).poses[-1]
+
+    @property
+    def trajectory(self) -> np.ndarray:
+        parts = [self.coarse.poses] + ([self.fine.poses[1:]] if self.fine else [])
+        return np.concatenate(parts)
+
+
+class Windows:
+    """Fixed windows (cut once) and moving sources of a batch of cases; gives the observation at any poses."""
+
+    def __init__(self, stage: Stage, fixed: list[Source], moving: list[Source], centres: np.ndarray,
+                 fixed_of=None, moving_of=None):  # fmt: skip
+        n = len(centres)
+        self.stage, self.centres = stage, torch.as_tensor(np.asarray(centres))
+        self.moving = SourceBank.of(moving, stage.device)
+        self.moving_of = torch.arange(n) if moving_of is None else torch.as_tensor(moving_of)
+        bank, which = SourceBank.of(fixed, stage.device), torch.arange(n) if fixed_of is None else torch.as_tensor(fixed_of)
+        frames = bank.to_index.cpu()[which] @ self._shift(self.centres)
+        self.fixed, self.fixed_ok = cut(bank, which.to(stage.device), frames.to(stage.device), stage.window, stage.voxel)
+
+    @staticmethod
+    def _shift(centres):
+        shift = torch.eye(4, dtype=torch.float64).repeat(len(centres), 1, 1)
+        shift[:, :3, 3] = centres
+        return shift
+
+    def windows(self, poses: torch.Tensor):
+        """poses (n, 4, 4) float64, world. Returns fixed, moved, valid."""
+        frames = self.moving.to_index.cpu()[self.moving_of] @ rigid.invert(poses) @ self._shift(self.centres)
+        device = self.stage.device
+        moved, ok = cut(self.moving, self.moving_of.to(device), frames.to(device), self.stage.window, self.stage.voxel)
+        return self.fixed, moved, ok & self.fixed_ok
+
+    def observe(self, poses):
+        return networks.observe(*self.windows(poses), self.stage.observation)
+
+
+def _step_sizes(recent: list[torch.Tensor], step: torch.Tensor) -> torch.Tensor:
+    """Adaptive lengths: halve where the last two actions cancelled, double after four equal ones, within 1..8."""
+    if len(recent) >= 2:
+        back = (recent[-1] ^ 1) == recent[-2]
+        step = torch.where(back, (step / 2).clamp(min=1.0), step)
+    if len(recent) >= 4:
+        same = (recent[-1] == recent[-2]) & (recent[-1] == recent[-3]) & (recent[-1] == recent[-4])
+        step = torch.where(same, (step * 2).clamp(max=8.0), step)
+    return step
+
+
+@torch.no_grad()
+def roll_out(windows: Windows, poses: np.ndarray, steps: int, settings: AgentSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Follow the largest action value for `steps` steps. poses (n, 4, 4) -> poses (steps + 1, n, 4, 4), values (steps, n, 12)."""
+    pose = torch.as_tensor(np.asarray(poses, dtype=np.float64))
+    shift = windows._shift(windows.centres)
+    back = rigid.invert(shift)
+    unit = torch.as_tensor(rigid.action_params())
+    generator = torch.Generator().manual_seed(settings.seed)
+    path, values, recent = [pose.numpy()], [], []
+    length = torch.full((len(pose),), 4.0 if settings.adaptive else 1.0, dtype=torch.float64)
+    for _ in range(steps):
+        q = windows.stage.values(windows.observe(pose)).cpu()
+        best = q.argmax(1)
+        if settings.best_three > 0:
+            other = q.topk(3, dim=1).indices.gather(1, torch.randint(3, (len(q), 1), generator=generator))[:, 0]
+            best = torch.where(torch.rand(len(q), generator=generator) < settings.best_three, other, best)
+        if settings.adaptive:
+            recent = [*recent[-3:], best]
+            length = _step_sizes(recent, length)
+        action = rigid.params_to_matrix(unit[best] * length[:, None])
+        pose = shift @ action @ back @ pose
+        path.append(pose.numpy())
+        values.append(q.numpy())
+    return np.stack(path), np.stack(values)
+
+
+def _unique(volumes: list[Volume]):
+    """Distinct volumes (by identity) and the index of each case's volume among them."""
+    order: dict[int, int] = {}
+    index = [order.setdefault(id(v), len(order)) for v in volumes]
+    distinct = [None] * len(order)
+    for v, i in zip(volumes, index):
+        distinct[i] = v
+    return distinct, index
+
+
+def run(agent: Agent, fixed: list[Volume], moving: list[Volume], initial: np.ndarray, settings: AgentSettings,
+        centres: np.ndarray | None = None) -> list[AgentResult]:  # fmt: skip
+    """Register a batch of cases: volumes (n), initial poses (n, 4, 4), world, moving -> fixed.
+
+    centres (n, 3): centres of the coarse windows; the fields of view's by default. Seconds are the batch's, shared.
+    """
+    started = time.time()
+    fixed_set, fixed_of = _unique(fixed)
+    moving_set, moving_of = _unique(moving)
+    if centres is None:
+        middle = [field_of_view_centre(v) for v in fixed_set]
+        centres = np.stack([middle[i] for i in fixed_of])
+
+    def windows(stage, centres):
+        return Windows(stage, [prepare(v, True, stage.source) for v in fixed_set],
+                       [prepare(v, False, stage.source) for v in moving_set], centres, fixed_of, moving_of)  # fmt: skip
+
+    view = windows(agent.coarse, centres)
+    poses, values = roll_out(view, initial, settings.coarse_steps, settings)
+    results = [AgentResult(RollOut(poses[:, i], values[:, i], centres[i])) for i in range(len(fixed))]
+    if agent.fine is not None and settings.refine != "none":
+        maps = saliency.maps(view, poses[0], agent.coarse)
+        rois = saliency.centres(maps, centres, agent.coarse.voxel, settings.saliency_percentile)
+        if settings.refine == "centre":
+            rois = np.asarray(centres, dtype=float).copy()
+        near = windows(agent.fine, rois)
+        poses, values = roll_out(near, poses[-1], settings.fine_steps, settings)
+        for i, result in enumerate(results):
+            result.fine, result.roi = RollOut(poses[:, i], values[:, i], rois[i]), rois[i]
+    for result in results:
+        result.seconds = (time.time() - started) / len(results)
+    return results
+
+
+def register(fixed: Volume, moving: Volume, initial: np.ndarray, agent: Agent, settings: AgentSettings | None = None) -> AgentResult:
+    """Register one pair. `initial` and the result's `pose` map moving to fixed world points."""
+    return run(agent, [fixed], [moving], np.asarray(initial)[None], settings or AgentSettings())[0]

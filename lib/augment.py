@@ -1,0 +1,218 @@
+"""The training stream: labelled samples without end from a few aligned pairs (Data Augmentation and Sampling Strategy).
+
+From an aligned pair (fixed, moving, truth T_g) a sample is drawn as in the paper: both images are co-deformed by one
+affine T_A (Eq. 6), the fixed window is put at a random rigid pose P, the moving image at a residual V = T_g T^-1. In
+coordinates x of the window, with c its centre,
+
+    fixed window (x) = I_r(c + T_A P x)         moved window (x) = I_f(T_g^-1 (c + T_A P V x))
+
+so each image is interpolated once, and the label is exact: Q(s, a) of V (Eq. 3). Denser near the truth: a share of
+the residuals lies where greedy paths run, v clipped to +-m with m log-uniform.
+
+The same code runs on CPU and GPU, with torch and NumPy only.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lib import mdp, rigid
+from lib.errors import UserError
+from lib.network import observe
+from lib.normalise import Source
+from lib.windows import SourceBank, cut
+
+STAGES = ("coarse", "fine")
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """Windows and the distribution of training samples."""
+
+    window: int = 32  # voxels along each edge (the paper: 64)
+    coarse_voxel: float = 8.0  # mm, window voxel of the first network
+    fine_voxel: float = 3.0  # mm, window voxel of the second
+    coarse_source: float = 4.0  # mm, pyramid level the coarse windows are cut from
+    fine_source: float = 2.0  # mm, pyramid level the fine windows are cut from
+    spine_range: tuple[float, ...] = (30.0, 30.0, 150.0, 30.0, 30.0, 30.0)  # coarse residuals, mm and degrees (E1)
+    heart_range: tuple[float, ...] = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # (E2)
+    fine_range: tuple[float, ...] = (10.0, 10.0, 12.0, 8.0, 8.0, 8.0)  # fine residuals (the paper: 5 mm, 5 degrees)
+    fixed_shift: float = 20.0  # mm, the fixed window's own random shift (the paper: 30)
+    fixed_turn: float = 12.0  # degrees, its own random rotation (the paper: 30)
+    affine: float = 0.25  # Eq. 6: bound of the nine random elements; 0 turns co-deformation off
+    dense_share: float = 0.5  # share of samples drawn near the truth and along greedy paths
+    mirror: bool = True  # half of the samples left-right mirrored
+    perturb: bool = True  # random gain, noise, soft blobs, cropped ends on top of the simulated physics
+    linear_share: float = 0.25  # share of batches interpolated linearly; the rest takes the nearest source voxel
+    poses_per_window: int = 4  # moved windows that share one fixed window
+
+    def voxel(self, stage: str) -> float:
+        return self.coarse_voxel if stage == "coarse" else self.fine_voxel
+
+    def source(self, stage: str) -> float:
+        return self.coarse_source if stage == "coarse" else self.fine_source
+
+    def range(self, experiment: str, stage: str) -> tuple[float, ...]:
+        if stage == "fine":
+            return self.fine_range
+        return self.spine_range if experiment == "spine" else self.heart_range
+
+
+@dataclass
+class TrainingPair:
+    """An aligned pair at one pyramid level. truth maps moving to fixed; anchors (n, 3) are window centres, fixed world."""
+
+    id: str
+    fixed: Source
+    moving: Source
+    truth: np.ndarray
+    anchors: np.ndarray
+
+    def save(self, path) -> None:
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}")
+        with open(temporary, "wb") as file:
+            np.savez(file, id=self.id, fixed=self.fixed.codes.numpy(), fixed_affine=self.fixed.affine, truth=self.truth,
+                     moving=self.moving.codes.numpy(), moving_affine=self.moving.affine, anchors=self.anchors)  # fmt: skip
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path) -> TrainingPair:
+        try:
+            data = np.load(path, allow_pickle=False)
+            sources = [Source(torch.from_numpy(data[k]), data[f"{k}_affine"]) for k in ("fixed", "moving")]
+            return cls(str(data["id"]), *sources, data["truth"], data["anchors"])
+        except (OSError, ValueError, KeyError):
+            raise UserError(f"{path}: not a complete training pair; delete it and run notebook 01 again.") from None
+
+
+def draw_residuals(n: int, limits, dense_share: float, generator: torch.Generator) -> torch.Tensor:
+    """Parameters v (n, 6): uniform within +-limits; a share clipped to +-m, m log-uniform in 0.5..30 (greedy paths)."""
+    limits = torch.as_tensor(limits, dtype=torch.float32)
+    v = (torch.rand(n, 6, generator=generator) * 2 - 1) * limits
+    m = 0.5 * (60.0 ** torch.rand(n, 1, generator=generator))
+    dense = torch.rand(n, 1, generator=generator) < dense_share
+    return torch.where(dense, torch.maximum(torch.minimum(v, m), -m), v)
+
+
+class Stream:
+    """Endless batches of (observation, Q targets, residual parameters v) from training pairs."""
+
+    def __init__(self, pairs: list[TrainingPair], settings: StreamSettings, experiment: str, stage: str,
+                 observation: str = "difference", seed: int = 0, device="cpu", chunk: int = 16):  # fmt: skip
+        if not pairs:
+            raise UserError("no training pairs were found; run notebook 01 (make reproduce does) first.")
+        self.settings, self.observation, self.device = settings, observation, torch.device(device)
+        self.limits = settings.range(experiment, stage)
+        self.stage, self.voxel = stage, settings.voxel(stage)
+        self.fixed = SourceBank.of([p.fixed for p in pairs], self.device)
+        self.moving = SourceBank.of([p.moving for p in pairs], self.device)
+        self.truth_inverse = torch.as_tensor(np.stack([rigid.invert(p.truth) for p in pairs]))
+        self.anchors = [torch.as_tensor(p.anchors) for p in pairs]
+        self.generator = torch.Generator().manual_seed(seed)
+        self._drawn: list[tuple] = []  # residuals with their targets, drawn many at a time
+        self.chunk = chunk if self.device.type == "cpu" else 1 << 30
+        self.noise = torch.randn(1 << 21, generator=self.generator).to(self.device)
+
+    def reseed(self, seed: int) -> None:
+        """Start the sequence of samples that belongs to `seed`."""
+        self.generator.manual_seed(seed)
+
+    def _uniform(self, *shape, low=-1.0, high=1.0):
+        return torch.rand(*shape, generator=self.generator) * (high - low) + low
+
+    def _fixed_frames(self, n):
+        """Random patient, window centre, affine and pose of the fixed window: which (n,), frames (n, 4, 4) window -> world."""
+        s = self.settings
+        which = torch.randint(len(self.anchors), (n,), generator=self.generator)
+        centre = torch.stack([
+            self.anchors[w][torch.randint(len(self.anchors[w]), (1,), generator=self.generator)[0]] for w in which.tolist()
+        ])
+        shear = torch.eye(4, dtype=torch.float64).repeat(n, 1, 1)
+        shear[:, :3, :3] += self._uniform(n, 3, 3).double() * s.affine
+        if s.mirror:
+            shear[:, :3, 0] *= torch.where(torch.rand(n, 1, generator=self.generator) < 0.5, -1.0, 1.0)
+        limits = torch.tensor([s.fixed_shift] * 3 + [s.fixed_turn] * 3)
+        pose = rigid.params_to_matrix((self._uniform(n, 6) * limits).double())
+        frames = shear @ pose
+        frames[:, :3, 3] += centre
+        return which, frames
+
+    def _z_range(self, bank, which, matrices, share):
+        """Cropped ends along the source's last axis, drawn independently of the residual (no shortcut through them)."""
+        nz = bank.sizes[which.to(bank.sizes.device), 2].cpu().float()
+        span = nz - 3
+        cut_low, cut_high = (torch.rand(len(which), generator=self.generator) ** 2 * share * span for _ in range(2))
+        return torch.stack([1 + cut_low, nz - 2 - cut_high], dim=1)
+
+    def _bounded(self, v, which, frames):
+        """Keep the window's middle inside the moving image's length: fold the residual's tz back where it leaves."""
+        nz = self.moving.sizes[which.to(self.device), 2].cpu().double()
+        to_index = self.moving.to_index.cpu()[which] @ self.truth_inverse[which] @ frames
+        base, per_mm = to_index[:, 2, 3], to_index[:, 2, 2]
+        for _ in range(2):
+            z = base + per_mm * v[:, 2].double()
+            outside = (z < 0.06 * nz) | (z > 0.94 * nz)
+            v[outside, 2] = -v[outside, 2] * torch.where(torch.rand(int(outside.sum()), generator=self.generator) < 0.5, 1.0, 0.5)
+        return v
+
+    def sample(self, n: int):
+        """Windows before they become an observation: fixed, moved, valid (n, w, w, w) and v (n, 6)."""
+        s, k = self.settings, self.settings.poses_per_window
+        groups = -(-n // k)
+        which, frames = self._fixed_frames(groups)
+        repeat = torch.arange(groups).repeat_interleave(k)[:n]
+        v = draw_residuals(n, self.limits, s.dense_share, self.generator)
+        v = self._bounded(v, which[repeat], frames[repeat])
+        residual = rigid.params_to_matrix(v.double())
+        fixed_m = self.fixed.to_index.cpu()[which] @ frames
+        moving_m = self.moving.to_index.cpu()[which][repeat] @ self.truth_inverse[which][repeat] @ frames[repeat] @ residual
+        ends = [None, None]
+        if s.perturb:
+            ends = [self._z_range(self.fixed, which, fixed_m, 0.25), self._z_range(self.moving, which, moving_m, 0.3)[repeat]]
+        linear = bool(torch.rand(1, generator=self.generator) < s.linear_share)
+        fixed, fixed_ok = self._cut(self.fixed, which, fixed_m, linear, ends[0])
+        moved, moved_ok = self._cut(self.moving, which[repeat], moving_m, linear, ends[1])
+        repeat = repeat.to(self.device)
+        fixed, fixed_ok = fixed[repeat], fixed_ok[repeat]
+        if s.perturb:
+            fixed, moved = self._perturb(fixed, 0.12), self._perturb(moved, 0.05)
+        return fixed, moved, fixed_ok & moved_ok, v
+
+    def _cut(self, bank, which, matrices, linear, z_range):
+        which, matrices = which.to(self.device), matrices.to(self.device)
+        parts = []
+        for a in range(0, len(which), self.chunk):
+            b = slice(a, a + self.chunk)
+            ends = None if z_range is None else z_range[b].to(self.device)
+            parts.append(cut(bank, which[b], matrices[b], self.settings.window, self.voxel, linear, ends))
+        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+    def _perturb(self, images, noise):
+        """Random gain, offset, noise and one soft blob an image: cheap, on top of the simulated physics."""
+        n, w = images.shape[:2]
+        gain = self._uniform(n, low=0.75, high=1.25)
+        offset = self._uniform(n) * 0.1
+        sigma = self._uniform(n, low=0, high=noise)
+        amplitude = self._uniform(n) * (torch.rand(n, generator=self.generator) < 0.3)
+        centre, width = self._uniform(n, 3, low=0, high=w), self._uniform(n, 1, low=1.0, high=w / 8)
+        axis = torch.exp(-0.5 * ((torch.arange(w) - centre[..., None]) / width[..., None]) ** 2).to(self.device)
+        blob = torch.einsum("nk,nj,ni->nkji", axis[:, 0] * amplitude[:, None].to(self.device), axis[:, 1], axis[:, 2])
+        start = int(torch.randint(self.noise.numel() // 2, (1,), generator=self.generator))
+        need, have = images.numel(), self.noise.numel() - start
+        grain = self.noise[start:].repeat(-(-need // have))[:need].reshape(images.shape)
+
+        def wide(t):
+            return t.to(self.device)[:, None, None, None]
+
+        return images * wide(gain) + wide(offset) + grain * wide(sigma) + blob
+
+    def batch(self, n: int):
+        """Observation (n, channels, w, w, w), Q targets (n, 12), v (n, 6)."""
+        fixed, moved, valid, v = self.sample(n)
+        observation = observe(fixed, moved, valid, self.observation)
+        residual = rigid.params_to_matrix(v.to(self.device))
+        return observation, mdp.q_targets(residual), v.to(self.device)
