@@ -1,0 +1,147 @@
+"""Skin, fat, muscle and the cavities: the trunk's envelope, by level of the spine."""
+from __future__ import annotations
+
+import numpy as np
+
+from lib.patients.shapes import Canvas, Shape, blend, column, coverage, curve, ellipsoid, noise, tube
+from lib.patients.spine_plan import Plan
+
+# Knots: level (0 = T1 .. 16 = L5, 19 = S3, 22 = coccyx).
+KNOTS = [-3, 0, 2, 4, 6, 8, 10, 12, 14, 16, 19, 22, 25]
+CAVITY_SIDE = [40, 52, 92, 112, 122, 126, 126, 125, 121, 116, 112, 104, 95]
+CAVITY_FRONT = [40, 46, 70, 92, 108, 119, 122, 114, 102, 94, 104, 110, 100]  # from the spine's axis
+CAVITY_BACK = [10, 14, 32, 38, 40, 39, 34, 22, 15, 14, 22, 34, 30]
+WALL_SIDE = [70, 70, 50, 30, 22, 18, 15, 14, 16, 26, 48, 60, 68]
+WALL_FRONT = [30, 32, 27, 21, 16, 12, 10, 9, 9, 9, 10, 14, 20]
+MUSCLE_BACK = [58, 58, 60, 62, 63, 64, 66, 68, 69, 66, 62, 62, 58]
+
+
+class Trunk:
+    """Outlines (columns) of the cavity, the muscular wall and the skin of one plan; `chest(z)` = cavity's section."""
+
+    def __init__(self, plan: Plan, rng: np.random.Generator, low, high):
+        k, fat = plan.scale, plan.fat
+        levels = np.array([plan.at(max(n, 0)) for n in KNOTS])
+        levels[:, 2] += np.where(np.array(KNOTS) < 0, 75, 0)
+        levels[-1, 2] -= 60
+        z = levels[:, 2]
+        # The trunk follows the spine only in part: it lies on a table.
+        smooth_x, mean_y = 0.6 * levels[:, 0], levels[3:11, 1].mean()
+        spine_y = mean_y + 0.55 * (levels[:, 1] - mean_y)
+        belly = np.interp(KNOTS, [6, 11, 14, 18, 22], [0, 0.7, 1, 0.6, 0]) * fat
+        own = rng.normal(1, 0.05, 2)
+        side = np.array(CAVITY_SIDE) * k * own[0] * (1.0 if plan.male else 0.98) + 26 * belly
+        front = np.array(CAVITY_FRONT) * k * own[1] + (60 if plan.male else 45) * belly
+        back = np.array(CAVITY_BACK) * k + (levels[:, 1] - spine_y)
+        hips = np.interp(KNOTS, [12, 17, 22], [0, 8, 14]) * (0 if plan.male else 1)
+        wall_side = np.array(WALL_SIDE) * k * (0.6 + 0.4 * plan.muscle) + hips
+        wall_front = np.array(WALL_FRONT) * k * (0.6 + 0.4 * plan.muscle)
+        muscle_back = np.array(MUSCLE_BACK) * k * (0.9 + 0.1 * plan.muscle) + 0.9 * (levels[:, 1] - spine_y)
+        fat_side = np.interp(KNOTS, [0, 8, 13, 19], [5 + 14 * fat, 4 + 22 * fat, 6 + 38 * fat, 9 + 42 * fat])
+        fat_front = np.interp(KNOTS, [0, 8, 13, 19], [4 + 14 * fat, 4 + 20 * fat, 6 + 38 * fat, 9 + 42 * fat])
+        fat_front = fat_front * (1 if plan.male else 1.3)
+        fat_back = np.interp(KNOTS, [0, 8, 13, 19], [6 + 14 * fat, 4 + 14 * fat, 5 + 24 * fat, 9 + 32 * fat])
+        middle = spine_y - 0.33 * front  # where the section is widest
+        self.z = z[::-1]
+
+        def outline(side, front, back, power):
+            table = [v[::-1] for v in (smooth_x, middle, side, front + middle - spine_y, back + spine_y - middle)]
+            return table, column(self.z, *table, power=power, low=low, high=high)
+        self.table, self.cavity = outline(side, front, back, 2.35)
+        _, self.muscle = outline(side + wall_side, front + wall_front, muscle_back, 2.3)
+        self.skin_table, self.skin = outline(side + wall_side + fat_side, front + wall_front + fat_front, muscle_back + fat_back, 2.35)
+        skin_back = spine_y + muscle_back + fat_back
+        self.bottom = float(skin_back[2:12].max())  # y of the lowest skin: where the table is
+        self.half_width = float((side + wall_side + fat_side)[2:12].max())
+        self.top = float((spine_y - front - wall_front - fat_front)[2:12].min())
+
+    def chest(self, z: float) -> list[float]:
+        """Cavity's section at height z: centre x, centre y, half-width, reach to front, reach to back."""
+        return [float(np.interp(z, self.z, t)) for t in self.table]
+
+
+def paint_trunk(canvas: Canvas, plan: Plan, trunk: Trunk, rng: np.random.Generator) -> np.ndarray:
+    """Skin, subcutaneous fat, muscular wall, fat-filled cavity. Returns the cavity's distance field (nz, ny, nx)."""
+    lumps = canvas.wobble
+    everything = (slice(None),) * 3
+    cavity, muscle, skin = (canvas.distance(s)[1] for s in (trunk.cavity, trunk.muscle, trunk.skin))
+    muscle = muscle + np.float32(1.5) * lumps
+    # The lumbar back carries a furrow over the spinous processes.
+    x, y, z = canvas.points(everything)
+    axis = plan.on(z.ravel()).astype(np.float32)
+    furrow = np.exp(-(((x - axis[:, 0, None, None]) / 13) ** 2)) * np.clip((y - axis[:, 1, None, None] - 30) / 20, 0, 1)
+    depth = np.interp(z, [plan.at(17)[2], plan.at(13)[2], plan.at(5)[2]], [9, 9, 2]).astype(np.float32)
+    muscle = muscle + depth * furrow
+    skin = skin + 0.6 * depth * furrow
+    streaks = noise(rng, canvas.shape, 8 / canvas.spacing)
+    marbling = np.float32(0.55 + 0.45 * plan.muscle) * 2.0 - np.float32(0.35)
+    tissue = np.where(streaks > marbling, np.float32(-35), np.float32(52)) + 5 * lumps
+    image = np.full(canvas.shape, -1000, np.float32)
+    blend(image, np.float32(5), coverage(skin, canvas.spacing))
+    blend(image, -104 + 5 * lumps, coverage(skin + 2.2, canvas.spacing))
+    blend(image, tissue, coverage(muscle, canvas.spacing))
+    blend(image, -98 + 7 * lumps, coverage(cavity, canvas.spacing))
+    for layer in canvas.layers:
+        np.copyto(layer, image)
+    return cavity
+
+
+def paint_back_muscles(canvas: Canvas, plan: Plan) -> None:
+    """Erector spinae, psoas, quadratus lumborum and buttocks, with fat planes between them."""
+    k, m = plan.scale, plan.muscle
+    fatty = -75.0
+
+    def along(levels, offsets, side):
+        return curve([plan.at(n) + np.array([side * o[0], o[1], 0]) * k for n, o in zip(levels, offsets)], 10)
+    for s in (-1, 1):
+        path = along([-0, 4, 8, 11, 13, 15, 17, 19], [(20, 40), (22, 40), (25, 42), (30, 44), (33, 46), (33, 47), (28, 42), (20, 38)], s)
+        r = np.interp(np.linspace(0, 1, len(path)), [0, 0.3, 0.55, 0.75, 0.9, 1], [11, 13, 18, 22.5, 19, 11]) * k * (0.8 + 0.2 * m)
+        canvas.paint(tube(path, r + 3, flatten=(0.8, 1, 1)), fatty)
+        canvas.paint(tube(path, r, flatten=(0.8, 1, 1)), 50.0, wobble=0.8)
+        deep = along([11, 13, 15, 17], [(12, 34), (13, 36), (14, 38), (13, 36)], s)
+        canvas.paint(tube(deep, 9 * k), 46.0, wobble=0.8)
+        loin = along([11.5, 13.2, 15.2], [(48, 16), (62, 20), (76, 16)], s)
+        canvas.paint(tube(loin, [7, 10, 9][:1] * len(loin), flatten=(0.6, 1.2, 1)), 52.0, wobble=0.6)
+        psoas = along([11.4, 13, 14.5, 16, 18, 20.5], [(23, 4), (31, 0), (38, -4), (46, -14), (56, -34), (66, -56)], s)
+        r = np.interp(np.linspace(0, 1, len(psoas)), [0, 0.3, 0.55, 0.8, 1], [5, 13, 19, 19, 14]) * k * (0.75 + 0.25 * m)
+        canvas.paint(tube(psoas, r + 2.0), -90.0)
+        canvas.paint(tube(psoas, r), 54.0, wobble=0.8)
+        for level, offset, size in ((18.5, (80, 52), (50, 26, 55)), (20.5, (75, 45), (58, 32, 50)), (18, (112, 5), (16, 42, 48))):
+            centre = plan.at(level) + np.array([s * offset[0], offset[1], 0]) * k
+            canvas.paint(ellipsoid(centre, np.array(size) * k), 48.0, wobble=2.0)
+        hollow = plan.at(17.6) + np.array([s * 82, -8, 0]) * k  # iliacus
+        canvas.paint(ellipsoid(hollow, np.array([14, 34, 42]) * k), 50.0, wobble=1.0)
+
+
+def dome(plan: Plan, trunk: Trunk, breath: float):
+    """Height (mm) of the diaphragm as a function z(x, y); `breath` mm lowers it."""
+    k = plan.scale
+    right, left = plan.at(8.2)[2] - breath, plan.at(8.9)[2] - breath
+    cx, cy, side, front, back = trunk.chest(right)
+    spine = plan.on(right)
+
+    def height(x, y):
+        out = None
+        for s, top in ((-1, right), (1, left)):
+            mid_y = cy - 0.05 * front
+            u, v = (x - cx - s * 0.5 * side) / (0.66 * side), np.where(y < mid_y, (y - mid_y) / (front * 1.15), (y - mid_y) / (back * 1.12))
+            fall = np.minimum(u * u + v * v, 1.6)
+            # A flat crown, then a steep fall into the recesses, deeper behind.
+            z = top - k * (20 * fall + 75 * np.clip(fall, 0, 1.3) ** 3 * np.where(v > 0, 1.0, 0.35 + 0.65 * np.abs(u).clip(0, 1)))
+            out = z if out is None else np.maximum(out, z)
+        return np.maximum(out, plan.at(13)[2]).astype(np.float32)
+    return height, float(right), spine
+
+
+def half_space(axis: int, at: float, sign: int):
+    """Distance function of a half-space: sign * (coordinate - at) < 0 is inside."""
+    def distance(x, y, z):
+        return np.float32(sign) * ((x, y, z)[axis] - np.float32(at)) + 0 * x + 0 * y + 0 * z
+    return distance
+
+
+def everywhere(canvas: Canvas, distance) -> Shape:
+    """A shape with the whole canvas as its box."""
+    low = np.array([a[0] for a in canvas.axes], float)
+    high = np.array([a[-1] for a in canvas.axes], float)
+    return Shape(low, high, distance)
