@@ -72,7 +72,7 @@ def load(profile: str = "smoke", sections: Iterable[str] | None = None, **common
     _known(common, COMMON, "parameter")
     wanted = tuple(SECTIONS) if sections is None else tuple(sections)
     if sections is None:  # TEMPORARY
-        wanted = tuple(name for name in SECTIONS if (ROOT / (SECTIONS[name][0].replace(".", "/") + ".py")).exists())
+        wanted = tuple(name for name in SECTIONS if _there(name))
     _known(wanted, SECTIONS, "section")
     built = {name: build(name, values.get(name) or {}, f"configs/{profile}.yaml") for name in wanted}
     return _with_common(Profile(profile=profile, **built), common)
@@ -116,6 +116,14 @@ def build(section: str, values: Mapping[str, Any], source: str = "the parameters
         raise UserError(f"{section} in {source}: {error}") from None
 
 
+def _there(name: str) -> bool:  # TEMPORARY
+    try:
+        section_class(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
 def section_class(section: str) -> type:
     """The dataclass that defines a section."""
     module, name = SECTIONS[section]
@@ -126,10 +134,10 @@ def check(names: Mapping[str, Any], sections: Iterable[str] = (), also: Iterable
     """Parameters of a notebook, from its `globals()`, right after the parameters cell.
 
     Every public global that is no module, function or class must be a known parameter: one of `COMMON`, a
-    section, or one of `also` (parameters of this notebook alone; they stay where they are). A section's dict
-    overrides the profile's values name by name; one left as shipped (the smoke values) yields to the profile.
-    Only the `sections` named are built. Raises UserError with the misspelt name and the closest right one; in a
-    notebook it shows as one sentence.
+    section, or one of `also` (parameters of this notebook alone; they stay where they are). A section's
+    dict overrides the profile's values name by name; one left as shipped (the smoke values) yields to the
+    profile. Only the `sections` named are built. Raises UserError with the misspelt name and the closest
+    right one; in a notebook it shows as one sentence.
     """
     quiet_user_errors(names.get("get_ipython"))
     given = {name: value for name, value in names.items() if _is_parameter(name, value)}
@@ -196,8 +204,7 @@ def quiet_user_errors(get_ipython: Any = None) -> None:
 
     def show(shell, kind, error, traceback, tb_offset=None):
         del traceback, tb_offset
-        print(error, file=sys.stderr)
-        shell._showtraceback(kind, error, [str(error)])  # what front ends and papermill read
+        shell._showtraceback(kind, error, [str(error)])  # what JupyterLab shows and papermill reads
         return [str(error)]
 
     shell.set_custom_exc((UserError,), show)
@@ -257,3 +264,18 @@ def _plain(settings: type, values: Mapping[str, Any]) -> Any:
         else:
             plain[name] = tuple(value) if isinstance(getattr(defaults, name), tuple) else value
     return settings(**plain)
+
+
+def main(words: list[str]) -> int:
+    """`python -m lib.config PROFILE ...`: are these profiles sound? One sentence and exit 2 where not."""
+    try:
+        for name in words or profiles():
+            load(name)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -45,7 +45,8 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"The disk is full: {path.name} was not written; free space, run again.") from error
+            message = f"The disk is full: {path.name} was not written; free some space and run again."
+            raise UserError(message) from error
         raise
     finally:
         if temporary.is_dir():
@@ -93,8 +94,8 @@ def record(
 ) -> Path:
     """Write the provenance JSON beside the finished file `path`; returns the JSON's path.
 
-    `cfg` is the `config.Profile` used, `inputs` the files it was made from, `started` the `time.time()` at which
-    the work began, `more` anything else worth keeping. No machine name and no absolute path is written.
+    `cfg` is the `config.Profile` used, `inputs` the files it was made from, `started` the `time.time()` at
+    which the work began, `more` anything else worth keeping. No machine name, no absolute path is written.
     """
     path = Path(path)
     value = {

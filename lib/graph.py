@@ -1,0 +1,74 @@
+"""What a notebook is made of, read from its source: the lib files it imports and the settings it uses.
+
+Snakemake runs a notebook again when one of these changed, and only then: an edit to the figures does not train
+the networks again.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from lib import config
+
+ROOT = Path(__file__).resolve().parents[1]
+# Hold no step of any computation: a change in them is no reason to compute again.
+NOT_INPUTS = frozenset({"lib/__init__.py", "lib/config.py", "lib/errors.py", "lib/provenance.py", "lib/plots.py"})
+
+
+def cells(notebook: Path) -> list[dict]:
+    """The notebook's code cells."""
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    return [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+
+
+def source(cell: dict) -> str:
+    """Python source of a cell, magics and shell lines left out."""
+    text = cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("%", "!")))
+
+
+def lib_files(notebook: Path) -> list[str]:
+    """Files of lib that the notebook imports, directly or through others, relative to the project."""
+    seen: set[str] = set()
+    waiting = {name for cell in cells(notebook) for name in _imports(source(cell))}
+    while waiting:
+        path = waiting.pop()
+        if path not in seen:
+            seen.add(path)
+            waiting |= set(_imports((ROOT / path).read_text(encoding="utf-8")))
+    return sorted(seen - NOT_INPUTS)
+
+
+def sections(notebook: Path) -> list[str]:
+    """Names of the sections that the notebook's parameters cell holds."""
+    tagged = [cell for cell in cells(notebook) if "parameters" in cell["metadata"].get("tags", [])]
+    tree = ast.parse("\n".join(source(cell) for cell in tagged))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return sorted(names & set(config.SECTIONS))
+
+
+def _imports(text: str) -> Iterator[str]:
+    """Files of lib named by import statements anywhere in `text`."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] == "lib":
+                yield from _files(name)
+
+
+def _files(name: str) -> Iterator[str]:
+    """lib.a.b -> lib/a/b.py or lib/a/b/__init__.py, where there is one; its packages' __init__ too."""
+    parts = name.split(".")
+    for end in range(2, len(parts) + 1):
+        stem = "/".join(parts[:end])
+        for path in (f"{stem}.py", f"{stem}/__init__.py"):
+            if (ROOT / path).is_file():
+                yield path

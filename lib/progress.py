@@ -1,0 +1,90 @@
+"""`snakemake … 2>&1 | python -m lib.progress`: one line a finished notebook, with the time left.
+
+The weights are the minutes that each notebook took in profile `cpu` on two cores; only their proportions matter, since
+what has been measured in this run rescales them.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator
+
+MINUTES = {
+    "patients": 4.0,
+    "stream": 0.5,
+    "train": 10.0,
+    "roll_out": 3.0,
+    "baselines": 6.0,
+    "summary": 1.0,
+    "drl": 10.0,
+    "theory": 0.5,
+}
+_RULE = re.compile(r"^(?:local)?rule (\w+):")
+_ROW = re.compile(r"^(\w+)\s+(\d+)\s*$")
+_WILDCARDS = re.compile(r"^\s+wildcards: (.*)")
+_JOBID = re.compile(r"^\s+jobid: (\d+)")
+_DONE = re.compile(r"^Finished jobid: (\d+)")
+_NOISE = re.compile(
+    r"^(Building DAG|Using shell|Provided|Rules claiming|Job stats|job\s+count|-+\s|total\s|Select jobs|Execute \d"
+    r"|Retrieving|Assuming|host:|\[|\d+ of \d+ steps|Complete log|Storing|Touching|Finished jobid|resources:)"
+    r"|^\s+(input|output|log|jobid|benchmark|reason|wildcards|threads|resources|priority|retries):|^\s*$"
+)
+
+
+def follow(lines: Iterable[str], clock=time.monotonic) -> Iterator[str]:
+    """Turn Snakemake's chatter into lines for people; what it does not know, errors above all, passes through."""
+    began, rule, note = clock(), "", ""
+    planned: dict[str, int] = {}
+    running: dict[str, tuple[str, str, float]] = {}
+    finished = {"n": 0, "weight": 0.0}
+    for line in lines:
+        line = line.rstrip("\n")
+        if row := _ROW.match(line):
+            if row[1] in MINUTES:
+                planned[row[1]] = int(row[2])
+        elif found := _RULE.match(line):
+            rule, note = found[1], ""
+        elif found := _WILDCARDS.match(line):
+            note = _words(found[1])
+            running = {job: (r, note if r == rule and not n else n, t) for job, (r, n, t) in running.items()}
+        elif found := _JOBID.match(line):
+            running[found[1]] = (rule, note, clock())
+            if rule in MINUTES:
+                yield f"{_clock()}  start  {rule}"
+        elif (found := _DONE.match(line)) and found[1] in running:
+            name, what, start = running.pop(found[1])
+            if name in MINUTES:
+                finished["n"] += 1
+                finished["weight"] += MINUTES[name]
+                yield _report(name, what, clock() - start, clock() - began, planned, finished)
+        elif not _NOISE.match(line):
+            yield line
+
+
+def minutes_left(elapsed: float, planned: dict[str, int], weight_done: float) -> float:
+    """Minutes left when `elapsed` seconds brought `weight_done` of the planned weight."""
+    total = sum(MINUTES[name] * count for name, count in planned.items())
+    return max(total - weight_done, 0.0) * elapsed / 60 / weight_done if weight_done else total
+
+
+def _report(name: str, what: str, took: float, elapsed: float, planned: dict[str, int], finished: dict) -> str:
+    left = minutes_left(elapsed, planned, finished["weight"])
+    count = f"{finished['n']} of {max(sum(planned.values()), finished['n'])}"
+    return f"{_clock()}  done   {name} {what}".rstrip() + f" in {took / 60:.1f} min; {count}, about {left:.0f} min left"
+
+
+def _words(wildcards: str) -> str:
+    """experiment=spine, split=0 -> spine, split 0."""
+    pairs = [part.split("=", 1) for part in wildcards.split(", ") if "=" in part]
+    return ", ".join(f"{name} {value}" if name == "split" else value for name, value in pairs)
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M")
+
+
+if __name__ == "__main__":
+    for text in follow(sys.stdin):
+        print(text, flush=True)
