@@ -5,6 +5,7 @@ v = params(T_g T^-1) about the fixed window's centre, in mm and degrees, zero at
 state is the row of the method `initial`. `note` says why a method refused or crashed; else, for a failure,
 its kind (`metrics.FAILURES`).
 """
+
 from __future__ import annotations
 
 import os
@@ -78,7 +79,7 @@ def error(case: Case, pose: np.ndarray) -> float:
 
 
 def field_of_view(volume):
-    """The fixed image's field of view (bool tensor); imported late, so that rows can be read without torch."""
+    """The fixed image's field of view (bool tensor); imported late: rows are read without torch."""
     from lib import normalise
 
     return normalise.field_of_view(volume)

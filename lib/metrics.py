@@ -4,6 +4,7 @@ TRE: mean distance over the landmarks (E1). MME: mean point-to-triangle distance
 mesh to the fixed mesh (E2). Percentiles are over *all* cases, failures included. Starts of one patient are
 not independent, so confidence intervals resample patients, not cases.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
 """Starts are drawn as the paper says and a row holds what the tables need."""
+
 from types import SimpleNamespace
 
 import numpy as np

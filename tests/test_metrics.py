@@ -1,4 +1,5 @@
 """Errors and statistics with answers worked by hand."""
+
 import numpy as np
 import pytest
 
@@ -33,8 +34,14 @@ def test_tre_without_landmarks_says_so():
 
 @pytest.mark.parametrize(
     ("point", "expected"),
-    [((0.2, 0.2, 3), 3), ((0.2, 0.2, 0), 0), ((-3, -4, 0), 5), ((0.5, -2, 0), 2),
-     ((1, 1, 0), 0.5**0.5), ((4, 0, 4), 5)],  # fmt: skip
+    [
+        ((0.2, 0.2, 3), 3),
+        ((0.2, 0.2, 0), 0),
+        ((-3, -4, 0), 5),
+        ((0.5, -2, 0), 2),
+        ((1, 1, 0), 0.5**0.5),
+        ((4, 0, 4), 5),
+    ],  # fmt: skip
 )
 def test_point_triangle_face_edges_and_corners(point, expected):
     triangle = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
