@@ -7,6 +7,7 @@ Both raise `UserError` for a name that no section knows: papermill only logs a m
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import importlib
@@ -196,6 +197,16 @@ def results_dir(cfg: Profile | str) -> Path:
     return results_root() if name == "cpu" else results_root() / "runs" / name / "summary"
 
 
+def split_numbers(splits: Any, n_splits: int = 5) -> list[int]:
+    """`all`, `2` or `0,3` -> numbers of the cross-validation's splits. Raises UserError."""
+    if str(splits) == "all":
+        return list(range(n_splits))
+    parts = str(splits).replace(",", " ").split()
+    if not parts or not all(part.isdigit() and int(part) < n_splits for part in parts):
+        raise UserError(f"SPLITS is {splits!r}; it must be all, or numbers below {n_splits} such as 0,3.")
+    return sorted({int(part) for part in parts})
+
+
 def quiet_user_errors(get_ipython: Any = None) -> None:
     """From now on a UserError in this notebook shows as one sentence, no traceback; the cell still fails."""
     shell = get_ipython() if callable(get_ipython) else None
@@ -266,11 +277,19 @@ def _plain(settings: type, values: Mapping[str, Any]) -> Any:
     return settings(**plain)
 
 
-def main(words: list[str]) -> int:
-    """`python -m lib.config PROFILE ...`: are these profiles sound? One sentence and exit 2 where not."""
+def main(words: list[str] | None = None) -> int:
+    """`python -m lib.config PROFILE`: one sentence and exit status 2 where a run could not even start."""
+    parser = argparse.ArgumentParser(prog="python -m lib.config", description=main.__doc__)
+    parser.add_argument("profile", nargs="*", help="profiles to check; default all")
+    parser.add_argument("--splits", default="0", help="all, or numbers such as 0,3")
+    parser.add_argument("--where", default="local", help="folder of profiles/ that says where to run")
+    given = parser.parse_args(words)
     try:
-        for name in words or profiles():
+        for name in given.profile or profiles():
             load(name)
+        split_numbers(given.splits)
+        places = [path.parent.name for path in (ROOT / "profiles").glob("*/config*.yaml")]
+        _known([given.where], places, "place to run (WHERE)")
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -278,4 +297,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

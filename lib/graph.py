@@ -1,7 +1,7 @@
 """What a notebook is made of, read from its source: the lib files it imports and the settings it uses.
 
-Snakemake runs a notebook again when one of these changed, and only then: an edit to the figures does not train
-the networks again.
+Snakemake runs a notebook again when one of these changed, and only then: an edit to the figures does not
+train the networks again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lib import config
 
 ROOT = Path(__file__).resolve().parents[1]
 # Hold no step of any computation: a change in them is no reason to compute again.
-NOT_INPUTS = frozenset({"lib/__init__.py", "lib/config.py", "lib/errors.py", "lib/provenance.py", "lib/plots.py"})
+NOT_INPUTS = ("lib/__init__", "lib/config.", "lib/errors.", "lib/provenance.", "lib/plots", "lib/widgets")
 
 
 def cells(notebook: Path) -> list[dict]:
@@ -39,14 +39,14 @@ def lib_files(notebook: Path) -> list[str]:
         if path not in seen:
             seen.add(path)
             waiting |= set(_imports((ROOT / path).read_text(encoding="utf-8")))
-    return sorted(seen - NOT_INPUTS)
+    return sorted(path for path in seen if not path.startswith(NOT_INPUTS))
 
 
 def sections(notebook: Path) -> list[str]:
     """Names of the sections that the notebook's parameters cell holds."""
     tagged = [cell for cell in cells(notebook) if "parameters" in cell["metadata"].get("tags", [])]
-    tree = ast.parse("\n".join(source(cell) for cell in tagged))
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    nodes = ast.walk(ast.parse("\n".join(source(cell) for cell in tagged)))
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     return sorted(names & set(config.SECTIONS))
 
 

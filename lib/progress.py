@@ -1,7 +1,7 @@
 """`snakemake … 2>&1 | python -m lib.progress`: one line a finished notebook, with the time left.
 
-The weights are the minutes that each notebook took in profile `cpu` on two cores; only their proportions matter, since
-what has been measured in this run rescales them.
+The weights are the minutes that each notebook took in profile `cpu` on two cores; only their proportions
+matter, since what has been measured in this run rescales them.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _WILDCARDS = re.compile(r"^\s+wildcards: (.*)")
 _JOBID = re.compile(r"^\s+jobid: (\d+)")
 _DONE = re.compile(r"^Finished jobid: (\d+)")
 _NOISE = re.compile(
-    r"^(Building DAG|Using shell|Provided|Rules claiming|Job stats|job\s+count|-+\s|total\s|Select jobs|Execute \d"
-    r"|Retrieving|Assuming|host:|\[|\d+ of \d+ steps|Complete log|Storing|Touching|Finished jobid|resources:)"
-    r"|^\s+(input|output|log|jobid|benchmark|reason|wildcards|threads|resources|priority|retries):|^\s*$"
+    r"^(Building DAG|Using|Provided|Rules claiming|Job stats|job\s+count|-+\s|total\s|Select jobs"
+    r"|Execute \d|Retrieving|Assuming|host:|\[|\d+ of \d+ steps|Complete log|Storing|Touching"
+    r"|Finished jobid|resources:)|^\s+(input|output|log|jobid|benchmark|reason|wildcards|threads|resources|priority|retries):|^\s*$"
 )
 
 
 def follow(lines: Iterable[str], clock=time.monotonic) -> Iterator[str]:
-    """Turn Snakemake's chatter into lines for people; what it does not know, errors above all, passes through."""
+    """Turn Snakemake's chatter into lines for people; what it does not know, errors too, passes through."""
     began, rule, note = clock(), "", ""
     planned: dict[str, int] = {}
     running: dict[str, tuple[str, str, float]] = {}
@@ -69,10 +69,11 @@ def minutes_left(elapsed: float, planned: dict[str, int], weight_done: float) ->
     return max(total - weight_done, 0.0) * elapsed / 60 / weight_done if weight_done else total
 
 
-def _report(name: str, what: str, took: float, elapsed: float, planned: dict[str, int], finished: dict) -> str:
+def _report(name: str, what: str, took: float, elapsed: float, planned: dict, finished: dict) -> str:
     left = minutes_left(elapsed, planned, finished["weight"])
     count = f"{finished['n']} of {max(sum(planned.values()), finished['n'])}"
-    return f"{_clock()}  done   {name} {what}".rstrip() + f" in {took / 60:.1f} min; {count}, about {left:.0f} min left"
+    done = f"{_clock()}  done   {name} {what}".rstrip()
+    return f"{done} in {took / 60:.1f} min; {count}, about {left:.0f} min left"
 
 
 def _words(wildcards: str) -> str:

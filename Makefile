@@ -1,0 +1,86 @@
+# A thin door: Snakemake holds the graph (Snakefile), pytest the tests. `make` alone prints this help.
+PROFILE ?= cpu
+SPLITS ?= 0
+WHERE ?= local
+DATASET ?=
+VENV := .venv
+STAMP := $(VENV)/.installed
+
+# In a conda environment made from environment.yml: make reproduce BIN=$CONDA_PREFIX/bin
+ifdef BIN
+READY :=
+else
+BIN := $(CURDIR)/$(VENV)/bin
+READY := $(STAMP)
+endif
+
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+.DEFAULT_GOAL := help
+export PATH := $(BIN):$(PATH)
+export PYTHONPATH := $(CURDIR)
+export MPLBACKEND ?= agg
+export OMP_NUM_THREADS ?= 1
+PYTHON := $(BIN)/python
+SNAKEMAKE = $(BIN)/snakemake --profile profiles/$(WHERE) --config profile=$(PROFILE) splits=$(SPLITS)
+RUNS = results/runs/$(PROFILE)
+CHECK = @$(PYTHON) -m lib.config --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
+
+.PHONY: help setup reproduce claims test lint lab data report verify bench clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+setup: $(READY) ## .venv with everything from requirements.lock
+
+$(STAMP): requirements.lock
+	@command -v python3.11 >/dev/null || { echo "Python 3.11 is needed: install it so that python3.11 is found." >&2; exit 1; }
+	@test -x $(VENV)/bin/python || python3.11 -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@echo "$(CURDIR)" > $$($(VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')/registration_agent.pth
+	@touch $@
+
+reproduce: $(READY) ## patients, training, registration, Table 1: PROFILE=smoke, cpu or paper; SPLITS=0 or all
+	$(CHECK)
+	@$(SNAKEMAKE) reproduce 2>&1 | $(PYTHON) -m lib.progress
+
+claims: $(READY) ## reproduce, then DSL against DRL and the theory
+	$(CHECK)
+	@$(SNAKEMAKE) claims 2>&1 | $(PYTHON) -m lib.progress
+
+# A tiny end-to-end run first, from nothing and in a folder of its own; then each notebook as shipped on what that
+# left, in reading order; then the unit tests and the numbers in those artefacts. The last line is pytest's summary.
+TEST := RESULTS_DIR="$(CURDIR)/.test/results" DATA_DIR="$(CURDIR)/.test/data"
+NBVAL := --nbval-current-env --nbval-cell-timeout=300 --nbval-kernel-name=python3
+
+test: lint ## everything that CI checks, about 12 minutes
+	@rm -rf .test
+	@$(TEST) $(MAKE) --no-print-directory reproduce PROFILE=smoke SPLITS=0
+	@$(TEST) $(PYTHON) -m pytest -q --nbval-lax $(NBVAL) $(filter-out notebooks/09%,$(sort $(wildcard notebooks/*.ipynb)))
+	@$(TEST) $(PYTHON) -m pytest -q --nbval $(NBVAL) --nbval-sanitize-with tests/nbval.cfg $(wildcard notebooks/09*.ipynb)
+	@$(TEST) $(PYTHON) -m pytest -q
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+lab: $(READY) ## JupyterLab in notebooks/ with the project's own kernel
+	MPLBACKEND= $(BIN)/jupyter lab --notebook-dir=notebooks
+
+data: $(READY) ## fetch a data set of data_manifests/: DATASET=name
+	@test -n "$(DATASET)" || { echo "Name a data set: make data DATASET=$$(ls data_manifests | sed 's/\.yaml$$//' | paste -sd'|')" >&2; exit 1; }
+	@$(PYTHON) -m lib data $(DATASET)
+
+report: $(READY) ## executed notebooks of PROFILE as web pages in results/runs/<profile>/report
+	$(CHECK)
+	$(BIN)/jupyter nbconvert --to html --output-dir "$(RUNS)/report" $$(find $(RUNS) -name '[01][0-9]_*.ipynb')
+
+verify: $(READY) ## do tables follow from the rows, and files from their provenance?
+	$(CHECK)
+	@$(PYTHON) -m lib.verify $(PROFILE)
+
+bench: $(READY) ## targets, samples, steps and roll-outs a second on this machine
+	@$(PYTHON) -m lib.bench
+
+clean: ## remove executed notebooks, checkpoints and generated volumes of PROFILE (tables and figures stay)
+	$(CHECK)
+	rm -rf "$(RUNS)" "data/$(PROFILE)" .test .snakemake .pytest_cache .ruff_cache

@@ -1,0 +1,230 @@
+# The graph: which notebook makes which artefact, per experiment and split. `make reproduce` calls it; by hand:
+#   snakemake --profile profiles/local --config profile=cpu splits=0
+# A unit of work is one line of papermill. The executed notebook is a log: kept when the run fails. Artefacts are
+# outputs: removed when it fails. Training resumes from the checkpoints that lib.train keeps beside them.
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir)))
+from lib import config as settings
+from lib import graph, provenance
+
+PROFILE = config.get("profile", "cpu")
+LOADED = settings.load(PROFILE)
+SPLITS = settings.split_numbers(config.get("splits", 0))
+EXPERIMENTS = settings.EXPERIMENTS
+AGENTS = ("dsl", "dsl_two_channel")
+GPU = int(bool(config.get("gpu", 0)))  # 1: trainings ask for a GPU of the profile in profiles/
+RESULTS = os.path.relpath(settings.results_root())
+RUNS = f"{RESULTS}/runs/{PROFILE}"
+SUMMARY = os.path.relpath(settings.results_dir(PROFILE))
+RUN = f"{RUNS}/{{experiment}}/split{{split}}"
+
+# One thread a process: two trainings side by side are the fastest use of two cores. The three malloc settings
+# keep freed memory in the process, which saves a third of a training step (page faults).
+shell.prefix(
+    "export OMP_NUM_THREADS=1 MPLBACKEND=agg PYTHONPATH=. MALLOC_MMAP_MAX_=0 "
+    "MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000; "
+)
+EXECUTE = (
+    "papermill -k python3 --no-progress-bar {input.notebook} {log.notebook} -f {input.config} "
+    "{params.words} > {log.text} 2>&1 || {{ grep -v '^ *$' {log.text} | tail -n 1 >&2; exit 1; }}"
+)
+
+wildcard_constraints:
+    experiment="|".join(EXPERIMENTS),
+    split=r"\d+",
+    agent="|".join(AGENTS),
+
+
+def made_of(name):
+    """Inputs that every unit has: its notebook, the lib files that it imports, the profile."""
+    notebook = f"notebooks/{name}.ipynb"
+    found = os.path.exists(notebook)
+    # The profile is ancient: not its date but the sections that the notebook uses decide (see `used`).
+    return dict(
+        notebook=notebook,
+        lib=graph.lib_files(Path(notebook)) if found else [],
+        config=ancient(f"configs/{PROFILE}.yaml"),
+    )
+
+
+def used(name):
+    """Fingerprint of the settings that the notebook uses; Snakemake runs it again when this changes."""
+    notebook = Path(f"notebooks/{name}.ipynb")
+    if not notebook.exists():
+        return ""
+    values = settings.as_dict(LOADED)
+    return provenance.fingerprint({key: values[key] for key in graph.sections(notebook)})
+
+
+def unit(name, where):
+    """Where a unit's executed notebook and its text go."""
+    return dict(notebook=f"{where}/{name}.ipynb", text=f"{where}/{name}.log")
+
+
+rule reproduce:
+    input:
+        f"{SUMMARY}/table1.csv",
+        expand(f"{RUNS}/{{experiment}}/split0/stream.json", experiment=EXPERIMENTS),
+    default_target: True
+
+
+rule claims:
+    input:
+        rules.reproduce.input,
+        f"{RUNS}/spine/split0/drl_curves.csv",
+        f"{RUNS}/spine/split0/theory.json",
+
+
+rule patients:
+    input:
+        **made_of("01_data_preparation"),
+    output:
+        f"{RUNS}/{{experiment}}/split0/patients.csv",
+    log:
+        **unit("01_data_preparation", f"{RUNS}/{{experiment}}/split0"),
+    params:
+        words="-r experiment {experiment}",
+        settings=used("01_data_preparation"),
+    threads: workflow.cores  # one patient a core
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    shell:
+        EXECUTE
+
+
+rule stream:
+    input:
+        rules.patients.output,
+        **made_of("02_augmentation"),
+    output:
+        f"{RUNS}/{{experiment}}/split0/stream.json",
+    log:
+        **unit("02_augmentation", f"{RUNS}/{{experiment}}/split0"),
+    params:
+        words="-r experiment {experiment}",
+        settings=used("02_augmentation"),
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    shell:
+        EXECUTE
+
+
+rule train:
+    input:
+        rules.patients.output,
+        **made_of("03_agent_training"),
+    output:
+        f"{RUN}/agents/{{agent}}_coarse.safetensors",
+        f"{RUN}/agents/{{agent}}_coarse_log.csv",
+    log:
+        **unit("03_agent_training_{agent}", RUN),
+    params:
+        words="-r experiment {experiment} -p split {split} -y 'agents: [{agent}]'",
+        settings=used("03_agent_training"),
+    priority: 10  # the longest units start first
+    resources:
+        mem_mb=5000,
+        gpu=GPU,
+        runtime=7200,
+    shell:
+        EXECUTE
+
+
+rule roll_out:
+    input:
+        rules.patients.output,
+        expand(rules.train.output[0], agent=AGENTS, allow_missing=True),
+        **made_of("04_saliency_attention"),
+    output:
+        expand(f"{RUN}/cases_{{agent}}.csv", agent=AGENTS, allow_missing=True),
+        expand(f"{RUN}/trajectories_{{agent}}.npz", agent=AGENTS, allow_missing=True),
+    log:
+        **unit("04_saliency_attention", RUN),
+    params:
+        words="-r experiment {experiment} -p split {split}",
+        settings=used("04_saliency_attention"),
+    resources:
+        mem_mb=5000,
+        gpu=GPU,
+        runtime=240,
+    shell:
+        EXECUTE
+
+
+rule baselines:
+    input:
+        rules.patients.output,
+        **made_of("05_baselines"),
+    output:
+        f"{RUN}/cases_itk.csv",
+    log:
+        **unit("05_baselines", RUN),
+    params:
+        words="-r experiment {experiment} -p split {split}",
+        settings=used("05_baselines"),
+    resources:
+        mem_mb=4000,
+        runtime=480,
+    shell:
+        EXECUTE
+
+
+rule summary:
+    input:
+        expand(rules.roll_out.output, experiment=EXPERIMENTS, split=SPLITS),
+        expand(rules.baselines.output, experiment=EXPERIMENTS, split=SPLITS),
+        **made_of("08_table1_evaluation"),
+    output:
+        f"{SUMMARY}/cases.csv",
+        f"{SUMMARY}/table1.csv",
+    log:
+        **unit("08_table1_evaluation", RUNS),
+    params:
+        words="",
+        settings=used("08_table1_evaluation"),
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        EXECUTE
+
+
+rule drl:
+    input:
+        f"{RUNS}/spine/split0/patients.csv",
+        **made_of("06_dsl_versus_drl"),
+    output:
+        f"{RUNS}/spine/split0/drl_curves.csv",
+    log:
+        **unit("06_dsl_versus_drl", f"{RUNS}/spine/split0"),
+    params:
+        words="-r experiment spine",
+        settings=used("06_dsl_versus_drl"),
+    resources:
+        mem_mb=6000,
+        gpu=GPU,
+        runtime=2880,
+    shell:
+        EXECUTE
+
+
+rule theory:
+    input:
+        **made_of("09_theory"),
+    output:
+        f"{RUNS}/spine/split0/theory.json",
+    log:
+        **unit("09_theory", f"{RUNS}/spine/split0"),
+    params:
+        words="",
+        settings=used("09_theory"),
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    shell:
+        EXECUTE
