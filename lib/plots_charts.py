@@ -65,7 +65,7 @@ def order(methods) -> list[str]:
 
 
 def new_figure(rows: int = 1, columns: int = 1, widths=None, height: float = 3.0):
-    """(figure, axes[row][column]). widths: width over height of each column. Not shown twice in a notebook."""
+    """(figure, axes[row][column]). widths: width over height of each column. Shown once in a notebook."""
     import matplotlib.pyplot as plt
 
     widths = widths or [1.45] * columns

@@ -1,0 +1,122 @@
+"""Tables from rows worked by hand, and the tables in results/ recomputed from their rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import cases, tables
+from lib.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def rows_of(method, errors, experiment="spine", patients=2, notes=None, initial=50.0):
+    """Rows with given final errors, dealt to `patients` patients in turn; success by the paper's limit."""
+    limit = 10 if experiment == "spine" else 20
+    notes = notes or ["" if e <= limit else "lost" for e in errors]
+    lines = []
+    for i, (error, note) in enumerate(zip(errors, notes, strict=True)):
+        values = ("smoke", experiment, f"virtual_{experiment}", 0, f"p{i % patients}", i // patients, method)
+        values += (initial + i, float(error), error <= limit and not note, 1.5, "cpu", note, *np.zeros(6))
+        lines.append(dict(zip(cases.COLUMNS, values, strict=True)))
+    return lines
+
+
+@pytest.fixture
+def rows():
+    lines = (
+        rows_of("initial", [50] * 4) + rows_of("dsl", [1, 2, 3, 40]) + rows_of("elastix", [1, 80, 90, 100])
+    )
+    return pd.DataFrame(lines + rows_of("initial", [5, 15, 25, 35], "heart"))
+
+
+def test_a_line_of_table1(rows):
+    table1, _ = tables.gather(rows)
+    line = table1.query("experiment == 'spine' and method == 'dsl'").iloc[0]
+    assert line["n"] == 4 and line["success"] == 0.75
+    assert line[["p10", "p50", "p90"]].tolist() == pytest.approx([1.3, 2.5, 28.9])
+    assert line[["paper_success", "paper_p50"]].tolist() == [0.92, 2.5]
+    assert line["success_low"] <= 0.75 <= line["success_high"]
+
+
+def test_table1_holds_every_method_of_the_paper_run_or_not(rows):
+    table1, today = tables.gather(rows)
+    assert set(table1.query("experiment == 'heart'")["method"]) == set(tables.TABLE1)
+    human = table1.query("experiment == 'spine' and method == 'human'").iloc[0]
+    assert human["n"] == 0 and np.isnan(human["success"]) and human["paper_success"] == 0.70
+    assert today.query("experiment == 'spine'")["method"].tolist() == ["dsl", "dsl_two_channel", "elastix"]
+    assert tuple(table1.columns) == tables.COLUMNS == tuple(today.columns)
+
+
+def test_several_profiles_are_not_mixed(rows):
+    rows.loc[0, "profile"] = "cpu"
+    with pytest.raises(UserError, match="profiles"):
+        tables.gather(rows)
+
+
+def test_failures_by_kind():
+    notes = ["", "vertebra +1", "vertebra -2", "too far", "not installed"]
+    table = tables.failures(pd.DataFrame(rows_of("itk", [1, 25, 50, 99, 5], notes=notes)))
+    line = table.iloc[0]
+    assert [line[k] for k in ("n", "vertebra", "too far", "rotated", "lost", "refused")] == [5, 2, 1, 0, 0, 1]
+
+
+def test_paired_difference(rows):
+    line = tables.paired(rows, "dsl").iloc[0]
+    assert line["method"] == "elastix" and line["n"] == 4
+    assert line["success_difference"] == pytest.approx(0.5)
+    assert line["error_difference_mm"] == pytest.approx(11.5 - 67.75)
+
+
+def test_capture_range():
+    table = tables.capture(pd.DataFrame(rows_of("dsl", [1] * 20 + [99, 1, 99])))
+    assert table["capture_mm"].iloc[0] == 71.0  # 21 of 22 is above 95 %, 21 of 23 is not
+    table = tables.capture(pd.DataFrame(rows_of("itk", [99, 99])))
+    assert table["capture_mm"].iloc[0] == 0
+
+
+def test_markdown_says_what_was_not_measured(rows):
+    text = tables.markdown(tables.gather(rows)[0])
+    assert "| Human | not measured |" in text and "*0.8 / 1.6 / 15.8*" in text
+    assert "| ITK, as published | not run |" in text and "| Agent (difference image) | 75 [" in text
+    widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
+    assert len(widths) == 1
+
+
+def test_inject_replaces_only_its_block():
+    text = "a\n<!-- TABLE1 -->\nold\n<!-- /TABLE1 -->\nb <!-- CLAIMS -->x<!-- /CLAIMS -->"
+    new = tables.inject(text, "TABLE1", "| new |")
+    assert (
+        "old" not in new and tables.extract(new, "TABLE1") == "| new |" and new.endswith("x<!-- /CLAIMS -->")
+    )
+    assert tables.inject(new, "TABLE1", "| new |") == new
+    with pytest.raises(UserError, match="markers"):
+        tables.inject("nothing", "TABLE1", "x")
+
+
+def test_write_then_verify_then_tamper(tmp_path, rows):
+    cases.write_rows(tmp_path / "cases.csv", rows)
+    tables.write(cases.read_rows(tmp_path / "cases.csv"), tmp_path)
+    blocks = tables.readme_blocks(tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- TABLE1 -->\n" + blocks["TABLE1"] + "\n<!-- /TABLE1 -->\n")
+    assert tables.verify(tmp_path, readme) == []
+    table = pd.read_csv(tmp_path / "table1.csv")
+    table.loc[table["method"] == "dsl", "success"] = 0.99
+    table.to_csv(tmp_path / "table1.csv", index=False)
+    assert [w for w in tables.verify(tmp_path, readme) if "table1.csv" in w]
+
+
+def test_collect_takes_each_case_once(tmp_path):
+    cases.write_rows(tmp_path / "spine/split0/cases_dsl.csv", rows_of("dsl", [1, 2]))
+    cases.write_rows(tmp_path / "spine/split0/cases_initial.csv", rows_of("initial", [50, 51]))
+    cases.write_rows(tmp_path / "again/cases_dsl.csv", rows_of("dsl", [1, 2]))
+    assert tables.collect(tmp_path, "smoke")["method"].tolist() == ["initial", "dsl"] * 2
+    assert tables.collect(tmp_path, "cpu").empty
+
+
+@pytest.mark.skipif(not (ROOT / "results/cases.csv").exists(), reason="no results yet: make reproduce")
+def test_the_committed_tables_are_what_their_rows_give():
+    assert tables.verify(ROOT / "results", ROOT / "README.md") == []
