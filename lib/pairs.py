@@ -1,0 +1,71 @@
+"""From patients on disk to training pairs: normalised pyramid levels, made once and cached beside each patient.
+
+This is the door between the volumes (NIfTI, read through ITK) and training, which needs torch and NumPy only: a bare
+GPU box gets the `pair_<stage>_<voxel>mm.npz` files.
+"""
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from lib import rigid
+from lib.augment import StreamSettings, TrainingPair
+from lib.errors import UserError
+from lib.normalise import field_of_view, field_of_view_centre, prepare
+
+
+def anchors(patient, stage: str) -> np.ndarray:
+    """Where windows may be centred (n, 3), fixed world: the field of view's middle (coarse); vertebrae or heart (fine)."""
+    middle = field_of_view_centre(patient.fixed)
+    if stage == "coarse":
+        return middle[None]
+    if patient.experiment == "heart":
+        return np.asarray(patient.mesh_fixed[0]).mean(axis=0)[None]
+    points = rigid.apply(patient.truth, np.asarray(patient.vertebrae, dtype=np.float64))
+    mask = field_of_view(patient.fixed).nonzero().numpy()
+    corners = (patient.fixed.affine @ np.array([[*mask.min(0)[::-1], 1.0], [*mask.max(0)[::-1], 1.0]]).T)[2]
+    inside = (points[:, 2] > min(corners) + 15) & (points[:, 2] < max(corners) - 15)
+    return points[inside] if inside.any() else middle[None]
+
+
+def pair_path(folder, stage: str, settings: StreamSettings) -> Path:
+    return Path(folder) / f"pair_{stage}_{settings.source(stage):g}mm.npz"
+
+
+def _make(folder, stage, settings) -> Path:
+    from lib.patients import store
+
+    path = pair_path(folder, stage, settings)
+    source = Path(folder) / "patient.json"
+    if path.exists() and path.stat().st_mtime >= source.stat().st_mtime:
+        return path
+    patient, mm = store.load(folder), settings.source(stage)
+    pair = TrainingPair(patient.id, prepare(patient.fixed, True, mm), prepare(patient.moving, False, mm), patient.truth, anchors(patient, stage))
+    pair.save(path)
+    return path
+
+
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def prepare_pairs(folders, stage: str, settings: StreamSettings, workers: int = 2) -> list[Path]:
+    """Make the training pairs of patients that have none yet, in parallel. Returns their paths, in order."""
+    folders = [Path(f) for f in folders]
+    missing = [f for f in folders if not (f / "patient.json").exists()]
+    if missing:
+        raise UserError(f"{missing[0]}: there is no patient here; run notebook 01 (make reproduce does) first.")
+    todo = [f for f in folders if not pair_path(f, stage, settings).exists()]
+    if workers > 1 and len(todo) > 2:
+        with ProcessPoolExecutor(workers, initializer=_one_thread) as pool:
+            return list(pool.map(_make, folders, [stage] * len(folders), [settings] * len(folders)))
+    return [_make(f, stage, settings) for f in folders]
+
+
+def load_pairs(paths) -> list[TrainingPair]:
+    """Read training pairs. Raises UserError naming a damaged file."""
+    return [TrainingPair.load(p) for p in paths]
