@@ -1,0 +1,54 @@
+"""Settings of the baselines: every constant a reader may want to argue with, in one place. Lengths in mm, angles in degrees."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class MattesSettings:
+    """One run of SimpleITK's registration method with Mattes mutual information."""
+
+    spacing: float = 3.0  # both images are brought to this first (0: left as they are)
+    bins: int = 50  # histogram bins, as in the paper
+    use_mask: bool = True  # count only the CBCT's field of view
+    clamp: tuple[float, float] = (-1000.0, 3000.0)  # intensities outside are cut off
+    samples: int = 8000  # random voxels of the fixed image at which the metric is evaluated, a level
+    optimiser: str = "regular_step"  # regular_step | line_search | powell | lbfgs
+    learning_rate: float = 2.0  # first step (mm at the object's rim where scales come from the physical shift)
+    min_step: float = 0.01  # regular step stops below this
+    iterations: int = 100  # at most, a level
+    rotation_scale: float = 0.0  # fixed weight of the versor against 1 mm; 0: scales from the physical shift
+    shrink: tuple[int, ...] = (4, 2, 1)  # pyramid, coarse to fine
+    smooth: tuple[float, ...] = (6.0, 3.0, 0.0)  # sigma a level, mm
+
+
+def _published() -> MattesSettings:
+    return MattesSettings(
+        use_mask=False, samples=5000, learning_rate=1.0, min_step=0.001, iterations=200,
+        rotation_scale=1000.0, smooth=(2.0, 1.0, 0.0),
+    )  # fmt: skip
+
+
+def _tuned() -> MattesSettings:
+    return MattesSettings(spacing=4.0, clamp=(-200.0, 800.0))
+
+
+@dataclass(frozen=True)
+class ElastixSettings:
+    """elastix with its shipped `rigid` parameter map; only what is named here is changed in it."""
+
+    spacing: float = 3.0  # both images are brought to this first
+    use_mask: bool = False  # the shipped map uses none
+
+
+@dataclass(frozen=True)
+class BaselineSettings:
+    """Which methods are run, and the settings of each."""
+
+    methods: tuple[str, ...] = ("itk", "itk_tuned", "elastix")  # names of lib.baselines.run.METHODS
+    anatomy: str = "spine"  # spine | heart: what the anatomy-targeted methods look for; set from the case
+    seed: int = 0  # every method's random draws, with the case's own name
+    workers: int = 2  # processes side by side, one thread each
+    itk: MattesSettings = field(default_factory=_published)
+    tuned: MattesSettings = field(default_factory=_tuned)
+    elastix: ElastixSettings = field(default_factory=ElastixSettings)
