@@ -36,6 +36,7 @@ class Canvas:
         self.shape = tuple(int(n) for n in size[::-1])
         self.layers = [np.full(self.shape, fill, np.float32) for _ in range(layers)]
         self.wobble: np.ndarray | None = None  # unit-variance smooth field that roughens outlines
+        self.texture: np.ndarray | None = None  # unit-variance finer field that mottles tissues
 
     def window(self, low, high) -> tuple[slice, slice, slice] | None:
         """Slices [k, j, i] of the voxels within the box; None if there are none."""
@@ -68,6 +69,11 @@ class Canvas:
             view[axis] = n
             few.append(np.linspace(p.flat[0], p.flat[-1], n, dtype=np.float32).reshape(view))
         return window, enlarge(shape.distance(*few[::-1]), size)
+
+    def field(self, function: Callable, coarse: int = 2) -> np.ndarray:
+        """A smooth function(x, y, z) over the whole grid, evaluated on every `coarse`-th voxel and interpolated."""
+        ends = np.array([[axis[0], axis[-1]] for axis in self.axes], float)
+        return self.distance(Shape(ends[:, 0] - 1e-3, ends[:, 1] + 1e-3, function, coarse))[1]
 
     def paint(self, shape: Shape, value, edge: float | None = None, wobble: float = 0.0, only: int | None = None):
         """Blend `value` (HU; one number or canvas-sized array, or a list with one a layer) over the inside of `shape`.

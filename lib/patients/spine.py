@@ -24,22 +24,27 @@ from lib.volume import Volume
 def draw(rng: np.random.Generator, spacing: float = 2.0) -> Anatomy:
     """One virtual patient on a grid of `spacing` mm (about 400 x 300 x 520 mm). Deterministic in `rng`."""
     plan = spine_plan.make(rng)
-    low_z = plan.sacrum[2, 3] - rng.uniform(35, 95) * plan.scale
-    high_z = low_z + rng.uniform(480, 560)
+    low_z, high_z = extent(plan, rng)
     trunk = Trunk(plan, rng, [-1000, -1000, low_z - 9], [1000, 1000, high_z + 9])
     side = trunk.half_width + rng.uniform(8, 25)
     shift = rng.normal(0, 6)
     canvas = Canvas([shift - side, trunk.top - rng.uniform(12, 30), low_z],
                     [shift + side, trunk.bottom + rng.uniform(30, 55), high_z], spacing, layers=2)
     canvas.wobble = 0.7 * noise(rng, canvas.shape, 22 / spacing) + 0.5 * noise(rng, canvas.shape, 9 / spacing)
+    canvas.texture = noise(rng, canvas.shape, 7 / spacing)
     states = [state(rng, at_cbct) for at_cbct in (False, True)]
     devices, aorta = paint_soft(canvas, plan, trunk, states, rng)
     labels, outlines = paint_bones(canvas, plan, trunk, rng)
     flags = paint_devices(canvas, plan, trunk, aorta, rng) | devices
-    grain = 9 * rng.standard_normal(canvas.shape, dtype=np.float32)
-    body = canvas.layers[0] > -500
-    canvas.layers[0] += grain * (0.5 + body)
+    canvas.layers[0] += np.float32(rng.uniform(5, 14)) * rng.standard_normal(canvas.shape, dtype=np.float32)
     return collect(canvas, plan, labels, outlines, rng, plan.meta | flags | {"states": states})
+
+
+def extent(plan, rng) -> tuple[float, float]:
+    """Lowest and highest z of the scan: from the pelvis to about T2..T5, 480-560 mm where the patient is that long."""
+    length, hips, neck = rng.uniform(480, 560), plan.sacrum[2, 3] - 115 * plan.scale, plan.at(rng.uniform(1, 4))[2]
+    low = min(rng.uniform(hips, plan.sacrum[2, 3] - 35 * plan.scale), max(hips, neck - length))
+    return float(low), float(min(low + length, max(neck, plan.at(1)[2])))
 
 
 def state(rng: np.random.Generator, at_cbct: bool) -> dict:
@@ -59,10 +64,10 @@ def state(rng: np.random.Generator, at_cbct: bool) -> dict:
 
 def paint_soft(canvas: Canvas, plan, trunk: Trunk, states: list[dict], rng) -> tuple[dict, np.ndarray]:
     """Everything but bone. Returns the table's flags and the aorta's path."""
-    cavity = paint_trunk(canvas, plan, trunk, rng)
+    cavity, wall = paint_trunk(canvas, plan, trunk)
     table = paint_tables(canvas, trunk, rng)
     roof = paint_chest(canvas, plan, trunk, cavity, states, rng)
-    paint_back_muscles(canvas, plan)
+    paint_back_muscles(canvas, plan, wall)
     paint_belly(canvas, plan, cavity, roof, states, rng)
     paint_bowel(canvas, plan, trunk, cavity, roof, states, rng)
     aorta = paint_vessels(canvas, plan, states, rng)
@@ -71,7 +76,7 @@ def paint_soft(canvas: Canvas, plan, trunk: Trunk, states: list[dict], rng) -> t
 
 def paint_bones(canvas: Canvas, plan, trunk: Trunk, rng) -> tuple[np.ndarray, list[Shape]]:
     """All bones. Returns labels (nz, ny, nx) uint8, 1 = T1 .. 17 = L5, and the vertebrae's outlines."""
-    texture = 0.7 * noise(rng, canvas.shape, 3.2 / canvas.spacing) + 0.4 * noise(rng, canvas.shape, 14 / canvas.spacing)
+    texture = 0.7 * noise(rng, canvas.shape, 3.2 / canvas.spacing) + 0.4 * canvas.wobble
     labels = np.zeros(canvas.shape, np.uint8)
     breastbone = sternum(plan, trunk.chest)
     paint_canal(canvas, plan)

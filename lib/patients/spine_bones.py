@@ -118,7 +118,7 @@ def paint_discs(canvas: Canvas, plan: Plan) -> None:
 def paint_canal(canvas: Canvas, plan: Plan) -> None:
     """Epidural fat, thecal sac and cord (to L1)."""
     centres = np.array([v.world(canal_centre(v)) for v in plan.vertebrae])
-    end = plan.sacrum[:3, 3] + np.array([[0, 21, -8.0], [0, 25, -40]]) @ plan.sacrum[:3, :3].T
+    end = plan.sacrum[:3, 3] + np.array([[0, 21, -8.0], [0, 19, -40]]) @ plan.sacrum[:3, :3].T
     centres = np.vstack([centres, end])
     width = [canal_size(v)[0] for v in plan.vertebrae] + [9.0, 6.0]
     path = curve(centres, 8)
@@ -213,15 +213,15 @@ def paint_pelvis(canvas: Canvas, plan: Plan, texture: np.ndarray) -> None:
     frame, k, bone = plan.sacrum, plan.scale, plan.bone
     rot, origin = frame[:3, :3], frame[:3, 3]
     blocks = []
-    for m, (w, d, y, z) in enumerate([(27, 16, 0, -13), (20, 12, 5, -36), (15, 9, 11, -56), (12, 7, 15, -73), (9, 5, 14, -88)]):
+    for m, (w, d, y, z) in enumerate([(27, 16, 0, -13), (20, 12, 2, -36), (15, 9, 2, -56), (12, 7, -5, -73), (9, 5, -16, -88)]):
         blocks.append(box((0, y * k, z * k), (w * k, d * k, (14 - m) * k), 5.0))
         if m < 4:
             blocks += [ellipsoid((s * (36 - 7 * m) * k, (y + 10) * k, (z - 1) * k), ((22 - 3 * m) * k, (13 - 1.5 * m) * k, (16 - m) * k))
                        for s in (-1, 1)]
         blocks.append(tube([(0, (y + d + 17) * k, (z + 4) * k), (0, (y + d + 20) * k, (z - 6) * k)], [5, 4]))
         blocks.append(tube([(-14 * k, (y + d + 12) * k, z * k), (14 * k, (y + d + 12) * k, z * k)], 3.5, flatten=(1, 1, 0.5)))
-    holes = [ellipsoid((s * (18 - 1.5 * m) * k, (7 + 5 * m) * k, (-25 - 20 * m) * k), (4.5, 16, 4.5)) for m in range(3) for s in (-1, 1)]
-    canal = tube([(0, 20 * k, 8), (0, 22 * k, -20 * k), (0, 30 * k, -60 * k)], [10, 9, 5], flatten=(0.8, 1.3, 1))
+    holes = [ellipsoid((s * (18 - 1.5 * m) * k, (7 + 1 * m) * k, (-25 - 20 * m) * k), (4.5, 16, 4.5)) for m in range(3) for s in (-1, 1)]
+    canal = tube([(0, 20 * k, 8), (0, 20 * k, -20 * k), (0, 16 * k, -60 * k)], [10, 9, 5], flatten=(0.8, 1.3, 1))
     sacrum = placed(subtract(union(*blocks, smooth=4.0), canal, *holes, smooth=2.0), rot, origin)
     hard, soft = 330 + 220 * bone, 40 + 110 * bone
     found = canvas.distance(sacrum, margin=2)
@@ -240,7 +240,7 @@ def paint_pelvis(canvas: Canvas, plan: Plan, texture: np.ndarray) -> None:
             back = np.array([s * np.interp(t, [0, .35, .7, 1], [62, 50, 46, 62]) * wide, origin[1] + np.interp(t, [0, .3, .6, .85, 1], [18, 38, 52, 50, 26]) * k])
             front = np.array([s * np.interp(t, [0, .4, .8, 1], [92, 104, 122, 116]) * wide, origin[1] + np.interp(t, [0, .35, .8, 1], [-22, -36, -34, -8]) * k])
             middle = 0.5 * (back + front) + np.array([s * np.interp(t, [0, 1], [2, 14]), 6.0]) * k
-            sag = 7 * k * t * np.array([-0.6, 0.2, -0.6])
+            sag = 34 * k * t * t * np.array([-0.95, 0.25, -1.15])  # the crest is a bow
             row = curve([[*back, z + sag[0]], [*middle, z + sag[1]], [*front, z + sag[2]]], 9)
             thick = np.interp(np.linspace(0, 1, len(row)), [0, 0.12, 0.5, 0.9, 1], [9, 8, 3.6 + 9 * (1 - t) ** 2, 5.5, 6.5])
             rows.append(tube(row, thick * (1 if t < 0.97 else 1.2) * k))

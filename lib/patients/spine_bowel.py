@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lib.patients.shapes import Canvas, curve, ellipsoid, intersect, noise, smooth_max, tube
+from lib.patients.shapes import Canvas, curve, ellipsoid, intersect, tube
 from lib.patients.spine_organs import Inside, around
 from lib.patients.spine_plan import Plan
 from lib.patients.spine_trunk import Trunk, half_space
@@ -50,8 +50,8 @@ def paint_colon(canvas: Canvas, plan: Plan, trunk: Trunk, inside: Inside, states
     r = r * rng.uniform(0.8, 1.15)
     inside.paint(tube(path, r + 1.8), 40.0, wobble=1.0)
     for n, state in enumerate(states):
-        mottle = noise(rng, canvas.shape, 7 / canvas.spacing)
-        stool = np.where(mottle > 1.6, np.float32(-600), 35 + 28 * mottle).astype(np.float32)
+        mottle = canvas.texture if n == 0 else canvas.texture[::-1, :, ::-1]  # another filling
+        stool = np.where(mottle > 1.5, np.float32(-600), 35 + 28 * mottle)
         start = 0
         while start < len(path) - 2:
             stop = min(start + int(rng.integers(6, 16)), len(path) - 1)
@@ -75,8 +75,7 @@ def paint_stomach(canvas: Canvas, plan: Plan, inside: Inside, states, rng) -> No
         inside.paint(lumen, state["oral"] + 8 * canvas.wobble, only=n, gap=6, wobble=1.0)
         if rng.random() < 0.35 + 0.6 * state["gas"]:
             level = path[:, 1].mean() + rng.uniform(-30, 5) * k
-            front = half_space(1, level, 1)
-            inside.paint(intersect(lumen, lambda x, y, z, f=front: smooth_max(f(x, y, z), f(x, y, z), 0)), -970.0, only=n, gap=6)
+            inside.paint(intersect(lumen, half_space(1, level, 1)), -970.0, only=n, gap=6)
     gut = curve([around(plan, 12.9, -30, -74), around(plan, 13.6, -40, -50), around(plan, 15.2, -38, -42), around(plan, 15.5, 0, -48), around(plan, 13.4, 26, -48)], 7)
     inside.paint(tube(gut, 12 * k), 42.0, wobble=1)
     inside.paint(tube(gut, 8.5 * k), [s["oral"] for s in states], wobble=1)

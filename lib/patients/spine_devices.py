@@ -86,4 +86,4 @@ def paint_stent(canvas: Canvas, path: np.ndarray, radius: float) -> None:
 def skin_point(trunk: Trunk, z: float, angle: float) -> np.ndarray:
     """A point on the skin's front at height z; angle from the midline (radians, + = left)."""
     cx, cy, side, front, _ = (np.interp(z, trunk.z, t) for t in trunk.skin_table)
-    return np.array([cx + side * np.sin(angle), cy - front * np.cos(angle) ** 0.85 - 1.5, z])
+    return np.array([cx + side * np.sin(angle), cy - front * max(np.cos(angle), 0.0) ** 0.85 - 1.5, z])

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lib.patients.shapes import Canvas, Shape, blend, coverage, curve, ellipsoid, intersect, noise, tube, union
+from lib.patients.shapes import Canvas, Shape, blend, coverage, curve, ellipsoid, tube, union
 from lib.patients.spine_plan import Plan, rotation
 from lib.patients.spine_trunk import Trunk, dome
 
@@ -43,27 +43,24 @@ def paint_chest(canvas: Canvas, plan: Plan, trunk: Trunk, cavity: np.ndarray, st
     Returns the distance to the diaphragm of the CT, negative below it (nz, ny, nx).
     """
     k = plan.scale
-    x, y, z = canvas.points((slice(None),) * 3)
-    spine = plan.on(z.ravel()).astype(np.float32)
-    sx, sy = spine[:, 0, None, None], spine[:, 1, None, None]
     levels = [plan.at(n)[2] for n in (17, 11, 9, 7, 5, 3, 0)]
-    left = np.interp(z, levels, np.array([30, 40, 56, 48, 34, 30, 28]) * k).astype(np.float32)
-    right = np.interp(z, levels, np.array([26, 28, 34, 32, 28, 27, 26]) * k).astype(np.float32)
-    # Mediastinum: wide in front of the spine, a thin septum behind the sternum; gutters run beside the vertebrae.
-    ahead = (sy - y) / np.float32(k)
-    profile = np.interp(ahead, [-60, -18, 5, 45, 85, 120, 200], [0.65, 0.62, 0.75, 1.0, 0.85, 0.55, 0.55]).astype(np.float32)
-    middle = np.maximum((x - sx) - left * profile, -(x - sx) - right * profile)
-    middle = middle + np.float32(2.0) * canvas.wobble
-    texture = noise(rng, canvas.shape, 7 / canvas.spacing)
+
+    def mediastinum(x, y, z):
+        """Wide in front of the spine, a thin septum behind the sternum; gutters run beside the vertebrae."""
+        spine = plan.on(z.ravel()).astype(np.float32)[:, :, None, None]
+        left = np.interp(z, levels, np.array([30, 40, 56, 48, 34, 30, 28]) * k)
+        right = np.interp(z, levels, np.array([26, 28, 34, 32, 28, 27, 26]) * k)
+        ahead, across = (spine[:, 1] - y) / k, x - spine[:, 0]
+        profile = np.interp(ahead, [-60, -18, 5, 45, 85, 120, 200], [0.65, 0.62, 0.75, 1.0, 0.85, 0.55, 0.55])
+        return np.maximum(across - left * profile, -across - right * profile).astype(np.float32)
+    middle = canvas.field(mediastinum) + np.float32(2.0) * canvas.wobble
+    chest = np.maximum(cavity + np.float32(3.0), -middle)
     roofs = []
     for layer, state in zip(canvas.layers, states):
-        height, _, _ = dome(plan, trunk, state["breath"])
-        roof = (z - height(x[0], y[0])[None]) * np.float32(0.7)
-        lung = np.maximum(np.maximum(cavity + np.float32(3.0), -middle), -roof)
-        air = state["lung"] + 35 * texture + (sy - y < 0) * np.float32(25)
-        blend(layer, air.astype(np.float32), coverage(lung, canvas.spacing))
-        muscle_sheet = np.abs(roof) - np.float32(1.2)
-        blend(layer, np.float32(45), coverage(np.maximum(muscle_sheet, cavity), canvas.spacing))
+        height = dome(plan, trunk, state["breath"])
+        roof = canvas.field(lambda x, y, z, h=height: (z - h(x, y)) * np.float32(0.7))
+        blend(layer, np.float32(state["lung"]) + 30 * canvas.texture, coverage(np.maximum(chest, -roof), canvas.spacing))
+        blend(layer, np.float32(45), coverage(np.maximum(np.abs(roof) - np.float32(1.2), cavity), canvas.spacing))
         roofs.append(roof)
     blood = [s["blood"] for s in states]
     muscle = [50.0 if not s["contrast"] else 95.0 for s in states]
@@ -75,7 +72,7 @@ def paint_chest(canvas: Canvas, plan: Plan, trunk: Trunk, cavity: np.ndarray, st
     for offset, size in (((18, -3, -8), (30, 21, 23)), ((-26, -14, 2), (20, 19, 32)), ((-8, 24, 20), (30, 13, 18)), ((4, -24, 0), (36, 12, 26))):
         canvas.paint(ellipsoid(heart + np.array(offset) * k, np.array(size) * k, tilt), blood, edge=5, wobble=1.0)
     paint_great_vessels(canvas, plan, heart, blood)
-    paint_airways(canvas, plan, heart, cavity, middle, blood, rng)
+    paint_airways(canvas, plan, cavity, blood, rng)
     return roofs[0]
 
 
@@ -98,7 +95,7 @@ def paint_great_vessels(canvas: Canvas, plan: Plan, heart, blood) -> None:
     canvas.paint(tube(azygos, 4.0), blood)
 
 
-def paint_airways(canvas: Canvas, plan: Plan, heart, cavity, middle, blood, rng) -> None:
+def paint_airways(canvas: Canvas, plan: Plan, cavity, blood, rng) -> None:
     """Trachea, main bronchi, and lung vessels fanning out from both roots."""
     k = plan.scale
     split = around(plan, 4.4, 0, -36)
@@ -124,7 +121,8 @@ def paint_airways(canvas: Canvas, plan: Plan, heart, cavity, middle, blood, rng)
             alpha = coverage(d, canvas.spacing) * (canvas.layers[0][window] < -300)
             for layer, v in zip(canvas.layers, vessels):
                 blend(layer[window], np.float32(v), alpha)
-        canvas.paint(tube(curve([split, root + [0, 0, 6], root + np.array([s * 22, 2, -22]) * k]), np.array([6.5, 5, 3])[[0] * 3 + [1] * 30][:len(curve([split, root + [0, 0, 6], root + np.array([s * 22, 2, -22]) * k]))] * k), -950.0)
+        bronchus = curve([split, root + [0, 0, 6], root + np.array([s * 22, 2, -22]) * k])
+        canvas.paint(tube(bronchus, np.linspace(6.5, 3, len(bronchus)) * k), -950.0)
 
 
 def paint_belly(canvas: Canvas, plan: Plan, cavity: np.ndarray, roof: np.ndarray, states: list[dict], rng) -> None:
@@ -133,12 +131,11 @@ def paint_belly(canvas: Canvas, plan: Plan, cavity: np.ndarray, roof: np.ndarray
     at = lambda *a: around(plan, *a)  # noqa: E731
     vein = [s["vein"] for s in states]
     liver_hu = [s["liver"] for s in states]
-    fine = noise(rng, canvas.shape, 3)
     big = rng.normal(1, 0.08)
     liver = union(ellipsoid(at(10.1, -72, -40, 0), np.array([70, 82, 82]) * k * big),
                   ellipsoid(at(9.7, -5, -88, 0), np.array([74, 40, 40]) * k * big),
                   ellipsoid(at(11.6, -88, -25, 0), np.array([42, 52, 66]) * k * big), smooth=22)
-    inside.paint(liver, [h + 4 * fine for h in liver_hu], wobble=3.5)
+    inside.paint(liver, [h + 4 * canvas.texture for h in liver_hu], wobble=3.5)
     for _ in range(9):  # liver vessels meet near the caval vein
         end = at(10.3, *(rng.normal(0, 1, 3) * [26, 36, 26] + [-72, -48, 0]))
         path = curve([at(9.0, -26, -34), 0.5 * (at(9.4, -40, -42) + end), end])
@@ -149,7 +146,7 @@ def paint_belly(canvas: Canvas, plan: Plan, cavity: np.ndarray, roof: np.ndarray
     pancreas = curve([at(13.2, -34, -52), at(12.6, -14, -56), at(12.0, 12, -58), at(11.4, 46, -44), at(11.0, 78, -30)])
     canvas.paint(tube(pancreas, np.linspace(13, 8, len(pancreas)) * k), [42 if s["liver"] < 80 else 90 for s in states], wobble=3)
     for s, level in ((-1, 12.9), (1, 12.3)):
-        centre = at(level + rng.normal(0, 0.25), s * (62 + 8 * plan.fat), 4)
+        centre = at(level + rng.normal(0, 0.25), s * (62 + 8 * plan.fat), -3)
         turn = rotation(12, -s * 14, s * 30)
         size = np.array([27, 27, 54]) * k * rng.normal(1, 0.06)
         inside.paint(ellipsoid(centre, size + 12, turn), -106.0, wobble=2)

@@ -17,7 +17,7 @@ HEIGHT = [17., 18, 18, 19.0, 19.5, 20, 20.5, 21, 22, 23, 24.0, 25.5, 26.5, 27.5,
 DISC = [4.5, 4, 3.5, 3.5, 3.5, 4.0, 4.5, 4.5, 5.0, 5.5, 6.0, 7.00, 8.00, 9.50, 10.5, 11.0, 10.5]  # below the body
 # Tangent of the column in the sagittal plane: going up, positive = towards the back (degrees; supine adult).
 TILT_LEVELS = [0, 3, 5, 7, 9, 11, 12, 13, 14, 15, 16, 17]
-TILT = [-24, -13, -5, 1, 6, 9, 9, 6, 2, -4, -14, -30]
+TILT = [-27, -15, -7, 1, 9, 13, 13, 10, 5, -3, -14, -31]
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Plan:
     def axis(self) -> np.ndarray:
         """(23, 3): centres of T1..L5, then points down the sacrum."""
         s = self.sacrum[:3]
-        down = [s[:, 3] + s[:, :3] @ p for p in ((0, 0, -14), (0, 4, -34), (0, 11, -52), (0, 16, -70), (0, 14, -95), (0, 5, -120))]
+        down = [s[:, 3] + s[:, :3] @ p for p in ((0, 0, -14), (0, 2, -34), (0, 2, -53), (0, -5, -72), (0, -18, -90), (0, -40, -108))]
         return np.array([v.centre for v in self.vertebrae] + down)
 
 
@@ -90,6 +90,8 @@ def make(rng: np.random.Generator) -> Plan:
     kyphosis, lordosis = rng.uniform(0.5, 1.3) + 0.6 * old * rng.random(), rng.uniform(0.45, 1.15)
     tilt = np.interp(np.arange(18), TILT_LEVELS, TILT)
     tilt = np.where(np.arange(18) < 10, tilt * kyphosis, tilt * lordosis) + rng.normal(0, 1.0, 18)
+    lengths = np.array([h + d for h, d in zip(HEIGHT, DISC)] + [50.0])
+    tilt += rng.normal(0, 1.5) - np.average(tilt[4:], weights=lengths[4:])  # on a table T6 lies level with S2
     cobb = rng.uniform(12, 28) if rng.random() < 0.15 else abs(rng.normal(0, 4))
     wave = np.sin((np.arange(18) - rng.uniform(3, 14)) / rng.uniform(4, 8) * np.pi)
     side = rng.choice([-1, 1]) * cobb / 2 * wave
