@@ -19,13 +19,12 @@ from lib.plots_charts import (  # noqa: F401  (one door for the notebooks)
     error_curves,
     fig4,
     label,
-    learning_curves,
     new_figure,
     save,
     style,
     success_bars,
-    trajectories,
 )
+from lib.plots_paths import learning_curves, trajectories  # noqa: F401
 from lib.plots_planes import (  # noqa: F401
     AXES,
     CT_WINDOW,

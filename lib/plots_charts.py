@@ -1,4 +1,4 @@
-"""Charts of numbers: learning curves, paths, success, errors. One colour and one name a method."""
+"""Charts of numbers: success and errors by method. One colour and one name a method."""
 
 from __future__ import annotations
 
@@ -30,14 +30,11 @@ METHODS = {
     "ants_search": ("ANTs, searched starts", "#b8a600", "-."),
     "greedy": ("greedy", "#7a5195", "-"),
     "greedy_search": ("greedy -search", "#7a5195", "-."),
-    "dsl_sup": ("DSL", "#d55e00", "-"),
     "dqn": ("DRL (DQN)", "#56b4e9", "-"),
     "double_dqn": ("DRL (double DQN)", "#009e73", "--"),
 }
 PAPER_METHODS = ("ground_truth", "initial", "itk", "quasi_global", "semantic", "dsl", "human")
 OURS = ("dsl", "dsl_two_channel")
-PARAMETERS = ("tx", "ty", "tz", "rx", "ry", "rz")
-_PARAMETER_COLOURS = ("#0072b2", "#56b4e9", "#009e73", "#d55e00", "#e69f00", "#cc79a7")
 EXPERIMENTS = {"spine": ("E1 spine", "TRE"), "heart": ("E2 heart", "MME")}
 _SPARE = ("#332288", "#117733", "#882255", "#44aa99", "#aa4499", "#661100")
 
@@ -68,6 +65,8 @@ def new_figure(rows: int = 1, columns: int = 1, widths=None, height: float = 3.0
     """(figure, axes[row][column]). widths: width over height of each column. Shown once in a notebook."""
     import matplotlib.pyplot as plt
 
+    from lib.plots_figure import ShownOnce, in_notebook
+
     widths = widths or [1.45] * columns
     fig, axes = plt.subplots(
         rows,
@@ -76,91 +75,29 @@ def new_figure(rows: int = 1, columns: int = 1, widths=None, height: float = 3.0
         squeeze=False,
         layout="constrained",
         gridspec_kw={"width_ratios": widths},
+        FigureClass=ShownOnce,
     )
-    plt.close(fig)
+    if not in_notebook():
+        plt.close(fig)  # pyplot would keep it for ever
     return fig, axes
 
 
 def save(fig, path, provenance=None) -> Path:
     """Write a PNG (150 dpi) to a temporary name, then rename; its provenance JSON goes beside it.
 
-    provenance: keyword arguments of `lib.provenance.record` (`cfg`, `seeds`, `inputs` ...), or None for none.
+    provenance: keyword arguments of `lib.provenance.record` (`cfg`, `seeds`, `inputs` ...), a function of the
+    path that writes it, or None for none.
     """
     from lib import provenance as record
 
     path = Path(path)
     with record.atomic(path) as temporary:
         fig.savefig(temporary, dpi=150, format="png", metadata={"Software": None})
-    if provenance is not None:
+    if callable(provenance):
+        provenance(path)
+    elif provenance is not None:
         record.record(path, **provenance)
     return path
-
-
-def trajectories(states, title: str = "", switch: int | None = None):
-    """The six parameters of the state along paths, and D. states: (steps + 1, 6) or (paths, steps + 1, 6), mm
-    and degrees, zero at the truth; `switch`: the step at which the fine network takes over."""
-    states = np.asarray(states, dtype=np.float64)
-    states = states[None] if states.ndim == 2 else states
-    fig, axes = new_figure(1, 3, height=2.8)
-    for i, (name, tint) in enumerate(zip(PARAMETERS, _PARAMETER_COLOURS, strict=True)):
-        for j, path in enumerate(states):
-            axes[0][i // 3].plot(path[:, i], color=tint, lw=1.2, alpha=0.85, label=name if j == 0 else None)
-    for path in states:
-        axes[0][2].plot(np.linalg.norm(path, axis=1), color="#333333", lw=1.2, alpha=0.8)
-    names = (("translation left (mm)", True), ("rotation left (degrees)", True), ("distance D", False))
-    for ax, (name, legend) in zip(axes[0], names, strict=True):
-        ax.set(xlabel="step", ylabel=name)
-        ax.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)
-        if switch:
-            ax.axvline(switch, color="#888888", ls="--", lw=1)
-            ax.annotate(
-                "fine",
-                (switch, 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(3, -9),
-                textcoords="offset points",
-                fontsize=7,
-                color="#555555",
-            )
-        if legend:
-            ax.legend(fontsize=7, ncols=3, frameon=False)
-    fig.suptitle(title, fontsize=9)
-    return fig
-
-
-def learning_curves(logs, title: str = ""):
-    """Loss and agreement against samples. logs: name -> CSV path or DataFrame with the columns
-    step, samples, loss, val_loss, val_agreement, seconds."""
-    import pandas as pd
-
-    fig, axes = new_figure(1, 2, height=3.0)
-    for i, (name, log) in enumerate(logs.items()):
-        table = pd.read_csv(log) if isinstance(log, str | Path) else log
-        tint = _PARAMETER_COLOURS[i % 6]
-        axes[0][0].plot(
-            table["samples"], table["loss"], color=tint, lw=0.9, alpha=0.6, label=f"{name}: training"
-        )
-        for ax, column in ((axes[0][0], "val_loss"), (axes[0][1], "val_agreement")):
-            some = table.dropna(subset=[column])
-            ax.plot(
-                some["samples"], some[column], "o-", color=tint, lw=1.6, ms=2.5, label=f"{name}: validation"
-            )
-    axes[0][0].set(xlabel="training samples", ylabel="loss (Eq. 5, mean square)", yscale="log")
-    axes[0][1].set(xlabel="training samples", ylabel="agreement with the greedy action", ylim=(0, 1))
-    axes[0][1].axhline(1 / 12, color="#999999", ls=":", lw=1)
-    axes[0][1].text(
-        0.99,
-        1 / 12 + 0.01,
-        "chance",
-        transform=axes[0][1].get_yaxis_transform(),
-        ha="right",
-        fontsize=7,
-        color="#777777",
-    )
-    for ax in axes[0]:
-        ax.legend(fontsize=7, frameon=False)
-    fig.suptitle(title, fontsize=9)
-    return fig
 
 
 def fig4(
@@ -176,8 +113,8 @@ def fig4(
         group = some.groupby("step")["success"]
         mean, low, high = group.mean(), group.min(), group.max()
         seeds = some["seed"].nunique()
-        look = {**style(method), "lw": 2.0}
-        look["label"] += f" ({seeds} seed{'s' if seeds != 1 else ''})"
+        name = {"dsl": "DSL", "dqn": "DRL (DQN)", "double_dqn": "DRL (double DQN)"}.get(method, label(method))
+        look = {**style(method), "lw": 2.0, "label": f"{name}, {seeds} seed{'s' if seeds != 1 else ''}"}
         ax.plot(mean.index, 100 * mean, marker="o", ms=3, **look)
         ax.fill_between(low.index, 100 * low, 100 * high, color=look["color"], alpha=0.2, lw=0)
     ax.set(
@@ -207,36 +144,45 @@ def _legend(fig):
 
 
 def capture_range(rows, bins: int = 5, title: str = "", n: int = 200):
-    """Success against the initial error, a line a method: share of successes in `bins` groups of equally many
-    starts (the same groups for all methods), bars: 95 % interval clustered by patient."""
-    fig, panels = _per_experiment(rows)
-    for ax, experiment, some in panels:
-        edges = np.quantile(some["initial_error_mm"], np.linspace(0, 1, bins + 1)) if len(some) else [0, 1]
-        edges[-1] += 1e-6
-        methods = order(some["method"])
-        for i, method in enumerate(methods):
-            mine, points = some[some["method"] == method], []
-            for low, high in pairwise(edges):
-                part = mine[(mine["initial_error_mm"] >= low) & (mine["initial_error_mm"] < high)]
-                if len(part):
-                    ci = metrics.success_interval(part["success"], part["case"], n=n)
-                    points.append((part["initial_error_mm"].mean(), part["success"].mean(), *ci))
-            if points:
-                x, y, low, high = np.array(points).T
-                x = x + (i - len(methods) / 2) * 0.004 * (
-                    edges[-1] - edges[0]
-                )  # bars of methods side by side
-                ax.plot(x, 100 * y, marker="o", ms=3.5, **style(method))
-                ax.vlines(x, 100 * low, 100 * high, color=colour(method), lw=0.8, alpha=0.5)
-        ax.set(xlabel=f"initial {EXPERIMENTS[experiment][1]} (mm)", ylabel="success (%)", ylim=(-3, 103))
-        ax.set_title(
-            f"{EXPERIMENTS[experiment][0]}: success = {EXPERIMENTS[experiment][1]} "
-            f"within {metrics.SUCCESS_MM[experiment]:.0f} mm",
-            fontsize=9,
-        )
+    """Success against the initial error, a line a method: share of successes in `bins` groups of equally
+    many starts (the same groups for all methods), bars: 95 % interval clustered by patient. Left the paper's
+    methods, right today's, our agents in both."""
+    found = [e for e in EXPERIMENTS if (rows["experiment"] == e).any()]
+    fig, axes = new_figure(max(1, len(found)), 2, height=3.1)
+    for line, experiment in zip(axes, found, strict=False):
+        some = rows[(rows["experiment"] == experiment) & ~rows["method"].isin(["initial", "ground_truth"])]
+        some = some[~some["method"].str.endswith("_coarse")]
+        theirs = some["method"].isin(PAPER_METHODS)
+        name, measure = EXPERIMENTS[experiment]
+        for ax, kept, group in ((line[0], theirs, "the paper's methods"), (line[1], ~theirs, "today's")):
+            _capture_lines(ax, some[kept | some["method"].isin(OURS)], some, bins, n)
+            ax.set(xlabel=f"initial {measure} (mm)", ylabel="success (%)", ylim=(-3, 103))
+            limit = metrics.SUCCESS_MM[experiment]
+            ax.set_title(f"{name}, {group}: {measure} within {limit:.0f} mm", fontsize=9)
     fig.suptitle(title, fontsize=9)
     _legend(fig)
     return fig
+
+
+def _capture_lines(ax, some, everyone, bins: int, n: int):
+    """Success in groups of the initial error; the groups are those of `everyone`."""
+    if everyone.empty:
+        return
+    edges = np.quantile(everyone["initial_error_mm"], np.linspace(0, 1, bins + 1))
+    edges[-1] += 1e-6
+    methods = order(some["method"])
+    for i, method in enumerate(methods):
+        mine, points = some[some["method"] == method], []
+        for low, high in pairwise(edges):
+            part = mine[(mine["initial_error_mm"] >= low) & (mine["initial_error_mm"] < high)]
+            if len(part):
+                ci = metrics.success_interval(part["success"], part["case"], n=n)
+                points.append((part["initial_error_mm"].mean(), part["success"].mean(), *ci))
+        if points:
+            x, y, low, high = np.array(points).T
+            x = x + (i - len(methods) / 2) * 0.007 * (edges[-1] - edges[0])  # bars of methods side by side
+            ax.plot(x, 100 * y, marker="o", ms=3.5, **style(method))
+            ax.vlines(x, 100 * low, 100 * high, color=colour(method), lw=0.8, alpha=0.5)
 
 
 def error_curves(rows, title: str = ""):
