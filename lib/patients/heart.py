@@ -13,7 +13,7 @@ from lib.patients import shapes
 from lib.patients.anatomy import Anatomy
 from lib.patients.heart_chest import Chest, paint_abdomen, paint_body, paint_bones, paint_lungs
 from lib.patients.heart_devices import CBCT, CT, paint_catheters, paint_implants, paint_outside
-from lib.patients.heart_motion import Motion, best_pose
+from lib.patients.heart_motion import Motion, best_pose, individual
 from lib.patients.heart_organ import Heart, blood, paint_heart, paint_mediastinum, paint_vessels
 from lib.patients.shapes import Canvas
 from lib.volume import Volume
@@ -33,9 +33,14 @@ def draw(rng: np.random.Generator, spacing: float = 2.0, phases: int = 4) -> Ana
     heart = Heart.random(rng, chest)
     canvas = empty_chest(chest, spacing / scale, rng)
     mesh = heart.mesh()
-    names = paint_all(canvas, chest, heart, mesh, rng)
+    paint_anatomy(canvas, chest, heart, mesh, rng)
+    own = individual(canvas, rng, rng.uniform(1.0, 3.5))
+    canvas.layers = [own.warp(layer) for layer in canvas.layers]
+    mesh = (own.move(mesh[0]), mesh[1])
+    names = paint_implants(canvas, chest, heart, rng, own.move)
+    names += paint_catheters(canvas, chest, heart, rng, own.move) + paint_outside(canvas, chest, rng)
     motion = Motion(canvas, chest, heart, rng)
-    strength, field = motion.tuned(mesh, float(np.clip(rng.normal(4.0, 1.5), 1.4, 8.0)))
+    strength, field = motion.tuned(mesh, float(np.clip(rng.normal(4.2, 1.6), 1.4, 8.0)))
     moved = field.move(mesh[0])
     pose, residual = best_pose(mesh, moved)
     bodies = phase_bodies(canvas, motion, strength, phases, rng)
@@ -70,8 +75,8 @@ def empty_chest(chest: Chest, spacing: float, rng: np.random.Generator) -> Canva
     return canvas
 
 
-def paint_all(canvas: Canvas, chest: Chest, heart: Heart, mesh, rng: np.random.Generator) -> list[str]:
-    """The whole patient into both layers, from outside inwards. Returns the names of the foreign objects."""
+def paint_anatomy(canvas: Canvas, chest: Chest, heart: Heart, mesh, rng: np.random.Generator) -> None:
+    """The whole patient into both layers, from outside inwards."""
     hu = blood(rng)
     lowest = mesh[0][:, 2] < np.quantile(mesh[0][:, 2], 0.15)
     bed = mesh[0][lowest].mean(axis=0)
@@ -85,9 +90,6 @@ def paint_all(canvas: Canvas, chest: Chest, heart: Heart, mesh, rng: np.random.G
     texture = shapes.noise(rng, canvas.shape, 7 / canvas.spacing) * np.float32(6)
     for layer in canvas.layers:
         layer += texture * (layer > -300)
-    names = paint_implants(canvas, chest, heart, rng)
-    names += paint_catheters(canvas, chest, heart, rng)
-    return names + paint_outside(canvas, chest, rng)
 
 
 def phase_bodies(canvas: Canvas, motion: Motion, strength: float, phases: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ CAVITY_FRONT = np.array([-58, -72, -76, -72, -64, -57, -48, -38, -22, -2, 12.0])
 CAVITY_BACK = np.array([76, 88, 94, 98, 100, 99, 94, 87, 77, 62, 46.0])
 CAVITY_MIDDLE = np.array([8, 14, 18, 20, 22, 22, 22, 22, 24, 26, 28.0])
 WALL_Z = np.array([-190, -60, 0, 60, 100, 130, 190.0])
-WALL_SIDE = np.array([126, 136, 136, 142, 154, 166, 174.0])
+WALL_SIDE = np.array([124, 132, 132, 139, 154, 166, 174.0])
 WALL_FRONT = np.array([-80, -88, -82, -74, -66, -56, -46.0])
 WALL_BACK = np.array([112, 122, 126, 128, 126, 120, 112.0])
 
@@ -141,11 +141,11 @@ def paint_bones(canvas: Canvas, chest: Chest, rng: np.random.Generator) -> None:
         clavicle = shapes.curve([(s * 24, top - 1, 112), (s * 70, top - 10, 126), (s * 110, top + 14, 140),
                                  (s * 150, top + 34, 148)])
         bone(canvas, shapes.tube(clavicle, 6.0), 650.0, 300.0)
-        turn = rotation(-0.75 * s)
-        blade = shapes.placed(shapes.ellipsoid((0, 0, 0), (48, 5, 66)), turn, (s * 96, 96, 78))
+        turn = rotation(-0.62 * s)
+        blade = shapes.placed(shapes.ellipsoid((0, 0, 0), (48, 5, 66)), turn, (s * 100 * chest.side, 88, 78))
         canvas.paint(shapes.grown(blade, 9), 52.0, wobble=2)
         bone(canvas, shapes.grown(blade, -1.5), 420.0, 380.0)
-        bone(canvas, shapes.tube([(s * 74, 118, 92), (s * 112, 104, 112), (s * 150, 58, 136)], (4, 6, 7)), 520.0, 260.0)
+        bone(canvas, shapes.tube([(s * 72, 114, 92), (s * 112, 94, 112), (s * 150, 54, 136)], (4, 6, 7)), 520.0, 260.0)
         bone(canvas, shapes.ellipsoid((s * 168, 36, 150), (22, 22, 24)), 520.0, 220.0)
 
 
@@ -213,7 +213,7 @@ def paint_lungs(canvas: Canvas, chest: Chest, rng: np.random.Generator) -> None:
     for layer in canvas.layers:
         layer[window] += np.float32(rng.uniform(0.5, 1.0)) * texture * (alpha > 0.99)
     for s, hilum in ((-1, (-34, 22, 26)), (1, (42, 24, 32))):
-        for leaves, radius in ((150, 1.05), (90, 1.0)):
+        for leaves, radius in ((210, 1.0), (130, 1.0)):
             start = np.array(hilum, float) + rng.normal(0, 4, 3)
             tree(canvas, leaf_points(chest, rng, s, leaves), start, radius, rng)
 
@@ -233,7 +233,7 @@ def tree(canvas: Canvas, leaves: np.ndarray, start: np.ndarray, radius: float, r
     thick = radius * len(leaves) ** 0.36
     if len(leaves) == 1:
         canvas.paint(shapes.tube([start, 0.5 * (start + leaves[0]) + rng.normal(0, 2, 3), leaves[0]],
-                                 (thick, 0.8 * thick, 0.5)), 20.0)
+                                 (thick, 0.85 * thick, 0.7)), 30.0)
         return
     middle = leaves.mean(axis=0)
     fork = start + (middle - start) * (0.22 if depth == 0 else 0.42) + rng.normal(0, 2, 3)
@@ -254,7 +254,7 @@ def paint_abdomen(canvas: Canvas, chest: Chest, rng: np.random.Generator, bed) -
     below = shapes.intersect(cavity, under)
     below.high = np.array([*cavity.high[:2], max(*chest.domes, bed[1]) + 6])
     canvas.paint(below, 45.0, wobble=0.8)
-    inside = shapes.grown(below, -4)
+    inside = shapes.grown(below, -3)
     canvas.paint(inside, -98.0)
     gas = rng.uniform(0, 1, 2)
     for s in (-1, 1):
@@ -264,7 +264,7 @@ def paint_abdomen(canvas: Canvas, chest: Chest, rng: np.random.Generator, bed) -
 
     def lobe(x, y, z):
         return shapes.smooth_max(x - edge + tilt * np.maximum(y + 30, 0), -z - 175 + 0.35 * (x + 60), 25) * 0.85
-    liver = shapes.intersect(inside, lobe, smooth=14)
+    liver = shapes.intersect(shapes.grown(below, -1.5), lobe, smooth=14)
     hu = rng.uniform(55, 115)
     window, alpha = canvas.paint(liver, [hu, rng.uniform(45, 65)], wobble=1.0)
     for s, path in enumerate(([(-18, 36, -60), (-50, 20, -70), (-90, 18, -86)], [(-18, 36, -60), (-40, -10, -72), (-60, -44, -96)],

@@ -12,28 +12,29 @@ METAL = 6000.0
 CT, CBCT = 0, 1  # layers
 
 
-def paint_implants(canvas: Canvas, chest: Chest, heart: Heart, rng: np.random.Generator) -> list[str]:
-    """Metal that both scans see: sternal wires, a valve, a pacemaker's leads. Returns what was put in."""
+def paint_implants(canvas: Canvas, chest: Chest, heart: Heart, rng: np.random.Generator, place) -> list[str]:
+    """Metal that both scans see: sternal wires, a valve, a pacemaker's leads. `place`: drawing -> body,
+    for points (n, 3). Returns what was put in."""
     found = []
     if rng.random() < 0.15:
         found.append("sternal wires")
         for z in np.arange(-5, 100, 20):
             y = chest.front(z) - 9
             ring = [(12 * np.cos(t), y + 9 * np.sin(t), z + rng.normal(0, 1)) for t in np.linspace(0, 6.3, 9)]
-            canvas.paint(shapes.tube(ring, 0.9), METAL)
+            canvas.paint(shapes.tube(place(np.array(ring)), 0.9), METAL)
     if rng.random() < 0.08:
         found.append("valve prosthesis")
         ring = heart.at(np.array([(2 + 11 * np.cos(t), -5 + 9 * np.sin(t), 14 + 3 * np.sin(t)) for t in np.linspace(0, 6.3, 11)]))
-        canvas.paint(shapes.tube(ring, 1.4), 4000.0)
+        canvas.paint(shapes.tube(place(ring), 1.4), 4000.0)
     if rng.random() < 0.15:
         found.append("pacemaker leads")
         for end in ([(-18, -18, -26), (20, -24, -26), (40, -30, -34)], [(-30, -12, 4), (-26, -22, 18)]):
             path = [(62, -44, 128), (40, -22, 118), *heart.at([(0, -24, 96), (-32, -8, 84), (-38, -6, 20), *end])]
-            canvas.paint(shapes.tube(shapes.curve(path), 1.0), METAL)
+            canvas.paint(shapes.tube(place(shapes.curve(path)), 1.0), METAL)
     return found
 
 
-def paint_catheters(canvas: Canvas, chest: Chest, heart: Heart, rng: np.random.Generator) -> list[str]:
+def paint_catheters(canvas: Canvas, chest: Chest, heart: Heart, rng: np.random.Generator, place) -> list[str]:
     """Devices of the intervention (CBCT layer only). Returns what was put in."""
     from_below = [(-19, 26, -200), (-22, 24, -80), *heart.at([(-36, 10, -42)])]
     paths = {
@@ -51,7 +52,7 @@ def paint_catheters(canvas: Canvas, chest: Chest, heart: Heart, rng: np.random.G
         if rng.random() > odds[name]:
             continue
         found.append(name)
-        line = shapes.curve(path, 4)
+        line = place(shapes.curve(path, 4))
         canvas.paint(shapes.tube(line, 1.15), rng.uniform(1500, 4000), only=CBCT)
         for n in range(1, 8, 2):  # electrodes and the tip
             canvas.paint(shapes.tube(line[-n - 1:len(line) - n + 1] if n > 1 else line[-2:], 1.5), 9000.0, only=CBCT)
@@ -59,7 +60,7 @@ def paint_catheters(canvas: Canvas, chest: Chest, heart: Heart, rng: np.random.G
         found.append("oesophageal probe")
         z = np.array([160, 90, 40, rng.uniform(-10, 20)])
         x, y = chest.spine(z)
-        line = shapes.curve(np.stack([x + (2, 4, 2, 4), y - 26, z], axis=1), 5)
+        line = place(shapes.curve(np.stack([x + (2, 4, 2, 4), y - 26, z], axis=1), 5))
         canvas.paint(shapes.tube(line, 4.5), 900.0, only=CBCT)
         canvas.paint(shapes.tube(line, 1.6), METAL, only=CBCT)
         canvas.paint(shapes.tube(line[-5:], 5.5), 5000.0, only=CBCT)

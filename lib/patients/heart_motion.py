@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lib.patients import shapes
 from lib.patients.heart_chest import Chest
 from lib.patients.heart_organ import Heart
 from lib.patients.shapes import Canvas
@@ -40,18 +39,37 @@ class Field:
             x = points + self.at(x)
         return x
 
+    def smallest_jacobian(self) -> float:
+        """Least local volume ratio between the nodes; below 0 the tissue would fold."""
+        pitch = (self.high - self.low) / (np.array(self.values.shape[:0:-1]) - 1)
+        slopes = np.stack([np.stack(np.gradient(u, *pitch[::-1])[::-1]) for u in self.values])  # du_a / dx_b
+        return float(np.linalg.det(np.moveaxis(np.eye(3)[:, :, None, None, None] - slopes, (0, 1), (-2, -1))).min())
+
     def warp(self, array: np.ndarray) -> np.ndarray:
         """The body (nz, ny, nx) after the displacement, linear interpolation; only the part that moves is computed."""
-        size = array.shape
-        u = F.interpolate(torch.as_tensor(self.values)[None], size=size, mode="trilinear", align_corners=True)[0]
-        span = torch.as_tensor(self.high - self.low, dtype=torch.float32)
-        grid = torch.empty((*size, 3))
-        for axis, n in enumerate(size[::-1]):
+        moving = np.abs(self.values).max(axis=0) > 1e-3
+        box, weights = [], []
+        for axis, n in enumerate(array.shape):
+            k = moving.shape[axis]
+            used = np.flatnonzero(moving.any(axis=tuple({0, 1, 2} - {axis})))
+            if len(used) == 0:
+                return array.copy()
+            position = np.linspace(0, k - 1, n)  # of each voxel among the nodes
+            box.append(slice(*np.searchsorted(position, [used[0] - 1, used[-1] + 1.001])))
+            weights.append(np.maximum(0, 1 - np.abs(position[box[-1], None] - np.arange(k))).astype(np.float32))
+        u = self.values
+        for weight in weights:  # axis after axis: (3, kz, ky, kx) -> (3, nz, ny, nx)
+            u = np.moveaxis(np.tensordot(u, weight, axes=(1, 1)), -1, 3)
+        grid = np.empty((*u.shape[1:], 3), np.float32)
+        for axis, part in enumerate(box[::-1]):
+            here = np.linspace(-1, 1, array.shape[2 - axis], dtype=np.float32)[part]
             view = [1, 1, 1]
-            view[2 - axis] = n
-            grid[..., axis] = torch.linspace(-1, 1, n).reshape(view) - u[axis] * (2 / span[axis])
-        return F.grid_sample(torch.as_tensor(array)[None, None], grid[None], padding_mode="border",
-                             align_corners=True)[0, 0].numpy()
+            view[2 - axis] = len(here)
+            grid[..., axis] = here.reshape(view) - u[axis] * np.float32(2 / (self.high - self.low)[axis])
+        out = array.copy()
+        out[tuple(box)] = F.grid_sample(torch.from_numpy(array)[None, None], torch.from_numpy(grid)[None],
+                                        padding_mode="border", align_corners=True)[0, 0].numpy()
+        return out
 
 
 def nodes(canvas: Canvas):
@@ -62,6 +80,21 @@ def nodes(canvas: Canvas):
     return (x[None, None, :], y[None, :, None], z[:, None, None]), low, high
 
 
+def swell(rng: np.random.Generator, shape, wavelength: float) -> np.ndarray:
+    """Smooth random vectors (3, *shape) of about unit variance; `wavelength` in nodes."""
+    from scipy.ndimage import zoom
+    few = [max(4, int(round(n / wavelength)) + 1) for n in shape]
+    return np.stack([zoom(rng.standard_normal(few), np.divide(shape, few), order=3, grid_mode=False)
+                     for _ in range(3)]).astype(np.float32)
+
+
+def individual(canvas: Canvas, rng: np.random.Generator, amount: float) -> Field:
+    """A smooth displacement of the whole drawing (standard deviation `amount` mm): no two bodies are scaled copies."""
+    (x, y, z), low, high = nodes(canvas)
+    values = swell(rng, (z.size, y.size, x.size), 75 / (STRIDE * canvas.spacing))
+    return Field(low, high, np.float32(amount) * values)
+
+
 def step(v):
     v = np.clip(v, 0, 1)
     return v * v * (3 - 2 * v)
@@ -70,7 +103,7 @@ def step(v):
 def freedom(chest: Chest, x, y, z) -> np.ndarray:
     """1 where tissue may move freely, 0 at the chest wall and the spine."""
     sx, sy = chest.spine(z)
-    spine = np.sqrt((x - sx) ** 2 + 0.6 * (y - sy - 8) ** 2) - 20
+    spine = np.sqrt((x - sx) ** 2 + 0.6 * (y - sy - 8) ** 2) - 22
     sideways = step(-chest.cavity().distance(x, y, z) / 24)
     return (sideways * step(spine / 22)).astype(np.float32)
 
@@ -87,6 +120,16 @@ def beat(heart: Heart, x, y, z, squeeze: float, descent: float) -> np.ndarray:
     return (-squeeze * across * ventricle + descent * a[:, None, None, None] * step((50 - along) / 80)) * near
 
 
+def strain(heart: Heart, rng: np.random.Generator, x, y, z) -> np.ndarray:
+    """Another filling and posture: the heart longer in one random direction, narrower in the others, its volume kept."""
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    stretch = np.array([1.0, rng.uniform(-1, 0.5), 0])
+    stretch[2] = -stretch[:2].sum()
+    matrix = turn @ np.diag(stretch * rng.uniform(0.06, 0.11) * rng.choice([-1, 1])) @ turn.T
+    p = np.stack(np.broadcast_arrays(x - heart.centre[0], y - heart.centre[1], z - heart.centre[2]))
+    return np.tensordot(matrix, p, 1) * np.exp(-((p ** 2).sum(axis=0) / (95 * heart.scale) ** 2) ** 2)
+
+
 def breath(x, y, z, down: float, forward: float) -> np.ndarray:
     """Breathing: everything follows the diaphragm, the tops of the lungs hardly at all."""
     share = np.broadcast_arrays(step((135 - z) / 190), x, y)[0]
@@ -100,10 +143,10 @@ class Motion:
     def __init__(self, canvas: Canvas, chest: Chest, heart: Heart, rng: np.random.Generator):
         (x, y, z), self.low, self.high = nodes(canvas)
         free = freedom(chest, x, y, z)
-        coarse = [max(3, int(round(n * STRIDE * canvas.spacing / 42))) for n in free.shape]
-        bumps = np.stack([shapes.enlarge(rng.standard_normal(coarse, dtype=np.float32), free.shape) for _ in range(3)])
-        squeeze = rng.choice([-1, 1], p=[0.25, 0.75]) * rng.uniform(0.06, 0.16)
-        self.change = free * (beat(heart, x, y, z, squeeze, 70 * squeeze) + rng.uniform(2, 4) * bumps)
+        bumps = swell(rng, free.shape, rng.uniform(60, 90) / (STRIDE * canvas.spacing))
+        squeeze = rng.choice([-1, 1], p=[0.4, 0.6]) * rng.uniform(0.02, 0.06)
+        self.change = free * (beat(heart, x, y, z, squeeze, 70 * squeeze) + strain(heart, rng, x, y, z)
+                              + rng.uniform(1, 2.5) * bumps)
         self.shift = free * breath(x, y, z, rng.normal(0, 6), rng.normal(0, 2)) + free * np.reshape(
             [rng.normal(0, 2.5), rng.normal(0, 1.5), 0], (3, 1, 1, 1))
         self.pulse = free * beat(heart, x, y, z, 1.0, 60.0)
@@ -115,13 +158,28 @@ class Motion:
         return Field(self.low, self.high, np.ascontiguousarray(values, dtype=np.float32))
 
     def tuned(self, mesh, residual: float) -> tuple[float, Field]:
-        """The strength of the change that leaves `residual` mm between the meshes at the best rigid pose."""
+        """The strength of the change that leaves `residual` mm between the meshes at the best rigid pose, as far as
+        the tissue does not fold."""
         strength = 1.0
         for _ in range(4):
-            field = self.field(strength)
-            left = best_pose(mesh, field.move(mesh[0]))[1]
-            strength = float(np.clip(strength * residual / max(left, 1e-3), 0.15, 2.6))
+            left = best_pose(mesh, self.field(strength).move(mesh[0]))[1]
+            strength = float(np.clip(strength * residual / max(left, 1e-3), 0.1, 3.0))
+        while self.field(strength).smallest_jacobian() < 0.15 and strength > 0.1:
+            strength *= 0.9
         return strength, self.field(strength)
+
+
+def best_pose(mesh, moved: np.ndarray) -> tuple[np.ndarray, float]:
+    """Rigid pose (4, 4) from the CT that brings the epicardium's vertices closest (least squares, Kabsch) to where
+    they went, and about the mean surface distance (mm) it leaves: that along the normals."""
+    vertices, faces = mesh
+    before, after = vertices.mean(axis=0), moved.mean(axis=0)
+    u, _, vt = np.linalg.svd((vertices - before).T @ (moved - after))
+    pose = np.eye(4)
+    pose[:3, :3] = vt.T @ np.diag([1, 1, np.linalg.det(vt.T @ u.T)]) @ u.T
+    pose[:3, 3] = after - pose[:3, :3] @ before
+    points = vertices @ pose[:3, :3].T + pose[:3, 3]
+    return pose, float(np.abs(((moved - points) * normals((moved, faces))).sum(axis=1)).mean())
 
 
 def normals(mesh) -> np.ndarray:
@@ -129,31 +187,6 @@ def normals(mesh) -> np.ndarray:
     vertices, faces = mesh
     corner = vertices[faces]
     face = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-    out = np.zeros_like(vertices)
-    for n in range(3):
-        np.add.at(out, faces[:, n], face)
+    out = np.stack([sum(np.bincount(faces[:, n], face[:, axis], len(vertices)) for n in range(3))
+                    for axis in range(3)], axis=1)
     return out / np.linalg.norm(out, axis=1, keepdims=True)
-
-
-def best_pose(mesh, moved: np.ndarray) -> tuple[np.ndarray, float]:
-    """Rigid pose (4, 4) from the CT to the moved epicardium with the least distance along the surface normals (as ICP
-    on the meshes would find, the correspondences being known), and the mean distance (mm) it leaves."""
-    vertices, faces = mesh
-    normal = normals((moved, faces))
-    pose = np.eye(4)
-    for _ in range(4):
-        points = vertices @ pose[:3, :3].T + pose[:3, 3]
-        middle = points.mean(axis=0)
-        rows = np.concatenate([np.cross(points - middle, normal) / 40, normal], axis=1)
-        solution = np.linalg.lstsq(rows, ((moved - points) * normal).sum(axis=1), rcond=None)[0]
-        angle = np.linalg.norm(solution[:3]) / 40
-        turn = np.eye(3)
-        if angle > 1e-9:
-            k = solution[:3] / 40 / angle
-            cross = np.array([[0, -k[2], k[1]], [k[2], 0, -k[0]], [-k[1], k[0], 0]])
-            turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
-        update = np.eye(4)
-        update[:3, :3], update[:3, 3] = turn, middle + solution[3:] - turn @ middle
-        pose = update @ pose
-    points = vertices @ pose[:3, :3].T + pose[:3, 3]
-    return pose, float(np.abs(((moved - points) * normal).sum(axis=1)).mean())

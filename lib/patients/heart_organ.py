@@ -20,6 +20,7 @@ PARTS = {
     "outflow": ((13, -22, 20), (19, 18, 28), None),
     "ra": ((-39, -3, -8), (25, 27, 34), None),
     "la": ((-1, 26, 15), (36, 18, 23), None),
+    "groove": ((-6, 2, -12), (38, 28, 30), None),
     "root": ((-4, -2, 26), (30, 26, 20), None),
 }
 
@@ -53,7 +54,7 @@ class Heart:
         self.scale *= min(1.0, (back - front) / (high - low))
         room = (back - front) - min(high - low, back - front)
         vertices, _ = self.mesh()
-        self.centre[1] += front + rng.uniform(0.1, 0.9) * room - vertices[:, 1].min()
+        self.centre[1] += front + rng.uniform(0.0, 0.6) * room - vertices[:, 1].min()
         return self
 
     def at(self, points) -> np.ndarray:
