@@ -1,0 +1,213 @@
+"""Reading what people have: NIfTI, MHA/MHD, NRRD, a DICOM file, or a folder of DICOM series, as a `Volume`
+in LPS.
+
+Every input that cannot be registered ends in one `UserError` that names the file and the remedy. Axes are
+reordered
+and flipped (nothing is interpolated) so that i, j, k run towards Left, Posterior, Superior as nearly as they
+can.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from lib.errors import UserError
+from lib.volume import Volume, from_sitk
+
+SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
+FEWEST = 8  # slices along each axis below which an image is no volume
+
+
+def read_image(path: str | Path, series: str | None = None, kind: str = "image") -> Volume:
+    """The image at `path`. `series` picks a DICOM series by its UID, number or (part of its) description.
+
+    kind "ct" also refuses values that cannot be a CT; "cbct" and "image" do not look at them. Raises
+    UserError:
+    missing or unreadable file, no or several DICOM series, not 3-D, several components, NaN or infinite
+    values, a
+    constant image, impossible spacing or direction, tilted gantry, missing slices, a modality other than CT.
+    """
+    from lib import io_dicom
+
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; check the path.")
+    if path.is_dir():
+        image = io_dicom.read_folder(path, series)
+    elif io_dicom.is_dicom(path):
+        image = io_dicom.read_file(path)
+    else:
+        image = _read_file(path)
+    return _to_volume(image, path, kind)
+
+
+def _read_file(path: Path):
+    """A SimpleITK image from one file that is not DICOM."""
+    import SimpleITK as sitk
+
+    if not path.name.lower().endswith(SUFFIXES):
+        raise UserError(
+            f"{path.name}: unknown format; give NIfTI (.nii, .nii.gz), .mha, .mhd, .nrrd or a DICOM folder."
+        )
+    if not os.access(path, os.R_OK) or path.stat().st_size == 0:
+        raise UserError(f"{path.name}: the file is empty or may not be read; copy it again.")
+    _check_header(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        size, components = reader.GetSize(), reader.GetNumberOfComponents()
+        if len(size) < 3 or min(size[:3]) < 2:
+            raise UserError(f"{path.name}: a 2-D image of {' x '.join(map(str, size))}; a volume is needed.")
+        if len(size) > 3 and max(size[3:]) > 1:
+            raise UserError(
+                f"{path.name}: a {len(size)}-D image ({' x '.join(map(str, size))}); save "
+                f"one 3-D frame of it."
+            )
+        if components > 1:
+            raise UserError(
+                f"{path.name}: {components} values a voxel (colour or vectors); a "
+                f"single-channel CT is needed."
+            )
+        if len(size) > 3:
+            reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
+        return reader.Execute()
+    except RuntimeError as error:
+        raise UserError(f"{path.name}: {_reason(str(error))}") from None
+
+
+def _check_header(path: Path) -> None:
+    """What ITK repairs in silence or reports late: NIfTI spacing and direction, a truncated gzip stream."""
+    name = path.name.lower()
+    if name.endswith((".nii", ".nii.gz")):
+        import nibabel
+
+        try:
+            header = nibabel.load(path).header
+        except Exception:
+            raise UserError(f"{path.name}: damaged or not NIfTI; copy or export it again.") from None
+        zooms, dims = np.asarray(header["pixdim"][1:4], dtype=float), int(header["dim"][0])
+        if dims >= 3 and not (np.isfinite(zooms).all() and (zooms > 0).all()):
+            raise UserError(
+                f"{path.name}: voxel spacing {_numbers(zooms)} mm; spacing must be positive, export it again."
+            )
+        if dims >= 3 and int(header["sform_code"]) > 0:
+            matrix = np.array([header["srow_x"][:3], header["srow_y"][:3], header["srow_z"][:3]], dtype=float)
+            if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-6 * float(np.prod(zooms)):
+                raise UserError(f"{path.name}: the direction of its axes is singular; export it again.")
+        if name.endswith(".gz"):
+            voxels = int(np.prod(np.asarray(header["dim"][1 : dims + 1], dtype=np.int64).clip(min=1)))
+            _check_gzip(path, int(header["vox_offset"]) + voxels * (int(header["bitpix"]) // 8))
+    elif name.endswith((".mha", ".mhd")):
+        _check_text(path, b"ElementSpacing", b"TransformMatrix")
+
+
+def _check_text(path: Path, spacing_key: bytes, matrix_key: bytes) -> None:
+    """Spacing and direction of a MetaImage, from its text header."""
+    with open(path, "rb") as stream:
+        lines = stream.read(8192).split(b"\n")
+    fields = dict(line.split(b"=", 1) for line in lines if line.count(b"=") == 1 and len(line) < 400)
+    fields = {key.strip(): value for key, value in fields.items()}
+    try:
+        spacing = np.array([float(x) for x in fields.get(spacing_key, b"1").split()])
+        matrix = np.array([float(x) for x in fields.get(matrix_key, b"").split()])
+    except ValueError:
+        raise UserError(f"{path.name}: damaged header; export it again.") from None
+    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
+        raise UserError(
+            f"{path.name}: voxel spacing {_numbers(spacing)} mm; spacing must be positive, export it again."
+        )
+    if matrix.size == 9 and (
+        not np.isfinite(matrix).all() or abs(np.linalg.det(matrix.reshape(3, 3))) < 1e-6
+    ):
+        raise UserError(f"{path.name}: the direction of its axes is singular; export it again.")
+
+
+def _check_gzip(path: Path, expected: int) -> None:
+    """Raises UserError unless the gzip stream is whole: by its length in the trailer, else by unpacking it
+    once."""
+    import gzip
+    import zlib
+
+    with open(path, "rb") as stream:
+        stream.seek(-4, os.SEEK_END)
+        if int.from_bytes(stream.read(4), "little") == expected % 2**32:
+            return
+    try:
+        with gzip.open(path) as stream:  # several gzip members, or bytes after the image: unusual but allowed
+            length = sum(len(block) for block in iter(lambda: stream.read(1 << 22), b""))
+    except (EOFError, OSError, zlib.error):
+        raise UserError(
+            f"{path.name}: truncated or damaged gzip stream, the file is incomplete; copy it again."
+        ) from None
+    if length < expected:
+        raise UserError(
+            f"{path.name}: {length} bytes of voxels where its header promises {expected}; copy it again."
+        )
+
+
+def _to_volume(image, path: Path, kind: str) -> Volume:
+    """Checks common to all formats, axes to LPS, float32."""
+    import SimpleITK as sitk
+
+    name = path.name
+    spacing, direction = np.array(image.GetSpacing()), np.array(image.GetDirection()).reshape(3, 3)
+    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
+        raise UserError(
+            f"{name}: voxel spacing {_numbers(spacing)} mm; spacing must be positive, export it again."
+        )
+    if not np.isfinite(direction).all() or abs(np.linalg.det(direction)) < 1e-3:
+        raise UserError(f"{name}: the direction of its axes is singular; export it again.")
+    if not np.allclose(direction.T @ direction, np.eye(3), atol=5e-3):
+        raise UserError(
+            f"{name}: its axes are not at right angles (tilted gantry or shear); resample "
+            f"it to an upright grid."
+        )
+    if min(image.GetSize()) < FEWEST:
+        size = " x ".join(map(str, image.GetSize()))
+        raise UserError(
+            f"{name}: only {size} voxels; a volume of at least {FEWEST} slices along each axis is needed."
+        )
+    volume = from_sitk(sitk.DICOMOrient(image, "LPS"))
+    low, high = float(volume.array.min()), float(volume.array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise UserError(f"{name}: it holds NaN or infinite values; replace them by -1000 (air).")
+    if high - low < 1e-6:
+        raise UserError(f"{name}: every voxel is {low:g}; the image is empty, export it again.")
+    if kind == "ct":
+        check_ct_values(volume, name)
+    return volume
+
+
+def check_ct_values(volume: Volume, name: str) -> None:
+    """Raises UserError unless the values can be a CT: air well below 0 HU, or stored with an offset of about
+    1000."""
+    values = volume.array[::2, ::2, ::2].flatten()
+    if float(values.min()) < -200:
+        return
+    tissue = values[(values > 100) & (values < 3000)]
+    peak = float(tissue.median()) if len(tissue) > 100 else 0.0
+    if not 850 < peak < 1250:
+        raise UserError(
+            f"{name}: its values ({float(values.min()):g} to {float(values.max()):g}) are "
+            f"not those of a CT; "
+            "give a CT in Hounsfield units (is it an MR or a mask?)."
+        )
+
+
+def _numbers(values) -> str:
+    return " x ".join(f"{v:g}" for v in values)
+
+
+def _reason(message: str) -> str:
+    """An ITK error as a sentence."""
+    text = message.lower()
+    if "spacing" in text:
+        return "voxel spacing is zero or negative; export it again."
+    if "direction" in text or "determinant" in text or "cosines" in text:
+        return "the direction of its axes is singular; export it again."
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return f"damaged or not an image ({lines[-1][:120] if lines else 'unreadable'}); copy or export it again."

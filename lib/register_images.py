@@ -1,0 +1,92 @@
+"""What registration of one pair asks of the images: fewer voxels, overlap, likeness, the moved image."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lib import rigid
+from lib.normalise import field_of_view, prepare
+from lib.volume import Volume
+
+
+def shrink(volume: Volume, spacing: float, is_cbct: bool) -> Volume:
+    """Average whole blocks of voxels so that no axis is finer than `spacing` by half or more; padding stays
+    padding."""
+    factors = [max(1, int(spacing / s + 0.25)) for s in volume.spacing]  # i, j, k
+    if max(factors) == 1:
+        return volume
+    array = volume.array.float()
+    array = array if is_cbct else array.clamp(min=-1024)
+    low = float(array.min())
+    inside = field_of_view(volume).float() if is_cbct else None
+
+    def pool(x):
+        return F.avg_pool3d(x[None, None], tuple(factors[::-1]))[0, 0]
+
+    if is_cbct:
+        weight = pool(inside)
+        mean = pool(array * inside) / weight.clamp(min=1e-6)
+        array = torch.where(weight > 0.5, mean.clamp(min=low + 1), torch.tensor(low))
+    else:
+        array = pool(array)
+    factors = np.array(factors)
+    origin = volume.origin + volume.direction @ (volume.spacing * (factors - 1) / 2)
+    return Volume(array, volume.spacing * factors, origin, volume.direction)
+
+
+def overlap(fixed: Volume, moving: Volume, pose: np.ndarray) -> float:
+    """Share of the fixed field of view that lies inside the moving volume's grid at `pose`."""
+    stride = [max(1, int(8 / s)) for s in fixed.spacing]
+    seen = field_of_view(fixed)[:: stride[2], :: stride[1], :: stride[0]]
+    index = np.argwhere(seen.numpy())[:, ::-1] * stride
+    world = rigid.apply(rigid.invert(pose) @ fixed.affine, index.astype(np.float64))
+    place = rigid.apply(np.linalg.inv(moving.affine), world)
+    return (
+        float(((place >= -0.5) & (place <= np.array(moving.size) - 0.5)).all(axis=1).mean())
+        if len(index)
+        else 0.0
+    )
+
+
+def similarity(
+    fixed: Volume, moving: Volume, poses: np.ndarray, centre, voxel: float = 4.0, size: int = 48
+) -> np.ndarray:
+    """Correlation of local contrast inside both fields of view at poses (n, 4, 4); -1 to 1, 0 where they
+    hardly meet."""
+    from lib.volume import sample
+
+    def local(volume, is_cbct):
+        source = prepare(volume, is_cbct, voxel)
+        affine = source.affine
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        return Volume(source.codes.float(), spacing, affine[:3, 3], affine[:3, :3] / spacing)
+
+    steps = (np.arange(size) - (size - 1) / 2) * voxel
+    points = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3) + np.asarray(
+        centre
+    )
+    still = sample(local(fixed, True), torch.as_tensor(points, dtype=torch.float32), fill=-128.0).numpy()
+    floating, found = local(moving, False), []
+    for pose in poses:
+        there = torch.as_tensor(rigid.apply(rigid.invert(pose), points), dtype=torch.float32)
+        moved = sample(floating, there, fill=-128.0).numpy()
+        both = (still > -127.5) & (moved > -127.5)
+        enough = both.sum() > 500 and still[both].std() > 1 and moved[both].std() > 1
+        found.append(float(np.corrcoef(still[both], moved[both])[0, 1]) if enough else 0.0)
+    return np.array(found)
+
+
+def resample_moving(fixed: Volume, moving: Volume, pose: np.ndarray) -> Volume:
+    """The moving image on the fixed grid at `pose` (moving -> fixed), -1000 outside; through ITK, once."""
+    import SimpleITK as sitk
+
+    from lib.volume import AIR, from_sitk, to_sitk
+
+    inverse = rigid.invert(np.asarray(pose, dtype=np.float64))
+    transform = sitk.AffineTransform(
+        [float(x) for x in inverse[:3, :3].ravel()], [float(x) for x in inverse[:3, 3]]
+    )
+    reference = to_sitk(fixed)
+    return from_sitk(sitk.Resample(to_sitk(moving), reference, transform, sitk.sitkLinear, AIR))
