@@ -22,7 +22,8 @@ export PYTHONPATH := $(CURDIR)
 export MPLBACKEND ?= agg
 export OMP_NUM_THREADS ?= 1
 PYTHON := $(BIN)/python
-SNAKEMAKE = $(BIN)/snakemake --profile profiles/$(WHERE) --config profile=$(PROFILE) splits=$(SPLITS)
+SNAKEMAKE = $(BIN)/snakemake --profile profiles/$(WHERE)
+WITH = --config profile=$(PROFILE) splits=$(SPLITS)
 RUNS = results/runs/$(PROFILE)
 CHECK = @$(PYTHON) -m lib.config --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
 
@@ -42,11 +43,11 @@ $(STAMP): requirements.lock
 
 reproduce: $(READY) ## patients, training, registration, Table 1: PROFILE=smoke, cpu or paper; SPLITS=0 or all
 	$(CHECK)
-	@$(SNAKEMAKE) reproduce 2>&1 | $(PYTHON) -m lib.progress
+	@$(SNAKEMAKE) reproduce $(WITH) 2>&1 | $(PYTHON) -m lib.progress
 
 claims: $(READY) ## reproduce, then DSL against DRL and the theory
 	$(CHECK)
-	@$(SNAKEMAKE) claims 2>&1 | $(PYTHON) -m lib.progress
+	@$(SNAKEMAKE) claims $(WITH) 2>&1 | $(PYTHON) -m lib.progress
 
 # A tiny end-to-end run first, from nothing and in a folder of its own; then each notebook as shipped on what that
 # left, in reading order; then the unit tests and the numbers in those artefacts. The last line is pytest's summary.
@@ -76,7 +77,8 @@ report: $(READY) ## executed notebooks of PROFILE as web pages in results/runs/<
 
 verify: $(READY) ## do tables follow from the rows, and files from their provenance?
 	$(CHECK)
-	@$(PYTHON) -m lib.verify $(PROFILE)
+	@$(PYTHON) -m lib.tables verify
+	@$(PYTHON) -m lib.provenance results
 
 bench: $(READY) ## targets, samples, steps and roll-outs a second on this machine
 	@$(PYTHON) -m lib.bench

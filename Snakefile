@@ -118,13 +118,14 @@ rule train:
     input:
         rules.patients.output,
         **made_of("03_agent_training"),
+    # Written last, when every network of the agent stands. The networks themselves are no outputs: Snakemake would
+    # remove a finished coarse network when the fine one fails, and lib.train never leaves a half-written file.
     output:
-        f"{RUN}/agents/{{agent}}_coarse.safetensors",
-        f"{RUN}/agents/{{agent}}_coarse_log.csv",
+        f"{RUN}/agents/{{agent}}_coarse.safetensors.provenance.json",
     log:
         **unit("03_agent_training_{agent}", RUN),
     params:
-        words="-r experiment {experiment} -p split {split} -y 'agents: [{agent}]'",
+        words="-r experiment {experiment} -p split {split} -r agent_name {agent}",
         settings=used("03_agent_training"),
     priority: 10  # the longest units start first
     resources:

@@ -106,9 +106,10 @@ def build(section: str, values: Mapping[str, Any], source: str = "the parameters
     try:
         from pydantic import TypeAdapter, ValidationError
     except ModuleNotFoundError:  # a bare GPU box: the names are checked, the types are trusted
-        return _plain(settings, values)
+        return _plain(settings(), values)
+    values = merge(dataclasses.asdict(settings()), values)  # defaults of what is nested too
     try:
-        return TypeAdapter(settings).validate_python(dict(values))
+        return TypeAdapter(settings).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in (section, *first["loc"]))
@@ -266,15 +267,16 @@ def _hint(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f"did you mean {prefix}{close[0]}?" if close else f"choose one of {', '.join(known)}."
 
 
-def _plain(settings: type, values: Mapping[str, Any]) -> Any:
-    """The dataclass without pydantic: lists become the tuples that the defaults are."""
-    hints, defaults, plain = get_type_hints(settings), settings(), {}
+def _plain(settings: Any, values: Mapping[str, Any]) -> Any:
+    """`settings` with `values`, without pydantic: lists become the tuples that the defaults are."""
+    changed = {}
     for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]) and isinstance(value, Mapping):
-            plain[name] = _plain(hints[name], value)
+        default = getattr(settings, name)
+        if dataclasses.is_dataclass(default) and isinstance(value, Mapping):
+            changed[name] = _plain(default, value)
         else:
-            plain[name] = tuple(value) if isinstance(getattr(defaults, name), tuple) else value
-    return settings(**plain)
+            changed[name] = tuple(value) if isinstance(default, tuple) else value
+    return dataclasses.replace(settings, **changed)
 
 
 def main(words: list[str] | None = None) -> int:

@@ -11,8 +11,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from lib import config
-
 ROOT = Path(__file__).resolve().parents[1]
 # Hold no step of any computation: a change in them is no reason to compute again.
 NOT_INPUTS = ("lib/__init__", "lib/config.", "lib/errors.", "lib/provenance.", "lib/plots", "lib/widgets")
@@ -43,11 +41,14 @@ def lib_files(notebook: Path) -> list[str]:
 
 
 def sections(notebook: Path) -> list[str]:
-    """Names of the sections that the notebook's parameters cell holds."""
-    tagged = [cell for cell in cells(notebook) if "parameters" in cell["metadata"].get("tags", [])]
-    nodes = ast.walk(ast.parse("\n".join(source(cell) for cell in tagged)))
-    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return sorted(names & set(config.SECTIONS))
+    """Sections that the notebook asks for: `config.check(globals(), sections=(...))`."""
+    for cell in cells(notebook):
+        for node in ast.walk(ast.parse(source(cell))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "check":
+                given = {word.arg: word.value for word in node.keywords}
+                if "sections" in given:
+                    return sorted(ast.literal_eval(given["sections"]))
+    return []
 
 
 def _imports(text: str) -> Iterator[str]:

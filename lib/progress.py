@@ -25,17 +25,23 @@ _RULE = re.compile(r"^(?:local)?rule (\w+):")
 _ROW = re.compile(r"^(\w+)\s+(\d+)\s*$")
 _WILDCARDS = re.compile(r"^\s+wildcards: (.*)")
 _JOBID = re.compile(r"^\s+jobid: (\d+)")
+_BROKEN = re.compile(r"^\w+(Exception|Error) in")
+_STEPS = re.compile(r"^\d+ of \d+ steps")
+_RESOURCES = re.compile(r"^\s+resources: ")
 _DONE = re.compile(r"^Finished jobid: (\d+)")
-_NOISE = re.compile(
-    r"^(Building DAG|Using|Provided|Rules claiming|Job stats|job\s+count|-+\s|total\s|Select jobs"
-    r"|Execute \d|Retrieving|Assuming|host:|\[|\d+ of \d+ steps|Complete log|Storing|Touching"
-    r"|Finished jobid|resources:)|^\s+(input|output|log|jobid|benchmark|reason|wildcards|threads|resources|priority|retries):|^\s*$"
+_ERROR = re.compile(r"^Error in rule (\w+)")
+_SAYS_NOTHING = (
+    *("Building DAG", "Using ", "Provided ", "Rules ", "Job stats", "job ", "----", "total ", "Select"),
+    *("Execute ", "Retrieving", "Assuming", "host:", "[", "Complete log", "Storing", "Touching", "Finished"),
+    *("resources:", "SNAKEMAKE", "=====", "  ", "RuleException", "CalledProcessError", "Command '"),
+    *("WorkflowError", "At least one job", "Shutting down", "Exiting because", "Elapsed time", "Removing"),
 )
 
 
 def follow(lines: Iterable[str], clock=time.monotonic) -> Iterator[str]:
     """Turn Snakemake's chatter into lines for people; what it does not know, errors too, passes through."""
-    began, rule, note = clock(), "", ""
+    loud = False  # the graph itself is broken: everything that follows is of interest
+    began, rule, note, job = clock(), "", "", ""
     planned: dict[str, int] = {}
     running: dict[str, tuple[str, str, float]] = {}
     finished = {"n": 0, "weight": 0.0}
@@ -48,18 +54,25 @@ def follow(lines: Iterable[str], clock=time.monotonic) -> Iterator[str]:
             rule, note = found[1], ""
         elif found := _WILDCARDS.match(line):
             note = _words(found[1])
-            running = {job: (r, note if r == rule and not n else n, t) for job, (r, n, t) in running.items()}
         elif found := _JOBID.match(line):
-            running[found[1]] = (rule, note, clock())
+            job = found[1]
+        elif _RESOURCES.match(line) and rule:  # the last line of a job's announcement
+            running[job] = (rule, note, clock())
             if rule in MINUTES:
-                yield f"{_clock()}  start  {rule}"
+                yield f"{_clock()}  start  {rule} {note}".rstrip()
+            rule = ""
         elif (found := _DONE.match(line)) and found[1] in running:
             name, what, start = running.pop(found[1])
             if name in MINUTES:
                 finished["n"] += 1
                 finished["weight"] += MINUTES[name]
                 yield _report(name, what, clock() - start, clock() - began, planned, finished)
-        elif not _NOISE.match(line):
+        elif found := _ERROR.match(line):
+            yield f"{_clock()}  failed {found[1]}: its notebook in results/runs/ stops where it happened"
+        elif line.startswith("Trying to restart"):
+            yield f"{_clock()}  trying once more"
+        elif line.strip() and (loud or not line.startswith(_SAYS_NOTHING) and not _STEPS.match(line)):
+            loud = loud or bool(_BROKEN.match(line))
             yield line
 
 

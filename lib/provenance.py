@@ -116,6 +116,19 @@ def record(
     return beside(path)
 
 
+def verify(folder: str | os.PathLike) -> list[str]:
+    """Sentences on files under `folder` that are no longer what their provenance says. Empty: all sound."""
+    problems = []
+    for path in sorted(Path(folder).rglob("*.provenance.json")):
+        value = json.loads(path.read_text(encoding="utf-8"))
+        artefact = path.with_name(path.name.removesuffix(".provenance.json"))
+        if not artefact.exists():
+            problems.append(f"{_relative(artefact)} is missing; its provenance is there.")
+        elif value["sha256"] and sha256(artefact) != value["sha256"]:
+            problems.append(f"{_relative(artefact)} was changed after it was made; make it again.")
+    return problems
+
+
 def git_state() -> dict[str, Any]:
     """Commit of the repository and whether the code that makes results differs from it; Nones outside git."""
     commit = _git("rev-parse", "HEAD")
@@ -198,3 +211,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"cannot write {type(value).__name__} as JSON")
+
+
+def main() -> int:
+    """`python -m lib.provenance FOLDER`: exit status 1 and one sentence a file that was changed by hand."""
+    problems = [problem for folder in sys.argv[1:] or ["results"] for problem in verify(folder)]
+    print("\n".join(problems) or "Every file is what its provenance says.")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
