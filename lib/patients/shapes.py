@@ -1,8 +1,9 @@
 """Drawing primitives: signed-distance shapes, painted on a canvas with soft, partial-volume edges.
 
-A shape knows its bounding box and its signed distance (mm, negative inside). The canvas evaluates it only inside
-that box and blends by how much of each voxel it covers. All in LPS mm.
+A shape knows its bounding box and its signed distance (mm, negative inside). The canvas evaluates it only
+inside that box and blends by how much of each voxel it covers. All in LPS mm.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ FAR = np.float32(1e3)
 
 @dataclass
 class Shape:
-    """`distance(x, y, z)` takes float32 arrays that broadcast, gives mm; `low`, `high` (3,) bound the inside."""
+    """`distance(x, y, z)` takes float32 arrays that broadcast, gives mm; `low`, `high` (3,) bound it."""
 
     low: np.ndarray
     high: np.ndarray
@@ -26,13 +27,13 @@ class Shape:
 
 
 class Canvas:
-    """A grid with one or more layers (say: as the CT and as the CBCT sees it), `layers[n]` float32 (nz, ny, nx)."""
+    """A grid with one or more layers (as CT and as CBCT sees it), `layers[n]` float32 (nz, ny, nx)."""
 
     def __init__(self, low, high, spacing: float, layers: int = 1, fill: float = -1000.0):
         size = np.maximum(np.round((np.asarray(high, float) - low) / spacing), 1).astype(int)
         self.spacing = float(spacing)
         self.origin = np.asarray(low, float) + spacing / 2
-        self.axes = [(o + spacing * np.arange(n)).astype(np.float32) for o, n in zip(self.origin, size)]
+        self.axes = [np.float32(o + spacing * np.arange(n)) for o, n in zip(self.origin, size, strict=True)]
         self.shape = tuple(int(n) for n in size[::-1])
         self.layers = [np.full(self.shape, fill, np.float32) for _ in range(layers)]
         self.wobble: np.ndarray | None = None  # unit-variance smooth field that roughens outlines
@@ -41,7 +42,7 @@ class Canvas:
     def window(self, low, high) -> tuple[slice, slice, slice] | None:
         """Slices [k, j, i] of the voxels within the box; None if there are none."""
         out = []
-        for axis, lo, hi in zip(self.axes, low, high):
+        for axis, lo, hi in zip(self.axes, low, high, strict=False):
             start, stop = np.searchsorted(axis, [lo, hi])
             if stop <= start:
                 return None
@@ -50,7 +51,7 @@ class Canvas:
 
     def points(self, window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """x (1, 1, nx), y (1, ny, 1), z (nz, 1, 1) of a window."""
-        x, y, z = (axis[s] for axis, s in zip(self.axes, window[::-1]))
+        x, y, z = (axis[s] for axis, s in zip(self.axes, window[::-1], strict=False))
         return x[None, None, :], y[None, :, None], z[:, None, None]
 
     def distance(self, shape: Shape, margin: float = 0.0):
@@ -71,12 +72,14 @@ class Canvas:
         return window, enlarge(shape.distance(*few[::-1]), size)
 
     def field(self, function: Callable, coarse: int = 2) -> np.ndarray:
-        """A smooth function(x, y, z) over the whole grid, evaluated on every `coarse`-th voxel and interpolated."""
+        """A smooth function(x, y, z) over the whole grid, evaluated on every `coarse`-th voxel."""
         ends = np.array([[axis[0], axis[-1]] for axis in self.axes], float)
         return self.distance(Shape(ends[:, 0] - 1e-3, ends[:, 1] + 1e-3, function, coarse))[1]
 
-    def paint(self, shape: Shape, value, edge: float | None = None, wobble: float = 0.0, only: int | None = None):
-        """Blend `value` (HU; one number or canvas-sized array, or a list with one a layer) over the inside of `shape`.
+    def paint(
+        self, shape: Shape, value, edge: float | None = None, wobble: float = 0.0, only: int | None = None
+    ):
+        """Blend `value` (HU: a number or canvas-sized array, or a list with one a layer) over the inside.
 
         edge: width (mm) of the soft border, one voxel by default. wobble: roughness of the outline in mm.
         only: paint this layer alone. Returns (window, coverage in 0..1), or None off the canvas.
@@ -90,7 +93,7 @@ class Canvas:
             d = d + np.float32(wobble) * self.wobble[window]
         alpha = coverage(d, edge)
         values = value if isinstance(value, (list, tuple)) else [value] * len(self.layers)
-        for n, (layer, v) in enumerate(zip(self.layers, values)):
+        for n, (layer, v) in enumerate(zip(self.layers, values, strict=False)):
             if v is not None and only in (None, n):
                 blend(layer[window], v[window] if isinstance(v, np.ndarray) else np.float32(v), alpha)
         return window, alpha
@@ -135,22 +138,26 @@ def smooth_max(a: np.ndarray, b: np.ndarray, k: float) -> np.ndarray:
 
 def union(*shapes: Shape, smooth: float = 0.0) -> Shape:
     """All shapes together."""
+
     def distance(x, y, z):
         d = shapes[0].distance(x, y, z)
         for s in shapes[1:]:
             d = smooth_min(d, s.distance(x, y, z), smooth)
         return d
+
     low, high = np.min([s.low for s in shapes], axis=0), np.max([s.high for s in shapes], axis=0)
     return Shape(low - smooth / 2, high + smooth / 2, distance, max(s.coarse for s in shapes))
 
 
 def intersect(first: Shape, *others: Callable | Shape, smooth: float = 0.0) -> Shape:
     """Inside `first` and inside all `others` (shapes or plain distance functions); bounded by the first."""
+
     def distance(x, y, z):
         d = first.distance(x, y, z)
         for s in others:
             d = smooth_max(d, getattr(s, "distance", s)(x, y, z), smooth)
         return d
+
     return Shape(first.low, first.high, distance, first.coarse)
 
 
@@ -161,8 +168,12 @@ def subtract(first: Shape, *others: Shape, smooth: float = 0.0) -> Shape:
 
 def grown(shape: Shape, mm: float) -> Shape:
     """The shape's border moved outwards (inwards if negative)."""
-    return Shape(np.asarray(shape.low) - mm, np.asarray(shape.high) + mm,
-                 lambda x, y, z: shape.distance(x, y, z) - np.float32(mm), shape.coarse)
+    return Shape(
+        np.asarray(shape.low) - mm,
+        np.asarray(shape.high) + mm,
+        lambda x, y, z: shape.distance(x, y, z) - np.float32(mm),
+        shape.coarse,
+    )
 
 
 def placed(shape: Shape, rotation: np.ndarray, position) -> Shape:
@@ -175,6 +186,7 @@ def placed(shape: Shape, rotation: np.ndarray, position) -> Shape:
     def distance(x, y, z):
         x, y, z = x - t[0], y - t[1], z - t[2]
         return shape.distance(*(x * r[0, n] + y * r[1, n] + z * r[2, n] for n in range(3)))
+
     return Shape(corners.min(axis=0), corners.max(axis=0), distance, shape.coarse)
 
 
@@ -190,6 +202,7 @@ def ellipsoid(centre, radii, rotation: np.ndarray | None = None) -> Shape:
         x, y, z = x / r[0], y / r[1], z / r[2]
         k1 = np.sqrt(x * x + y * y + z * z)
         return k0 * (k0 - 1) / np.maximum(k1, np.float32(1e-6)) - np.float32(r.min()) * (k0 == 0)
+
     return Shape(c - r, c + r, distance)
 
 
@@ -201,6 +214,7 @@ def box(centre, half, rounding: float = 1.0) -> Shape:
         q = [np.abs(p - c[n]) - (h[n] - np.float32(rounding)) for n, p in enumerate((x, y, z))]
         outside = np.sqrt(sum(np.maximum(p, 0) ** 2 for p in q))
         return outside + np.minimum(np.maximum(np.maximum(q[0], q[1]), q[2]), 0) - np.float32(rounding)
+
     return Shape(c - h, c + h, distance)
 
 
@@ -235,17 +249,21 @@ def tube(points, radii, smooth: float = 0.0, flatten=(1.0, 1.0, 1.0)) -> Shape:
         for n in range(len(p) - 1):
             reach_n = max(reach[n].max(), reach[n + 1].max()) + smooth + 4 / scale.min()
             lo, hi = np.minimum(true[n], true[n + 1]) - reach_n, np.maximum(true[n], true[n + 1]) + reach_n
-            i, j, k = (slice(*np.searchsorted(axis.ravel(), (lo[m], hi[m]))) for m, axis in enumerate((x, y, z)))
+            i, j, k = (
+                slice(*np.searchsorted(axis.ravel(), (lo[m], hi[m]))) for m, axis in enumerate((x, y, z))
+            )
             if i.stop > i.start and j.stop > j.start and k.stop > k.start:
                 part = capsule(x[:, :, i], y[:, j], z[k], n)
                 d[k, j, i] = smooth_min(d[k, j, i], part, smooth)
         return d
+
     return Shape(low, high, distance)
 
 
 def curve(points, step: float = 6.0) -> np.ndarray:
     """A smooth curve (m, 3) through `points`, sampled about every `step` mm."""
     from scipy.interpolate import CubicSpline, PchipInterpolator
+
     points = np.asarray(points, float)
     s = np.concatenate([[0], np.cumsum(np.maximum(np.linalg.norm(np.diff(points, axis=0), axis=1), 1e-3))])
     kind = CubicSpline if len(points) > 2 else PchipInterpolator
@@ -255,10 +273,12 @@ def curve(points, step: float = 6.0) -> np.ndarray:
 def column(z, centre_x, centre_y, side, front, back, power: float = 2.4, low=None, high=None) -> Shape:
     """An upright trunk: at each height (knots `z`, ascending) a rounded section about (centre_x, centre_y).
 
-    side, front, back: half-width and reach to the front (-y) and to the back, mm. power 2 = ellipse, more = boxier.
+    side, front, back: half-width and reach to front (-y) and back, mm. power 2: ellipse, more: boxier.
     """
     knots = np.asarray(z, float)
-    table = [np.broadcast_to(np.asarray(v, float), knots.shape) for v in (centre_x, centre_y, side, front, back)]
+    table = [
+        np.broadcast_to(np.asarray(v, float), knots.shape) for v in (centre_x, centre_y, side, front, back)
+    ]
 
     def distance(x, y, z):
         cx, cy, sx, fy, by = (np.interp(z, knots, t).astype(np.float32) for t in table)
@@ -267,6 +287,9 @@ def column(z, centre_x, centre_y, side, front, back, power: float = 2.4, low=Non
         k = (u ** np.float32(power) + v ** np.float32(power)) ** np.float32(1 / power)
         radius = np.sqrt(x * x + y * y)
         return np.where(radius > 1, radius * (1 - 1 / np.maximum(k, np.float32(1e-4))), -np.minimum(sx, fy))
+
     cx, cy, sx, fy, by = table
     low_, high_ = [(cx - sx).min(), (cy - fy).min(), knots[0]], [(cx + sx).max(), (cy + by).max(), knots[-1]]
-    return Shape(np.array(low_ if low is None else low), np.array(high_ if high is None else high), distance, coarse=2)
+    return Shape(
+        np.array(low_ if low is None else low), np.array(high_ if high is None else high), distance, coarse=2
+    )

@@ -1,8 +1,9 @@
-"""One patient on paper: sex, habitus, age, vertebral sizes, and the curve of the spine. Nothing is drawn here.
+"""One patient on paper: sex, habitus, age, vertebral sizes, the curve of the spine. Nothing is drawn here.
 
-Sizes follow the morphometry of adult thoraco-lumbar vertebrae: bodies grow from about 26 x 19 x 18 mm at T3 to
-50 x 35 x 28 mm at L4 (width, depth, height), neighbours differing by a few percent: look-alikes.
+Sizes follow the morphometry of adult thoraco-lumbar vertebrae: bodies grow from about 26 x 19 x 18 mm at T3
+to 50 x 35 x 28 mm at L4 (width, depth, height), neighbours differing by a few percent: look-alikes.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -10,11 +11,29 @@ from dataclasses import dataclass, field
 import numpy as np
 
 LEVELS = [f"T{n}" for n in range(1, 13)] + [f"L{n}" for n in range(1, 6)]
-#         T1    T2  T3  T4  T5    T6  T7  T8    T9  T10 T11   T12   L1    L2    L3  L4    L5   (adult male, mm)
+#         T1    T2  T3  T4  T5    T6  T7  T8    T9  T10 T11   T12   L1    L2    L3  L4    L5  (adult man, mm)
 WIDTH = [29.0, 28, 27, 26.5, 27, 28, 29, 30.5, 32, 34, 37.0, 40.5, 43.0, 45.0, 48, 50.0, 52.0]
 DEPTH = [17.0, 18, 19, 21.0, 23, 25, 27, 28.5, 30, 31, 31.5, 32.0, 33.0, 34.0, 35, 35.5, 35.5]
-HEIGHT = [17., 18, 18, 19.0, 19.5, 20, 20.5, 21, 22, 23, 24.0, 25.5, 26.5, 27.5, 28, 28.0, 27.5]
-DISC = [4.5, 4, 3.5, 3.5, 3.5, 4.0, 4.5, 4.5, 5.0, 5.5, 6.0, 7.00, 8.00, 9.50, 10.5, 11.0, 10.5]  # below the body
+HEIGHT = [17.0, 18, 18, 19.0, 19.5, 20, 20.5, 21, 22, 23, 24.0, 25.5, 26.5, 27.5, 28, 28.0, 27.5]
+DISC = [
+    4.5,
+    4,
+    3.5,
+    3.5,
+    3.5,
+    4.0,
+    4.5,
+    4.5,
+    5.0,
+    5.5,
+    6.0,
+    7.00,
+    8.00,
+    9.50,
+    10.5,
+    11.0,
+    10.5,
+]  # below the body
 # Tangent of the column in the sagittal plane: going up, positive = towards the back (degrees; supine adult).
 TILT_LEVELS = [0, 3, 5, 7, 9, 11, 12, 13, 14, 15, 16, 17]
 TILT = [-27, -15, -7, 1, 9, 13, 13, 10, 5, -3, -14, -31]
@@ -22,7 +41,7 @@ TILT = [-27, -15, -7, 1, 9, 13, 13, 10, 5, -3, -14, -31]
 
 @dataclass
 class Vertebra:
-    """Local frame: origin = centre of the body, columns of `rotation` = its left, back, up directions in the world."""
+    """Local frame: origin = centre of the body, columns of `rotation` = its left, back, up in the world."""
 
     name: str
     centre: np.ndarray
@@ -34,7 +53,9 @@ class Vertebra:
     concavity: float  # mm, end plates sink by this much
     fractured: bool = False
     osteophyte: float = 0.0  # mm
-    jitter: np.ndarray = field(default_factory=lambda: np.zeros(8))  # unit normals: the individual's processes
+    jitter: np.ndarray = field(
+        default_factory=lambda: np.zeros(8)
+    )  # unit normals: the individual's processes
 
     def world(self, points) -> np.ndarray:
         """Own coordinates (..., 3) -> world."""
@@ -43,7 +64,7 @@ class Vertebra:
 
 @dataclass
 class Plan:
-    """Everything about one patient that the drawing needs. Lengths in mm, LPS; the spine's mean is near x = y = 0."""
+    """All about one patient that the drawing needs. Lengths in mm, LPS; the spine is near x = y = 0."""
 
     male: bool
     scale: float
@@ -68,12 +89,15 @@ class Plan:
     def axis(self) -> np.ndarray:
         """(23, 3): centres of T1..L5, then points down the sacrum."""
         s = self.sacrum[:3]
-        down = [s[:, 3] + s[:, :3] @ p for p in ((0, 0, -14), (0, 2, -34), (0, 2, -53), (0, -5, -72), (0, -18, -90), (0, -40, -108))]
+        down = [
+            s[:, 3] + s[:, :3] @ p
+            for p in ((0, 0, -14), (0, 2, -34), (0, 2, -53), (0, -5, -72), (0, -18, -90), (0, -40, -108))
+        ]
         return np.array([v.centre for v in self.vertebrae] + down)
 
 
 def rotation(tilt: float, side: float, axial: float) -> np.ndarray:
-    """Frame of a vertebra (degrees): tilt leans its top to the back, side to the left, axial turns its front left."""
+    """Frame of a vertebra (degrees): tilt leans its top back, side to the left, axial turns it left."""
     t, s, a = np.radians([tilt, side, axial])
     lean = np.array([[1, 0, 0], [0, np.cos(t), np.sin(t)], [0, -np.sin(t), np.cos(t)]])
     bend = np.array([[np.cos(s), 0, np.sin(s)], [0, 1, 0], [-np.sin(s), 0, np.cos(s)]])
@@ -90,7 +114,7 @@ def make(rng: np.random.Generator) -> Plan:
     kyphosis, lordosis = rng.uniform(0.5, 1.3) + 0.6 * old * rng.random(), rng.uniform(0.45, 1.15)
     tilt = np.interp(np.arange(18), TILT_LEVELS, TILT)
     tilt = np.where(np.arange(18) < 10, tilt * kyphosis, tilt * lordosis) + rng.normal(0, 1.0, 18)
-    lengths = np.array([h + d for h, d in zip(HEIGHT, DISC)] + [50.0])
+    lengths = np.array([h + d for h, d in zip(HEIGHT, DISC, strict=False)] + [50.0])
     tilt += rng.normal(0, 1.5) - np.average(tilt[4:], weights=lengths[4:])  # on a table T6 lies level with S2
     cobb = rng.uniform(12, 28) if rng.random() < 0.15 else abs(rng.normal(0, 4))
     wave = np.sin((np.arange(18) - rng.uniform(3, 14)) / rng.uniform(4, 8) * np.pi)
@@ -115,8 +139,21 @@ def make(rng: np.random.Generator) -> Plan:
         up = 0.5 * (below[:, 2] + r[:, 2])
         h_mid = h - wedge / 2
         position = position + up * gap + r[:, 2] * h_mid / 2
-        vertebrae.append(Vertebra(LEVELS[n], position, r, w, d, h, wedge, rng.uniform(0.6, 1.4) * (1 + 0.8 * old),
-                                  broken, degenerate * rng.uniform(0, 6), rng.standard_normal(8)))
+        vertebrae.append(
+            Vertebra(
+                LEVELS[n],
+                position,
+                r,
+                w,
+                d,
+                h,
+                wedge,
+                rng.uniform(0.6, 1.4) * (1 + 0.8 * old),
+                broken,
+                degenerate * rng.uniform(0, 6),
+                rng.standard_normal(8),
+            )
+        )
         position = position + r[:, 2] * h_mid / 2
         frames.append(r)
     vertebrae.reverse()
@@ -126,8 +163,26 @@ def make(rng: np.random.Generator) -> Plan:
         v.centre = v.centre - middle
     sacrum = np.eye(4)
     sacrum[:3, :3], sacrum[:3, 3] = rotation(tilt[17], 0, 0), -middle
-    meta = {"sex": "male" if male else "female", "age": round(age), "fat": round(fat, 2), "scale": round(scale, 3),
-            "kyphosis": round(float(kyphosis), 2), "lordosis": round(float(lordosis), 2), "cobb": round(float(cobb), 1),
-            "fractures": sorted(LEVELS[n] for n in breaks), "degeneration": round(float(degenerate), 2)}
+    meta = {
+        "sex": "male" if male else "female",
+        "age": round(age),
+        "fat": round(fat, 2),
+        "scale": round(scale, 3),
+        "kyphosis": round(float(kyphosis), 2),
+        "lordosis": round(float(lordosis), 2),
+        "cobb": round(float(cobb), 1),
+        "fractures": sorted(LEVELS[n] for n in breaks),
+        "degeneration": round(float(degenerate), 2),
+    }
     bone = float(np.clip(1.15 - 0.5 * old + rng.normal(0, 0.12), 0.45, 1.35))
-    return Plan(male, float(scale), fat, float(np.clip(rng.normal(1 - 0.25 * old, 0.15), 0.5, 1.3)), age, bone, vertebrae, sacrum, meta)
+    return Plan(
+        male,
+        float(scale),
+        fat,
+        float(np.clip(rng.normal(1 - 0.25 * old, 0.15), 0.5, 1.3)),
+        age,
+        bone,
+        vertebrae,
+        sacrum,
+        meta,
+    )

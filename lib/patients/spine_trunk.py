@@ -1,10 +1,20 @@
 """Skin, fat, muscle and the cavities: the trunk's envelope, by level of the spine."""
+
 from __future__ import annotations
 
 import numpy as np
 
 from lib.patients.shapes import (
-    Canvas, Shape, blend, column, coverage, curve, ellipsoid, smooth_max, smooth_min, tube,
+    Canvas,
+    Shape,
+    blend,
+    column,
+    coverage,
+    curve,
+    ellipsoid,
+    smooth_max,
+    smooth_min,
+    tube,
 )
 from lib.patients.spine_plan import Plan, rotation
 
@@ -19,7 +29,7 @@ MUSCLE_BACK = [58, 58, 60, 62, 63, 64, 66, 68, 70, 68, 70, 74, 66]
 
 
 class Trunk:
-    """Outlines (columns) of the cavity, the muscular wall and the skin of one plan; `chest(z)` = cavity's section."""
+    """Outlines (columns) of cavity, muscular wall and skin of one plan; `chest(z)` = cavity's section."""
 
     def __init__(self, plan: Plan, rng: np.random.Generator, low, high):
         k, fat = plan.scale, plan.fat
@@ -47,11 +57,16 @@ class Trunk:
         self.z = z[::-1]
 
         def outline(side, front, back, power):
-            table = [v[::-1] for v in (smooth_x, middle, side, front + middle - spine_y, back + spine_y - middle)]
+            table = [
+                v[::-1] for v in (smooth_x, middle, side, front + middle - spine_y, back + spine_y - middle)
+            ]
             return table, column(self.z, *table, power=power, low=low, high=high)
+
         self.table, self.cavity = outline(side, front, back, 2.35)
         _, self.muscle = outline(side + wall_side, front + wall_front, muscle_back, 2.3)
-        self.skin_table, self.skin = outline(side + wall_side + fat_side, front + wall_front + fat_front, muscle_back + fat_back, 2.35)
+        self.skin_table, self.skin = outline(
+            side + wall_side + fat_side, front + wall_front + fat_front, muscle_back + fat_back, 2.35
+        )
         skin_back = spine_y + muscle_back + fat_back
         # The table flattens the back: y of the contact plane for skin and for muscle.
         self.bottom = float(skin_back[2:12].max() - 9 - 8 * fat)
@@ -66,7 +81,7 @@ class Trunk:
 
 
 def paint_trunk(canvas: Canvas, plan: Plan, trunk: Trunk) -> tuple[np.ndarray, np.ndarray]:
-    """Skin, subcutaneous fat, muscular wall, fat-filled cavity. Returns distances to cavity and muscle (nz, ny, nx)."""
+    """Skin, fat, muscular wall, fat-filled cavity. Returns distances to cavity and muscle (nz, ny, nx)."""
     lumps, streaks = canvas.wobble, canvas.texture
     heights = [plan.at(n)[2] for n in (17, 13, 5)]
 
@@ -74,17 +89,25 @@ def paint_trunk(canvas: Canvas, plan: Plan, trunk: Trunk) -> tuple[np.ndarray, n
         """The lumbar back carries a furrow over the spinous processes."""
         axis = plan.on(z.ravel()).astype(np.float32)
         depth = np.interp(z, heights, [9, 9, 2]).astype(np.float32)
-        return (depth * np.exp(-(((x - axis[:, 0, None, None]) / 13) ** 2))
-                * np.clip((y - axis[:, 1, None, None] - 30) / 20, 0, 1)).astype(np.float32)
+        return (
+            depth
+            * np.exp(-(((x - axis[:, 0, None, None]) / 13) ** 2))
+            * np.clip((y - axis[:, 1, None, None] - 30) / 20, 0, 1)
+        ).astype(np.float32)
 
     def skin_at(x, y, z):
-        skin = smooth_max(trunk.skin.distance(x, y, z) + 0.6 * furrow(x, y, z), y - np.float32(trunk.bottom), 14)
+        skin = smooth_max(
+            trunk.skin.distance(x, y, z) + 0.6 * furrow(x, y, z), y - np.float32(trunk.bottom), 14
+        )
         for breast in breasts(plan, trunk):
             skin = smooth_min(skin, breast.distance(x, y, z), 15)
         return skin
 
     def muscle_at(x, y, z):
-        return smooth_max(trunk.muscle.distance(x, y, z) + furrow(x, y, z), y - np.float32(trunk.muscle_bottom), 14)
+        return smooth_max(
+            trunk.muscle.distance(x, y, z) + furrow(x, y, z), y - np.float32(trunk.muscle_bottom), 14
+        )
+
     cavity, muscle, skin = (canvas.field(f) for f in (trunk.cavity.distance, muscle_at, skin_at))
     muscle = muscle + np.float32(1.5) * lumps
     marbling = np.float32(0.75 + 0.9 * plan.muscle)
@@ -105,32 +128,58 @@ def breasts(plan: Plan, trunk: Trunk) -> list[Shape]:
     z = float(plan.at(6.8)[2])
     cx, cy, side, front, _ = (np.interp(z, trunk.z, t) for t in trunk.skin_table)
     size = np.array([1.15, 0.55, 1.2]) * trunk.breast
-    return [ellipsoid([cx + s * 0.55 * side, cy - 0.80 * front, z], size, rotation(0, 0, s * 25)) for s in (-1, 1) if trunk.breast]
+    return [
+        ellipsoid([cx + s * 0.55 * side, cy - 0.80 * front, z], size, rotation(0, 0, s * 25))
+        for s in (-1, 1)
+        if trunk.breast
+    ]
 
 
 def paint_back_muscles(canvas: Canvas, plan: Plan, wall: np.ndarray) -> None:
     """Erector spinae, psoas, quadratus lumborum and buttocks, with fat planes between them."""
     k, m = plan.scale, plan.muscle
-    fatty = -65.0
+    fatty = -25.0
 
     def along(levels, offsets, side):
-        return curve([plan.at(n) + np.array([side * o[0], o[1], 0]) * k for n, o in zip(levels, offsets)], 10)
+        pairs = zip(levels, offsets, strict=True)
+        return curve([plan.at(n) + np.array([side * o[0], o[1], 0]) * k for n, o in pairs], 10)
+
     for s in (-1, 1):
-        path = along([-0, 4, 8, 11, 13, 15, 17, 19], [(20, 40), (22, 40), (26, 42), (34, 43), (37, 45), (36, 47), (28, 42), (20, 38)], s)
-        r = np.interp(np.linspace(0, 1, len(path)), [0, 0.3, 0.55, 0.75, 0.9, 1], [11, 13, 18, 22.5, 19, 11]) * k * (0.8 + 0.2 * m)
-        canvas.paint(tube(path, r + 2, flatten=(0.64, 1, 1)), fatty)
+        path = along(
+            [-0, 4, 8, 11, 13, 15, 17, 19],
+            [(20, 40), (22, 40), (26, 42), (34, 43), (37, 45), (36, 47), (28, 42), (20, 38)],
+            s,
+        )
+        r = (
+            np.interp(np.linspace(0, 1, len(path)), [0, 0.3, 0.55, 0.75, 0.9, 1], [11, 13, 18, 22.5, 19, 11])
+            * k
+            * (0.8 + 0.2 * m)
+        )
+        canvas.paint(tube(path, r + 1.2, flatten=(0.64, 1, 1)), fatty)
         canvas.paint(tube(path, r, flatten=(0.64, 1, 1)), 50.0, wobble=1.0)
         cleft = along([8, 11, 13, 15, 17], [(24, 45), (38, 46), (44, 47), (42, 48), (30, 44)], s)
-        canvas.paint(tube(cleft, 6.5 * k, flatten=(2.4, 0.55, 1)), -20.0, edge=4, wobble=1.5)
+        canvas.paint(
+            tube(cleft, 4.5 * k, flatten=(2.4, 0.5, 1)), float(40 - 70 * (1.3 - m)), edge=3, wobble=2.5
+        )
         deep = along([11, 13, 15, 17], [(12, 34), (13, 36), (14, 38), (13, 36)], s)
         canvas.paint(tube(deep, 9 * k), 46.0, wobble=0.8)
         loin = along([11.5, 13.2, 15.2], [(48, 16), (62, 20), (76, 16)], s)
         canvas.paint(tube(loin, [7, 10, 9][:1] * len(loin), flatten=(0.6, 1.2, 1)), 52.0, wobble=0.6)
-        psoas = along([11.4, 13, 14.5, 16, 18, 20.5], [(23, 4), (31, 0), (38, -4), (46, -14), (56, -34), (66, -56)], s)
-        r = np.interp(np.linspace(0, 1, len(psoas)), [0, 0.3, 0.55, 0.8, 1], [5, 13, 19, 19, 14]) * k * (0.75 + 0.25 * m)
+        psoas = along(
+            [11.4, 13, 14.5, 16, 18, 20.5], [(23, 4), (31, 0), (38, -4), (46, -14), (56, -34), (66, -56)], s
+        )
+        r = (
+            np.interp(np.linspace(0, 1, len(psoas)), [0, 0.3, 0.55, 0.8, 1], [5, 13, 19, 19, 14])
+            * k
+            * (0.75 + 0.25 * m)
+        )
         canvas.paint(tube(psoas, r + 2.0), -90.0)
         canvas.paint(tube(psoas, r), 54.0, wobble=0.8)
-        for level, offset, size in ((18.5, (80, 52), (50, 26, 55)), (20.5, (75, 45), (58, 32, 50)), (18, (112, 5), (16, 42, 48))):
+        for level, offset, size in (
+            (18.5, (80, 52), (50, 26, 55)),
+            (20.5, (75, 45), (58, 32, 50)),
+            (18, (112, 5), (16, 42, 48)),
+        ):
             centre = plan.at(level) + np.array([s * offset[0], offset[1], 0]) * k
             found = canvas.distance(ellipsoid(centre, np.array(size) * k), margin=6)
             if found:
@@ -152,17 +201,26 @@ def dome(plan: Plan, trunk: Trunk, breath: float):
         out = None
         for s, top in ((-1, right), (1, left)):
             mid_y = cy - 0.05 * front
-            u, v = (x - cx - s * 0.5 * side) / (0.66 * side), np.where(y < mid_y, (y - mid_y) / (front * 1.15), (y - mid_y) / (back * 1.12))
+            u, v = (
+                (x - cx - s * 0.5 * side) / (0.66 * side),
+                np.where(y < mid_y, (y - mid_y) / (front * 1.15), (y - mid_y) / (back * 1.12)),
+            )
             fall = np.minimum(u * u + v * v, 1.6)
             # A flat crown, then a steep fall into the recesses, deeper behind.
-            z = top - k * (20 * fall + 75 * np.clip(fall, 0, 1.3) ** 3 * np.where(v > 0, 1.0, 0.35 + 0.65 * np.abs(u).clip(0, 1)))
+            z = top - k * (
+                20 * fall
+                + 75 * np.clip(fall, 0, 1.3) ** 3 * np.where(v > 0, 1.0, 0.35 + 0.65 * np.abs(u).clip(0, 1))
+            )
             out = z if out is None else np.maximum(out, z)
         return np.maximum(out, plan.at(13)[2]).astype(np.float32)
+
     return height
 
 
 def half_space(axis: int, at: float, sign: int):
     """Distance function of a half-space: sign * (coordinate - at) < 0 is inside."""
+
     def distance(x, y, z):
         return np.float32(sign) * ((x, y, z)[axis] - np.float32(at)) + 0 * x + 0 * y + 0 * z
+
     return distance
