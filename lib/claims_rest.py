@@ -1,0 +1,206 @@
+"""Claims C5 to C14: attention, learning, theory, ablations, and how the agent walks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lib import metrics
+from lib.claims_text import by_rule, line, pairs_of, percent, reach
+from lib.plots_charts import label
+from lib.tables_rows import PAPER, kind
+
+# Methods of the ablations: <agent>_<name> in the case rows, one thing changed, same budget, same cases.
+AUGMENTATION = ("no_affine", "pairs5", "pairs10", "pairs20", "pairs40", "pairs5_plain", "pairs10_plain")
+REGRESSION = ("regression", "regression_iterated")
+
+
+def c5(data):
+    """Median distance from the saliency centre to the nearest vertebra's centre. Reproduced: within 25
+    mm, that is in or beside the vertebra; partly: nearer than the centre of the image."""
+    table = data.tables["attention"]
+    statement, paper = "Saliency finds the object (E1 spine)", "shown in Fig. 3"
+    if table.empty or not (table["experiment"] == "spine").any():
+        yield line("C5", statement, paper)
+        return
+    for agent, some in table[table["experiment"] == "spine"].groupby("agent"):
+        mine, centre = some["saliency"].median(), some["centre"].median()
+        low, high = metrics.bootstrap(some["saliency"], some["case"], np.median)
+        ours = f"{mine:.0f} mm from the nearest vertebra's centre (the image's centre: {centre:.0f} mm)"
+        verdict = by_rule(mine <= 25, mine < centre)
+        yield line("C5", f"{statement}: {label(agent)}", paper, ours, low, high, len(some), verdict)
+
+
+def c6(data):
+    """Success at the last training step. Reproduced: DSL's worst seed beats DRL's best, by 20 points on
+    average; partly: DSL is better on average."""
+    curves = data.tables["drl_curves"]
+    statement, paper = (
+        "DSL learns far faster than DRL at equal steps (2-D)",
+        "Fig. 4: far above at every step",
+    )
+    if curves.empty or curves["method"].nunique() < 2:
+        yield line("C6", statement, paper)
+        return
+    last = curves[curves["step"] == curves["step"].max()]
+    dsl, drl = last[last["method"] == "dsl"]["success"], last[last["method"] != "dsl"]
+    best = drl.groupby("method")["success"].mean().idxmax()
+    other = drl[drl["method"] == best]["success"]
+    ours = (
+        f"{percent(dsl.mean())} against {percent(other.mean())} ({best}) after {last['step'].max():.0f} steps"
+    )
+    fully = dsl.min() > other.max() and dsl.mean() - other.mean() >= 0.2
+    verdict = by_rule(fully, dsl.mean() > other.mean())
+    yield line("C6", statement, paper, ours, dsl.min(), dsl.max(), len(dsl), verdict)
+
+
+def c7(data):
+    """Share of states where another unit step has a larger Q than the greedy one. Reproduced: none;
+    partly: < 20 %."""
+    statement, paper = "Q of the greedy action is maximal", "proved for continuous unit steps"
+    shares = data.theory.get("lemma3", {})
+    if not shares:
+        yield line("C7", statement, paper)
+        return
+    worst = max(shares, key=shares.get)
+    ours = f"exceptions in {100 * shares[worst]:.1f} % of states ({worst})"
+    if data.theory.get("discrete"):
+        ours += f"; with the 12 actions really used {100 * max(data.theory['discrete'].values()):.1f} %"
+    verdict = by_rule(shares[worst] == 0, shares[worst] < 0.2)
+    yield line("C7", statement, paper, ours, n=data.theory.get("states", 0), verdict=verdict)
+
+
+def c8(data):
+    """Success of the full recipe against training without an augmentation or with fewer pairs."""
+    statement = "Augmentation lets few pairs suffice"
+    yield from _ablation(data, "C8", statement, AUGMENTATION, "untested there")
+
+
+def c9(data):
+    """Success of stepwise actions against one-shot regression of the six parameters."""
+    statement = "Stepwise actions are easier to learn than one-shot regression"
+    yield from _ablation(data, "C9", statement, REGRESSION, "untested there")
+
+
+def _ablation(data, claim, statement, names, paper):
+    """A line for each ablation that was run. Reproduced: the full agent is surely better; partly: better."""
+    found = False
+    for experiment in PAPER:
+        for agent in data.agents(experiment):
+            for name in names:
+                both = pairs_of(data, experiment, agent, f"{agent}_{name}")
+                if len(both):
+                    found = True
+                    d = metrics.paired(both["success"], both["success_other"], both["case"])
+                    rates = (
+                        f"{percent(both['success'].mean())} against {percent(both['success_other'].mean())}"
+                    )
+                    words = f"{statement} ({experiment}, {label(agent)}): against {name.replace('_', ' ')}"
+                    verdict = by_rule(d["low"] > 0, d["difference"] > 0)
+                    yield line(claim, words, paper, rates, d["low"], d["high"], d["n"], verdict)
+    if not found:
+        yield line(claim, statement, paper)
+
+
+def c10(data):
+    """Share of cases that end off by whole vertebrae. Reproduced: at most 2 %; partly: at most 10 %."""
+    for agent in data.agents("spine"):
+        some = data.of("spine", agent)
+        statement, paper = f"It is not fooled by the next vertebra: {label(agent)}", "none reported"
+        if some.empty:
+            yield line("C10", statement, paper)
+            continue
+        off = np.array([kind(s, n) == "vertebra" for s, n in zip(some["success"], some["note"], strict=True)])
+        low, high = metrics.success_interval(off, some["case"])
+        ours = f"{off.sum()} of {len(some)} cases off by whole vertebrae ({percent(off.mean())})"
+        yield line(
+            "C10",
+            statement,
+            paper,
+            ours,
+            low,
+            high,
+            len(some),
+            by_rule(off.mean() <= 0.02, off.mean() <= 0.1),
+        )
+
+
+def c11(data):
+    """Share of test paths with a loop wider than 5 units of D, or that still wander by more than 3 in
+    their last 20 steps. Reproduced: at most 1 %; partly: at most 10 %."""
+    table = data.tables["walks"]
+    statement, paper = "It converges, without large cycles", "never observed"
+    if table.empty:
+        yield line("C11", statement, paper)
+        return
+    for agent, some in table.groupby("agent"):
+        bad = (some["cycle"] > 5) | (some["spread"] > 3)
+        low, high = metrics.success_interval(bad, some["case"])
+        widest = f"{some['cycle'].max():.0f}"
+        ours = f"{bad.sum()} of {len(some)} paths cycle or wander; the widest loop {widest} units"
+        verdict = by_rule(bad.mean() <= 0.01, bad.mean() <= 0.1)
+        yield line("C11", f"{statement}: {label(agent)}", paper, ours, low, high, len(some), verdict)
+
+
+def c12(data):
+    """Both experiments with one configuration. The verdict is that of the worse one by the rule of C1."""
+    for agent in data.agents("spine"):
+        statement = f"One set of hyper-parameters serves both experiments: {label(agent)}"
+        rates, verdicts, n = [], [], 0
+        for experiment in PAPER:
+            some = data.of(experiment, agent)
+            if some.empty:
+                break
+            high = metrics.success_interval(some["success"], some["case"])[1]
+            rates.append(percent(some["success"].mean()))
+            verdicts.append(reach(some["success"].mean(), high, PAPER[experiment]["dsl"][0]))
+            n += len(some)
+        if len(verdicts) < 2:
+            yield line("C12", statement, "92 % and 100 %")
+            continue
+        worse = max(verdicts, key=("reproduced", "partly", "not").index)
+        yield line("C12", statement, "92 % and 100 %", " and ".join(rates), n=n, verdict=worse)
+
+
+def c13(data):
+    """Success with an object in the CBCT against without. Reproduced: at most 10 points lower; partly:
+    25; an agent that fails more often than not with the object is not robust."""
+    flags = data.tables["patients"]
+    found = False
+    for experiment in PAPER:
+        for agent in data.agents(experiment):
+            for flag in [c for c in flags.columns if c not in ("experiment", "case")]:
+                some = data.of(experiment, agent).merge(flags[["case", flag]].dropna(), on="case")
+                some[flag] = some[flag].astype(str) == "True"
+                having, without = some[some[flag]], some[~some[flag]]
+                if having.empty or without.empty:
+                    continue
+                found = True
+                rate, other = having["success"].mean(), without["success"].mean()
+                low, high = metrics.success_interval(having["success"], having["case"])
+                words = f"Robust to interfering objects: {flag} ({experiment}, {label(agent)})"
+                ours = f"{percent(rate)} with, {percent(other)} without"
+                verdict = by_rule(rate >= max(0.5, other - 0.1), rate >= max(0.5, other - 0.25))
+                yield line("C13", words, "shown in Fig. 5", ours, low, high, len(having), verdict)
+    if not found:
+        yield line("C13", "Robust to interfering objects (stent, table, background)", "shown in Fig. 5")
+
+
+def c14(data):
+    """1 M remembered transitions of 64^3 voxels, a state and the next one each, 4 bytes a voxel."""
+    terabytes = 1_000_000 * 2 * 64**3 * 4 / 1e12
+    statement, ours = "A 3-D replay memory would need about 2 TB", f"{terabytes:.1f} TB"
+    yield line("C14", statement, "about 2 TB", ours, n=1, verdict=by_rule(1.5 < terabytes < 2.5, True))
+
+
+REST = {
+    "C5": c5,
+    "C6": c6,
+    "C7": c7,
+    "C8": c8,
+    "C9": c9,
+    "C10": c10,
+    "C11": c11,
+    "C12": c12,
+    "C13": c13,
+    "C14": c14,
+}

@@ -1,0 +1,109 @@
+"""What the claims need besides case rows, gathered from the runs into the results folder as small tables.
+
+attention.csv    distance (mm) of the saliency centre, and of the image centre, to the true object, a line
+a case walks.csv        how each test case's path went: net over gross length, revisited states, spread at
+the end patients.csv     what is in each test patient's CBCT: stent, table, gas, devices drl_curves.csv
+Figure 4's curves; theory.json: Appendix A in numbers (both copied from their notebooks' runs)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib import config, provenance
+
+FLAGS = ("stent", "table", "gas", "devices")
+
+
+def gather(profile: str) -> list[Path]:
+    """Collect everything that the runs of a profile have left; returns the files written. What no run has
+    left stays as it was: the committed tables are not lost on a machine that ran only a part."""
+    runs, out = config.results_root() / "runs" / profile, config.results_dir(profile)
+    rows_file = out / "cases.csv"
+    test = set(pd.read_csv(rows_file, usecols=["case"], dtype=str)["case"]) if rows_file.exists() else set()
+    tables = {
+        "attention.csv": attention(runs),
+        "walks.csv": walks(runs),
+        "patients.csv": patients(profile, test),
+    }
+    written = []
+    for name, table in tables.items():
+        if len(table):
+            with provenance.atomic(out / name) as temporary:
+                table.to_csv(temporary, index=False)
+            written.append(out / name)
+    for name in ("drl_curves.csv", "theory.json"):
+        source = runs / "spine" / "split0" / name
+        if source.exists() and source != out / name:
+            with provenance.atomic(out / name) as temporary:
+                shutil.copyfile(source, temporary)
+            written.append(out / name)
+    return written
+
+
+def _where(path: Path) -> dict:
+    """Experiment and split of a file in its run folder .../<experiment>/split<k>/."""
+    return {"experiment": path.parts[-3], "split": int(path.parts[-2].removeprefix("split"))}
+
+
+def _all(runs: Path, pattern: str) -> list[Path]:
+    return sorted(p for p in Path(runs).glob(f"*/split*/{pattern}") if not p.name.startswith("."))
+
+
+def attention(runs: Path) -> pd.DataFrame:
+    """All `attention_<agent>.csv` (case, start, agent, saliency, centre: mm) with experiment and split."""
+    found = _all(runs, "attention_*.csv")
+    tables = [pd.read_csv(path).assign(**_where(path)) for path in found]
+    return pd.concat(tables, ignore_index=True).round(2) if tables else pd.DataFrame()
+
+
+def walk(path: np.ndarray, last: int = 20) -> dict[str, float]:
+    """How a path of states (steps + 1, 6) goes, in units of D.
+
+    straight: net over gross length, 1 for a straight line. revisited: share of states to which the path
+    comes back (within half a step) after five steps or more. spread: largest distance of the `last`
+    states from their mean. cycle: the widest loop, that is the largest distance reached between two
+    visits of one state.
+    """
+    path = np.asarray(path, dtype=np.float64)
+    gross = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
+    apart = np.linalg.norm(path[:, None] - path[None], axis=2)
+    again = np.argwhere((apart < 0.5) & (np.subtract.outer(np.arange(len(path)), np.arange(len(path))) >= 5))
+    cycle = max((float(apart[j, j : i + 1].max()) for i, j in again), default=0.0)
+    tail = path[-last:] - path[-last:].mean(axis=0)
+    return {
+        "straight": float(np.linalg.norm(path[-1] - path[0]) / max(gross, 1e-9)),
+        "revisited": len(set(again.ravel().tolist())) / len(path),
+        "spread": float(np.linalg.norm(tail, axis=1).max()),
+        "cycle": cycle,
+    }
+
+
+def walks(runs: Path) -> pd.DataFrame:
+    """`walk` of every path in the `trajectories_<agent>.npz` of the runs."""
+    lines = []
+    for path in _all(runs, "trajectories_*.npz"):
+        with np.load(path, allow_pickle=False) as data:
+            agent = path.stem.removeprefix("trajectories_")
+            for case, start, states in zip(data["case"], data["start"], data["states"], strict=True):
+                lines.append(
+                    {**_where(path), "agent": agent, "case": str(case), "start": int(start), **walk(states)}
+                )
+    return pd.DataFrame(lines).round(3)
+
+
+def patients(profile: str, wanted: set[str]) -> pd.DataFrame:
+    """Interfering objects of the test patients, from their `patient.json`."""
+    lines = []
+    for path in sorted(config.data_dir(profile).glob("*/*/patient.json")):
+        if path.parent.name in wanted:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            meta = record.get("meta", {})
+            flags = {f: bool(meta[f]) for f in FLAGS if f in meta}
+            lines.append({"experiment": record["experiment"], "case": path.parent.name, **flags})
+    return pd.DataFrame(lines)
