@@ -1,9 +1,10 @@
 """E2's virtual patient: a contrast-enhanced chest CT and the same chest at a cardiac intervention.
 
-The paper's E2 pairs a cardiac CT with an interventional C-arm CT of the same patient, whose heart is in another
-state. Here the chest is drawn once with two sets of HU; the second is moved by a smooth field (`heart_motion.py`)
-that also moves the epicardium's vertices, so the meshes correspond.
+The paper's E2 pairs a cardiac CT with an interventional C-arm CT of the same patient, whose heart is in
+another state. Here the chest is drawn once with two sets of HU; the second is moved by a smooth field
+(`heart_motion.py`) that also moves the epicardium's vertices, so the meshes correspond.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 
 from lib.patients import shapes
 from lib.patients.anatomy import Anatomy
-from lib.patients.heart_chest import Chest, paint_abdomen, paint_body, paint_bones, paint_lungs
+from lib.patients.heart_chest import Chest, paint_body, paint_bones
 from lib.patients.heart_devices import CBCT, CT, paint_catheters, paint_implants, paint_outside
+from lib.patients.heart_lungs import paint_abdomen, paint_lungs
 from lib.patients.heart_motion import Motion, best_pose, individual
-from lib.patients.heart_organ import Heart, blood, paint_heart, paint_mediastinum, paint_vessels
+from lib.patients.heart_organ import Heart, blood, paint_heart
+from lib.patients.heart_vessels import paint_mediastinum, paint_vessels
 from lib.patients.shapes import Canvas
 from lib.volume import Volume
 
@@ -22,11 +25,12 @@ from lib.volume import Volume
 def draw(rng: np.random.Generator, spacing: float = 2.0, phases: int = 4) -> Anatomy:
     """One virtual chest; everything random comes from `rng`.
 
-    spacing: mm. phases: number of bodies of `meta["body_phases"]` (0: none), the beating and breathing chest on the
-    grid of `body_at_cbct`, for cone-beam simulation with motion; their mean state is `body_at_cbct`.
+    spacing: mm. phases: how many bodies `meta["body_phases"]` holds (0: None), the beating, breathing chest on
+    the grid of `body_at_cbct`, for cone-beam simulation with motion; their mean state is `body_at_cbct`.
 
-    meta["heart_pose"] (4, 4): the rigid pose CT -> body_at_cbct that best aligns the epicardium (what ICP on the
-    meshes finds; compose with it for the true pose). meta["residual_mm"]: mean surface distance it leaves.
+    meta["heart_pose"] (4, 4): the rigid pose CT -> body_at_cbct (LPS mm) that best aligns the epicardium
+    (Kabsch on its vertices). The heart also shifts as a whole, so a true pose is (rigid pose) @ heart_pose.
+    meta["residual_mm"]: about the mean surface distance it leaves, the MME of the truth.
     """
     scale = float(np.clip(rng.normal(1.0, 0.055), 0.88, 1.12))  # the patient's size; all else is canonical
     chest = Chest.random(rng)
@@ -40,7 +44,7 @@ def draw(rng: np.random.Generator, spacing: float = 2.0, phases: int = 4) -> Ana
     names = paint_implants(canvas, chest, heart, rng, own.move)
     names += paint_catheters(canvas, chest, heart, rng, own.move) + paint_outside(canvas, chest, rng)
     motion = Motion(canvas, chest, heart, rng)
-    strength, field = motion.tuned(mesh, float(np.clip(rng.normal(4.2, 1.6), 1.4, 8.0)))
+    strength, field = motion.tuned(mesh, float(np.clip(rng.normal(4.3, 1.9), 1.2, 8.5)))
     moved = field.move(mesh[0])
     pose, residual = best_pose(mesh, moved)
     bodies = phase_bodies(canvas, motion, strength, phases, rng)
@@ -49,19 +53,35 @@ def draw(rng: np.random.Generator, spacing: float = 2.0, phases: int = 4) -> Ana
     ct += rng.standard_normal(ct.shape, dtype=np.float32) * np.float32(rng.uniform(6, 18))
 
     def volume(array: np.ndarray) -> Volume:
-        return Volume(torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)), np.full(3, canvas.spacing * scale),
-                      canvas.origin * scale)
+        return Volume(
+            torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)),
+            np.full(3, canvas.spacing * scale),
+            canvas.origin * scale,
+        )
+
     offset = rng.normal(size=3)
     target = moved.mean(axis=0) + offset / np.linalg.norm(offset) * rng.uniform(0, 14)
     pose[:3, 3] *= scale
     np.maximum(ct, -1000, out=ct)
     return Anatomy(
-        ct=volume(ct), body_at_cbct=volume(body), target=target * scale,
-        mesh_ct=(mesh[0] * scale, mesh[1]), mesh_cbct=(moved * scale, mesh[1].copy()),
-        meta={"kind": "heart", "scale": scale, "fat_mm": chest.fat * scale, "female": chest.female,
-              "heart_axis": heart.axis.tolist(), "heart_pose": pose.tolist(), "devices": names,
-              "table": "table" in names, "residual_mm": scale * residual,
-              "body_phases": [torch.from_numpy(b) for b in bodies] or None})
+        ct=volume(ct),
+        body_at_cbct=volume(body),
+        target=target * scale,
+        mesh_ct=(mesh[0] * scale, mesh[1]),
+        mesh_cbct=(moved * scale, mesh[1].copy()),
+        meta={
+            "kind": "heart",
+            "scale": scale,
+            "fat_mm": chest.fat * scale,
+            "female": chest.female,
+            "heart_axis": heart.axis.tolist(),
+            "heart_pose": pose.tolist(),
+            "devices": names,
+            "table": "table" in names,
+            "residual_mm": scale * residual,
+            "body_phases": [torch.from_numpy(b) for b in bodies] or None,
+        },
+    )
 
 
 def empty_chest(chest: Chest, spacing: float, rng: np.random.Generator) -> Canvas:
@@ -92,12 +112,16 @@ def paint_anatomy(canvas: Canvas, chest: Chest, heart: Heart, mesh, rng: np.rand
         layer += texture * (layer > -300)
 
 
-def phase_bodies(canvas: Canvas, motion: Motion, strength: float, phases: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """The body at `phases` moments of the gantry's turn, beating and perhaps breathing about its mean state."""
+def phase_bodies(
+    canvas: Canvas, motion: Motion, strength: float, phases: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """The body at `phases` moments of the gantry's turn, beating and perhaps breathing about a mean state."""
     if phases < 1:
         return []
     beat, breath = rng.uniform(0.03, 0.12), rng.choice([0.0, 1.0]) * rng.uniform(1, 6)
     turn = 2 * np.pi * (np.arange(phases) + rng.random()) / phases
     other = turn + rng.uniform(0, 2 * np.pi)
-    return [motion.field(strength, beat * np.sin(a), breath * np.sin(b)).warp(canvas.layers[CBCT])
-            for a, b in zip(turn, other)]
+    return [
+        motion.field(strength, beat * np.sin(a), breath * np.sin(b)).warp(canvas.layers[CBCT])
+        for a, b in zip(turn, other, strict=True)
+    ]

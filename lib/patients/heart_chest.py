@@ -1,8 +1,10 @@
-"""The chest round the heart: body wall, bones, lungs with their vessels and airways, diaphragm, upper abdomen.
+"""The chest round the heart: its measures, body wall and bones.
 
-Everything is drawn in canonical millimetres (x left, y posterior, z superior): x = 0 is the midline, the heart's
-centre lies near (16, 0, 0), the vertebral bodies near y = 70. `draw` in `heart.py` scales the result to the patient.
+Everything is drawn in canonical millimetres (x left, y posterior, z superior): x = 0 is the midline, the
+heart's centre lies near (16, 0, 0), the vertebral bodies near y = 70. `draw` in `heart.py` scales the result
+to the patient.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -42,11 +44,18 @@ class Chest:
     def random(cls, rng: np.random.Generator) -> Chest:
         female = bool(rng.random() < 0.45)
         right = rng.normal(-36, 6)
-        return cls(side=rng.normal(1.0, 0.05), depth=rng.normal(1.02, 0.06), fat=float(rng.gamma(4.0, 3.6) + 4),
-                   female=female, breast=rng.uniform(12, 45) if female else rng.uniform(0, 6),
-                   kyphosis=rng.uniform(0.0003, 0.0009), scoliosis=rng.normal(0, 3),
-                   domes=(right, right - rng.uniform(4, 20)), spine_hu=rng.uniform(130, 260),
-                   slope=rng.uniform(0.85, 1.2))
+        return cls(
+            side=rng.normal(1.0, 0.05),
+            depth=rng.normal(1.02, 0.06),
+            fat=float(rng.gamma(4.0, 4.3) + 4),
+            female=female,
+            breast=rng.uniform(12, 45) if female else rng.uniform(0, 6),
+            kyphosis=rng.uniform(0.0003, 0.0009),
+            scoliosis=rng.normal(0, 3),
+            domes=(right, right - rng.uniform(4, 20)),
+            spine_hu=rng.uniform(130, 260),
+            slope=rng.uniform(0.85, 1.2),
+        )
 
     def spine(self, z):
         """Centres (x, y) of the vertebral bodies at heights z."""
@@ -55,14 +64,27 @@ class Chest:
 
     def cavity(self, grow: float = 0.0) -> Shape:
         """What the ribs enclose."""
-        return shapes.column(CAVITY_Z, 0, CAVITY_MIDDLE, CAVITY_SIDE * self.side + grow,
-                             CAVITY_MIDDLE - CAVITY_FRONT * self.depth + grow, CAVITY_BACK - CAVITY_MIDDLE + grow)
+        return shapes.column(
+            CAVITY_Z,
+            0,
+            CAVITY_MIDDLE,
+            CAVITY_SIDE * self.side + grow,
+            CAVITY_MIDDLE - CAVITY_FRONT * self.depth + grow,
+            CAVITY_BACK - CAVITY_MIDDLE + grow,
+        )
 
     def wall(self, grow: float) -> Shape:
         """Outline of the muscles (grow = 0) or of the skin (grow = fat)."""
         lower = np.interp(WALL_Z, [-190, 0, 130], [1.25, 1.0, 0.7])
-        return shapes.column(WALL_Z, 0, 22, WALL_SIDE * self.side + grow * lower,
-                             22 - WALL_FRONT * self.depth + 0.75 * grow * lower, WALL_BACK - 22 + 0.55 * grow, 2.6)
+        return shapes.column(
+            WALL_Z,
+            0,
+            22,
+            WALL_SIDE * self.side + grow * lower,
+            22 - WALL_FRONT * self.depth + 0.75 * grow * lower,
+            WALL_BACK - 22 + 0.55 * grow,
+            2.6,
+        )
 
     def front(self, z):
         """y of the inner face of the front chest wall."""
@@ -70,14 +92,17 @@ class Chest:
 
     def on_cage(self, angle, z, out: float) -> np.ndarray:
         """Points (n, 3) of the left half of the rib cage; angle 0 = at the spine, pi = at the sternum."""
-        mid, side = np.interp(z, CAVITY_Z, CAVITY_MIDDLE), np.interp(z, CAVITY_Z, CAVITY_SIDE) * self.side + out
+        mid, side = (
+            np.interp(z, CAVITY_Z, CAVITY_MIDDLE),
+            np.interp(z, CAVITY_Z, CAVITY_SIDE) * self.side + out,
+        )
         s, c = np.sin(angle), np.cos(angle)
         reach = np.where(c > 0, np.interp(z, CAVITY_Z, CAVITY_BACK) - mid, mid - self.front(z)) + out
         power = lambda v: np.sign(v) * np.abs(v) ** (2 / 2.4)  # noqa: E731
         return np.stack([side * power(s), mid + reach * power(c), np.broadcast_to(z, s.shape)], axis=-1)
 
     def diaphragm(self, bed: tuple[np.ndarray, float]):
-        """Height of the diaphragm as a function of (x, y); `bed` = (x, y) and height where the heart rests."""
+        """Height of the diaphragm as a function of (x, y); `bed`: (x, y) and height where the heart rests."""
         (bx, by), height = bed
 
         def dome(x, y, cx, cy, rx, front, back, top, fall):
@@ -89,6 +114,7 @@ class Chest:
             left = dome(x, y, 68 * self.side, 8, 64 * self.side, 88, 86, self.domes[1], 58)
             rest = dome(x, y, bx, by, 62, 60, 60, height, 22)
             return shapes.smooth_max(shapes.smooth_max(right, left, 18), rest, 12)
+
         return surface
 
 
@@ -113,39 +139,72 @@ def paint_body(canvas: Canvas, chest: Chest) -> None:
         canvas.paint(skin, 10.0, wobble=1.0)
         canvas.paint(shapes.grown(skin, -2.5), -102.0, wobble=1.0)
     canvas.paint(chest.wall(0), 52.0, wobble=2.0)
+    window, d = canvas.distance(chest.wall(0))  # a sheet of fat between two layers of muscle, with gaps
+    sheet = np.clip(1.3 - np.abs(d + 9 + 2.5 * canvas.wobble[window]) / 1.6, 0, 1)
+    sheet *= np.clip(0.7 + canvas.wobble[window][::-1], 0, 1)
+    for layer in canvas.layers:
+        layer[window] -= np.float32(115) * sheet
     for s in (-1, 1):  # fat in the armpits and between the layers of muscle
         canvas.paint(shapes.ellipsoid((s * 118, 4, 118), (26, 30, 46)), -90.0, wobble=4)
-        canvas.paint(shapes.tube([(s * 50, 128, -100), (s * 70, 124, 0), (s * 70, 118, 90)], 3.5,
-                                 flatten=(0.25, 1, 1)), -80.0, wobble=2)
-        canvas.paint(shapes.tube([(s * 132 * chest.side, -20, -30), (s * 128 * chest.side, -30, 70)], 3.0,
-                                 flatten=(1, 0.2, 1)), -80.0, wobble=2)
-        canvas.paint(shapes.tube([(s * 60, -64 * chest.depth, 100), (s * 85, -68 * chest.depth, 30)], 3.0,
-                                 flatten=(0.2, 1, 1)), -75.0, wobble=2)
+        canvas.paint(
+            shapes.tube(
+                [(s * 50, 128, -100), (s * 70, 124, 0), (s * 70, 118, 90)], 3.5, flatten=(0.25, 1, 1)
+            ),
+            -80.0,
+            wobble=2,
+        )
+        canvas.paint(
+            shapes.tube(
+                [(s * 132 * chest.side, -20, -30), (s * 128 * chest.side, -30, 70)], 3.0, flatten=(1, 0.2, 1)
+            ),
+            -80.0,
+            wobble=2,
+        )
+        canvas.paint(
+            shapes.tube(
+                [(s * 60, -64 * chest.depth, 100), (s * 85, -68 * chest.depth, 30)], 3.0, flatten=(0.2, 1, 1)
+            ),
+            -75.0,
+            wobble=2,
+        )
 
 
 def paint_bones(canvas: Canvas, chest: Chest, rng: np.random.Generator) -> None:
     """Spine T1..L2, twelve pairs of ribs with their cartilages, sternum, clavicles, shoulder blades."""
     heights = 148 - np.concatenate([[0], np.cumsum(np.linspace(19.5, 27, 14))]) + rng.uniform(-8, 8)
     inside = float(canvas.axes[2][0]) - 30
-    for z, gap in zip(heights, np.linspace(19.5, 27, 15)):
+    for z, gap in zip(heights, np.linspace(19.5, 27, 15), strict=True):
         if z > inside:
             vertebra(canvas, chest, z, gap)
     for n in range(12):
         for s in (-1, 1):
             rib(canvas, chest, n, s, heights[n] + 6)
     top, low = chest.front(108) - 9, chest.front(-20) - 8
-    sternum = shapes.curve([(0, top, 110), (0, chest.front(70) - 10, 70), (0, low, -20), (0, low + 4, -48)], 10)
+    sternum = shapes.curve(
+        [(0, top, 110), (0, chest.front(70) - 10, 70), (0, low, -20), (0, low + 4, -48)], 10
+    )
     width = np.interp(sternum[:, 2], [-48, -35, 60, 85, 110], [3.2, 5, 4.6, 6.5, 8.5])
     bone(canvas, shapes.tube(sternum, width, flatten=(0.38, 1, 1)), 430.0, 150.0)
     for s in (-1, 1):
-        clavicle = shapes.curve([(s * 24, top - 1, 112), (s * 70, top - 10, 126), (s * 110, top + 14, 140),
-                                 (s * 150, top + 34, 148)])
+        clavicle = shapes.curve(
+            [
+                (s * 24, top - 1, 112),
+                (s * 70, top - 10, 126),
+                (s * 110, top + 14, 140),
+                (s * 150, top + 34, 148),
+            ]
+        )
         bone(canvas, shapes.tube(clavicle, 6.0), 650.0, 300.0)
         turn = rotation(-0.62 * s)
-        blade = shapes.placed(shapes.ellipsoid((0, 0, 0), (48, 5, 66)), turn, (s * 100 * chest.side, 88, 78))
-        canvas.paint(shapes.grown(blade, 9), 52.0, wobble=2)
+        blade = shapes.placed(shapes.ellipsoid((0, 0, 0), (44, 5, 64)), turn, (s * 93 * chest.side, 88, 80))
+        canvas.paint(shapes.intersect(shapes.grown(blade, 9), chest.wall(0.7 * chest.fat)), 52.0, wobble=2)
         bone(canvas, shapes.grown(blade, -1.5), 420.0, 380.0)
-        bone(canvas, shapes.tube([(s * 72, 114, 92), (s * 112, 94, 112), (s * 150, 54, 136)], (4, 6, 7)), 520.0, 260.0)
+        bone(
+            canvas,
+            shapes.tube([(s * 72, 114, 92), (s * 112, 94, 112), (s * 150, 54, 136)], (4, 6, 7)),
+            520.0,
+            260.0,
+        )
         bone(canvas, shapes.ellipsoid((s * 168, 36, 150), (22, 22, 24)), 520.0, 220.0)
 
 
@@ -155,14 +214,24 @@ def vertebra(canvas: Canvas, chest: Chest, z: float, gap: float) -> None:
     canvas.paint(drum((x, y, z - gap / 2), half * (1, 1, 0.45)), 85.0)
     arch = []
     for s in (-1, 1):
-        arch.append(shapes.tube([(x + s * 11, y + half[1] - 2, z + 3), (x + s * 14, y + half[1] + 12, z + 2),
-                                 (x + s * 32, y + half[1] + 19, z + 6)], (5, 6, 4.2)))
+        arch.append(
+            shapes.tube(
+                [
+                    (x + s * 11, y + half[1] - 2, z + 3),
+                    (x + s * 14, y + half[1] + 12, z + 2),
+                    (x + s * 32, y + half[1] + 19, z + 6),
+                ],
+                (5, 6, 4.2),
+            )
+        )
         arch.append(shapes.tube([(x + s * 13, y + half[1] + 13, z), (x, y + half[1] + 22, z - 5)], 4.2))
     arch.append(shapes.tube([(x, y + half[1] + 22, z - 4), (x, y + half[1] + 42, z - 24)], (4.5, 4)))
     for part in arch:
         bone(canvas, part, 480.0, 260.0)
     bone(canvas, drum((x, y, z), half), 400.0, chest.spine_hu)
-    canvas.paint(shapes.tube([(x, y + half[1] + 8.5, z - gap / 2), (x, y + half[1] + 8.5, z + gap / 2)], 7.5), 28.0)
+    canvas.paint(
+        shapes.tube([(x, y + half[1] + 8.5, z - gap / 2), (x, y + half[1] + 8.5, z + gap / 2)], 7.5), 28.0
+    )
 
 
 def drum(centre, half) -> Shape:
@@ -174,11 +243,12 @@ def drum(centre, half) -> Shape:
         waist = 0.92 + 0.08 * (z / h[2]) ** 2
         k = (np.abs(x / h[0]) ** 2.4 + np.abs(y / h[1]) ** 2.4) ** np.float32(1 / 2.4)
         return shapes.smooth_max((k / waist - 1) * h[1], np.abs(z) - h[2], 3)
+
     return Shape(c - h - 1, c + h + 1, distance)
 
 
 def rib(canvas: Canvas, chest: Chest, n: int, s: int, z: float) -> None:
-    """Rib n (0 = first) of side s: bone from the spine round the flank, cartilage from its end to the sternum."""
+    """Rib n (0 = first) of side s (-1, 1): bone round the flank, then cartilage to the sternum."""
     end = (2.55, 2.5, 2.45, 2.4, 2.35, 2.3, 2.2, 2.1, 2.0, 1.85, 1.4, 1.1)[n]
     drop = np.interp(n, [0, 2, 6, 9, 11], [38, 62, 92, 90, 60]) * chest.slope
     angle = np.linspace(0.2, end, 26)
@@ -186,8 +256,12 @@ def rib(canvas: Canvas, chest: Chest, n: int, s: int, z: float) -> None:
     path = chest.on_cage(angle, np.minimum(heights, 140 - 3 * n), 4.0)
     x, y = chest.spine(z)
     path = np.concatenate([[(x + 17, y + 10, z)], path]) * (s, 1, 1)
-    bone(canvas, shapes.tube(path, np.interp(np.arange(27), [0, 3, 20, 26], [3, 3.4, 3.6, 4.2]), flatten=(1, 1, 0.6)),
-         640.0, 190.0)
+    bone(
+        canvas,
+        shapes.tube(path, np.interp(np.arange(27), [0, 3, 20, 26], [3, 3.4, 3.6, 4.2]), flatten=(1, 1, 0.6)),
+        640.0,
+        190.0,
+    )
     if n < 10:
         start = path[-1]
         meet = np.array([s * 17, 0, np.interp(n, [0, 1, 6, 9], [104, 84, -28, -44])])
@@ -204,85 +278,3 @@ def bone(canvas: Canvas, shape: Shape, shell: float, marrow: float, wall: float 
 def rotation(about_z: float) -> np.ndarray:
     c, s = np.cos(about_z), np.sin(about_z)
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
-
-
-def paint_lungs(canvas: Canvas, chest: Chest, rng: np.random.Generator) -> None:
-    """Both lungs filling the cavity (the mediastinum is painted over them), vessels and small airways."""
-    window, alpha = canvas.paint(chest.cavity(), -850.0, wobble=1.0)
-    texture = 22 * canvas.wobble[window] + 0.45 * (canvas.points(window)[1] - 20)
-    for layer in canvas.layers:
-        layer[window] += np.float32(rng.uniform(0.5, 1.0)) * texture * (alpha > 0.99)
-    for s, hilum in ((-1, (-34, 22, 26)), (1, (42, 24, 32))):
-        for leaves, radius in ((210, 1.0), (130, 1.0)):
-            start = np.array(hilum, float) + rng.normal(0, 4, 3)
-            tree(canvas, leaf_points(chest, rng, s, leaves), start, radius, rng)
-
-
-def leaf_points(chest: Chest, rng: np.random.Generator, s: int, n: int) -> np.ndarray:
-    """Random ends of lung vessels, a little inside the cavity of side s."""
-    angle, z = np.arccos(rng.uniform(-0.95, 0.95, n)), rng.uniform(-110, 138, n)
-    points = chest.on_cage(angle, z, -4.0)
-    inner = np.array([30.0, 22, 0])
-    share = rng.uniform(0.45, 0.97, (n, 1)) ** 0.6
-    points[:, :2] = inner[:2] + (points[:, :2] - inner[:2]) * share
-    return points * (s, 1, 1)
-
-
-def tree(canvas: Canvas, leaves: np.ndarray, start: np.ndarray, radius: float, rng, depth: int = 0) -> None:
-    """A vessel that runs from `start` towards its leaves and splits in two along their longest spread."""
-    thick = radius * len(leaves) ** 0.36
-    if len(leaves) == 1:
-        canvas.paint(shapes.tube([start, 0.5 * (start + leaves[0]) + rng.normal(0, 2, 3), leaves[0]],
-                                 (thick, 0.85 * thick, 0.7)), 30.0)
-        return
-    middle = leaves.mean(axis=0)
-    fork = start + (middle - start) * (0.22 if depth == 0 else 0.42) + rng.normal(0, 2, 3)
-    canvas.paint(shapes.tube([start, fork], (thick, 0.92 * thick)), 40.0)
-    axis = np.linalg.svd(leaves - middle, full_matrices=False)[2][0]
-    order = np.argsort((leaves - middle) @ axis)
-    cut = int(np.clip(round(len(leaves) * rng.uniform(0.35, 0.65)), 1, len(leaves) - 1))
-    for part in (order[:cut], order[cut:]):
-        tree(canvas, leaves[part], fork, radius, rng, depth + 1)
-
-
-def paint_abdomen(canvas: Canvas, chest: Chest, rng: np.random.Generator, bed) -> None:
-    """Diaphragm with liver (right), stomach and spleen (left), gut, kidneys below it."""
-    dome, cavity = chest.diaphragm(bed), chest.cavity()
-
-    def under(x, y, z):
-        return (z - dome(x, y)) * np.float32(0.75)
-    below = shapes.intersect(cavity, under)
-    below.high = np.array([*cavity.high[:2], max(*chest.domes, bed[1]) + 6])
-    canvas.paint(below, 45.0, wobble=0.8)
-    inside = shapes.grown(below, -3)
-    canvas.paint(inside, -98.0)
-    gas = rng.uniform(0, 1, 2)
-    for s in (-1, 1):
-        kidney = shapes.ellipsoid((s * 58, 56, -158), (24, 22, 46))
-        canvas.paint(kidney, [180.0, 40.0])
-    edge, tilt = rng.uniform(18, 52), rng.uniform(0.3, 0.7)
-
-    def lobe(x, y, z):
-        return shapes.smooth_max(x - edge + tilt * np.maximum(y + 30, 0), -z - 175 + 0.35 * (x + 60), 25) * 0.85
-    liver = shapes.intersect(shapes.grown(below, -1.5), lobe, smooth=14)
-    hu = rng.uniform(55, 115)
-    window, alpha = canvas.paint(liver, [hu, rng.uniform(45, 65)], wobble=1.0)
-    for s, path in enumerate(([(-18, 36, -60), (-50, 20, -70), (-90, 18, -86)], [(-18, 36, -60), (-40, -10, -72), (-60, -44, -96)],
-                              [(-14, 32, -62), (10, -10, -76), (28, -40, -84)], [(-20, 10, -120), (-60, 20, -110), (-95, 40, -125)])):
-        canvas.paint(shapes.tube(shapes.curve(path), (4.5 + (s == 3))), [hu + 25, 50.0])
-    top = chest.domes[1]
-    stomach = shapes.intersect(shapes.union(shapes.ellipsoid((62, 4, top - 46), (34, 42, 40)),
-                                            shapes.ellipsoid((40, -24, top - 82), (44, 28, 34)), smooth=20), inside, smooth=4)
-    canvas.paint(stomach, 45.0)
-    canvas.paint(shapes.grown(stomach, -4), [rng.uniform(5, 60), rng.uniform(5, 60)])
-    for layer, level in enumerate(gas):  # the bubble lies in front, above a level of fluid
-        flat = shapes.intersect(shapes.grown(stomach, -4), lambda x, y, z, h=level: y - (-34 + 42 * h))
-        canvas.paint(flat, -960.0, only=layer)
-    spleen = shapes.intersect(shapes.ellipsoid((88 * chest.side, 62, top - 44), (28, 38, 46)), inside, smooth=6)
-    canvas.paint(spleen, [hu + 10, 52.0], wobble=1.0)
-    for layer in range(len(canvas.layers)):
-        for _ in range(rng.integers(1, 4)):
-            centre = (rng.uniform(30, 100), rng.uniform(-60, 0), top - rng.uniform(80, 130))
-            loop = shapes.intersect(shapes.ellipsoid(centre, rng.uniform(10, 22, 3)), inside)
-            canvas.paint(loop, 35.0, only=layer)
-            canvas.paint(shapes.grown(loop, -2.5), float(rng.choice([-930, -300, 20])), only=layer)

@@ -1,4 +1,5 @@
-"""What lies in and under the patient besides anatomy: catheters, leads, an ultrasound probe, wires, tables, arms."""
+"""What lies in and under the patient besides anatomy: catheters, leads, a probe, wires, tables, arms."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -24,12 +25,23 @@ def paint_implants(canvas: Canvas, chest: Chest, heart: Heart, rng: np.random.Ge
             canvas.paint(shapes.tube(place(np.array(ring)), 0.9), METAL)
     if rng.random() < 0.08:
         found.append("valve prosthesis")
-        ring = heart.at(np.array([(2 + 11 * np.cos(t), -5 + 9 * np.sin(t), 14 + 3 * np.sin(t)) for t in np.linspace(0, 6.3, 11)]))
+        ring = heart.at(
+            np.array(
+                [
+                    (2 + 11 * np.cos(t), -5 + 9 * np.sin(t), 14 + 3 * np.sin(t))
+                    for t in np.linspace(0, 6.3, 11)
+                ]
+            )
+        )
         canvas.paint(shapes.tube(place(ring), 1.4), 4000.0)
     if rng.random() < 0.15:
         found.append("pacemaker leads")
         for end in ([(-18, -18, -26), (20, -24, -26), (40, -30, -34)], [(-30, -12, 4), (-26, -22, 18)]):
-            path = [(62, -44, 128), (40, -22, 118), *heart.at([(0, -24, 96), (-32, -8, 84), (-38, -6, 20), *end])]
+            path = [
+                (62, -44, 128),
+                (40, -22, 118),
+                *heart.at([(0, -24, 96), (-32, -8, 84), (-38, -6, 20), *end]),
+            ]
             canvas.paint(shapes.tube(place(shapes.curve(path)), 1.0), METAL)
     return found
 
@@ -38,15 +50,32 @@ def paint_catheters(canvas: Canvas, chest: Chest, heart: Heart, rng: np.random.G
     """Devices of the intervention (CBCT layer only). Returns what was put in."""
     from_below = [(-19, 26, -200), (-22, 24, -80), *heart.at([(-36, 10, -42)])]
     paths = {
-        "ablation catheter": [*from_below, *heart.at([(-30, 6, -6), (-8, 20, 8), (rng.uniform(0, 24), 26, rng.uniform(4, 24))])],
-        "mapping catheter": [*from_below, *heart.at([(-34, 2, -4), (-6, 22, 12), (16, 30, 18), (26, 24, 10)])],
-        "coronary sinus catheter": [*from_below, *heart.at([(-26, 14, -16), (2, 26, -14), (30, 24, -4), (44, 10, 6)])],
+        "ablation catheter": [
+            *from_below,
+            *heart.at([(-30, 6, -6), (-8, 20, 8), (rng.uniform(0, 24), 26, rng.uniform(4, 24))]),
+        ],
+        "mapping catheter": [
+            *from_below,
+            *heart.at([(-34, 2, -4), (-6, 22, 12), (16, 30, 18), (26, 24, 10)]),
+        ],
+        "coronary sinus catheter": [
+            *from_below,
+            *heart.at([(-26, 14, -16), (2, 26, -14), (30, 24, -4), (44, 10, 6)]),
+        ],
         "ventricular lead": [*from_below, *heart.at([(-26, -12, -16), (14, -24, -28), (38, -30, -34)])],
-        "arterial catheter": [(6, 46, -200), *np.stack([*chest.spine(np.array([-60, 0, 50])), [-60, 0, 50]], 1)
-                              + (19, -20, 0), *heart.at([(4, 10, 84), (-14, -10, 66), (-4, -8, 22)])],
+        "arterial catheter": [
+            (6, 46, -200),
+            *np.stack([*chest.spine(np.array([-60, 0, 50])), [-60, 0, 50]], 1) + (19, -20, 0),
+            *heart.at([(4, 10, 84), (-14, -10, 66), (-4, -8, 22)]),
+        ],
     }
-    odds = {"ablation catheter": 0.6, "mapping catheter": 0.4, "coronary sinus catheter": 0.5, "ventricular lead": 0.35,
-            "arterial catheter": 0.25}
+    odds = {
+        "ablation catheter": 0.6,
+        "mapping catheter": 0.4,
+        "coronary sinus catheter": 0.5,
+        "ventricular lead": 0.35,
+        "arterial catheter": 0.25,
+    }
     found = []
     for name, path in paths.items():
         if rng.random() > odds[name]:
@@ -55,7 +84,9 @@ def paint_catheters(canvas: Canvas, chest: Chest, heart: Heart, rng: np.random.G
         line = place(shapes.curve(path, 4))
         canvas.paint(shapes.tube(line, 1.15), rng.uniform(1500, 4000), only=CBCT)
         for n in range(1, 8, 2):  # electrodes and the tip
-            canvas.paint(shapes.tube(line[-n - 1:len(line) - n + 1] if n > 1 else line[-2:], 1.5), 9000.0, only=CBCT)
+            canvas.paint(
+                shapes.tube(line[-n - 1 : len(line) - n + 1] if n > 1 else line[-2:], 1.5), 9000.0, only=CBCT
+            )
     if rng.random() < 0.35:
         found.append("oesophageal probe")
         z = np.array([160, 90, 40, rng.uniform(-10, 20)])
@@ -72,8 +103,11 @@ def paint_outside(canvas: Canvas, chest: Chest, rng: np.random.Generator) -> lis
     found = []
     back = 132 + 0.55 * chest.fat
     z = (canvas.axes[2][0], canvas.axes[2][-1])
-    cradle = shapes.Shape(np.array([-260, 60, z[0] - 9]), np.array([260, 190, z[1] + 9]),
-                        lambda x, y, z: np.abs(y - (back + 17 - 0.0006 * x * x)) - np.float32(1.5))
+    cradle = shapes.Shape(
+        np.array([-260, 60, z[0] - 9]),
+        np.array([260, 190, z[1] + 9]),
+        lambda x, y, z: np.abs(y - (back + 17 - 0.0006 * x * x)) - np.float32(1.5),
+    )
     if rng.random() < 0.95:
         outside(canvas, cradle, 150.0, CT)
     if rng.random() < 0.9:

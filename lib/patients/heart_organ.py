@@ -1,7 +1,8 @@
-"""The heart: epicardium (an implicit surface and the closed mesh on it), chambers, great vessels, coronaries.
+"""The heart: epicardium (an implicit surface and the closed mesh on it), chambers, coronaries.
 
-Drawn in the chest's canonical millimetres. The long axis of the left ventricle points left, anterior, inferior.
+Drawn in the chest's canonical millimetres. The left ventricle's long axis points left, anterior, inferior.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -39,10 +40,14 @@ class Heart:
     @classmethod
     def random(cls, rng: np.random.Generator, chest: Chest) -> Heart:
         axis = rng.normal(size=3)
-        heart = cls(centre=np.array([rng.normal(16, 4), 0.0, rng.normal(0, 5)]),
-                    turn=turn_about(axis / np.linalg.norm(axis), np.radians(rng.uniform(-13, 13))),
-                    scale=float(np.clip(rng.normal(1.07, 0.07), 0.92, 1.24)), fat=rng.uniform(0.8, 3.5), fillet=rng.uniform(14, 22),
-                    radii={name: 1 + rng.normal(0, 0.06, 3) for name in PARTS})
+        heart = cls(
+            centre=np.array([rng.normal(16, 4), 0.0, rng.normal(0, 5)]),
+            turn=turn_about(axis / np.linalg.norm(axis), np.radians(rng.uniform(-13, 13))),
+            scale=float(np.clip(rng.normal(1.07, 0.07), 0.92, 1.24)),
+            fat=rng.uniform(0.8, 3.5),
+            fillet=rng.uniform(14, 22),
+            radii={name: 1 + rng.normal(0, 0.06, 3) for name in PARTS},
+        )
         return heart.fitted(chest, rng)
 
     def fitted(self, chest: Chest, rng: np.random.Generator) -> Heart:
@@ -73,14 +78,16 @@ class Heart:
         return shapes.union(*(self.part(name) for name in PARTS), smooth=self.fillet)
 
     def mesh(self) -> tuple[np.ndarray, np.ndarray]:
-        """Closed triangle mesh (2562 vertices, faces outwards) on the epicardium, seen from the heart's centre."""
+        """Closed triangle mesh on the epicardium (2562 vertices, faces outwards), one along each ray from its centre."""
         import trimesh
+
         sphere = trimesh.creation.icosphere(subdivisions=4)
         rays, shape = np.asarray(sphere.vertices), self.epicardium()
 
         def value(t):  # (..., n)
             p = (self.centre + t[..., None] * rays).astype(np.float32)
             return shape.distance(p[..., 0], p[..., 1], p[..., 2])
+
         steps = np.arange(4.0, 124.0, 4.0)
         outer = len(steps) - 1 - np.argmax((value(steps[:, None] + np.zeros(len(rays))) < 0)[::-1], axis=0)
         low, high = steps[outer], steps[outer] + 4
@@ -110,78 +117,19 @@ def basis(axis: np.ndarray) -> np.ndarray:
 
 
 def blood(rng: np.random.Generator) -> dict[str, list[float]]:
-    """HU of blood in [CT, body at the CBCT]: CT angiography timed for the left heart, a CBCT mostly without contrast."""
+    """HU in [CT, body at the CBCT]: CT angiography timed for the left heart, a CBCT mostly without."""
     left = rng.uniform(240, 430)
     right = left * rng.uniform(0.35, 1.1)
     now = {name: rng.uniform(30, 55) for name in ("left", "right", "vein")}
     if rng.random() < 0.35:  # rotational angiography of one side, washed out
         now[rng.choice(["left", "right"])] = rng.uniform(90, 240)
-    return {"left": [left, now["left"]], "right": [right, now["right"]],
-            "vein": [right * rng.uniform(0.8, 1.7), now["vein"]], "lower_vein": [rng.uniform(60, 160), now["vein"]],
-            "muscle": [rng.uniform(85, 125), rng.uniform(45, 62)]}
-
-
-def paint_mediastinum(canvas: Canvas, chest: Chest, heart: Heart, rng: np.random.Generator) -> None:
-    """Fat and soft tissue between the lungs, gullet, windpipe and main bronchi."""
-    z = np.array([-190, -60, 0, 50, 90, 125, 160.0])
-    back = chest.spine(z)[1] + 6
-    side = np.array([20, 26, 26, 30, 33, 34, 36]) * rng.uniform(0.9, 1.1)
-    middle = back - 34
-    front = middle - (chest.front(z) + 4) * np.array([0.2, 0.3, 0.7, 1, 1, 1, 1])
-    canvas.paint(shapes.column(z, 4, middle, side, np.maximum(front, 20), back - middle, 1.7), -85.0, wobble=2.5)
-    for point, radii in (((-40, -46, -54), (20, 22, 16)), ((66, -46, -44), (24, 18, 18))):
-        canvas.paint(shapes.ellipsoid(heart.at(point) * (1, 0, 1) + (0, chest.front(-50) + 24, 0), radii), -95.0, wobble=2)
-    canvas.paint(shapes.grown(heart.epicardium(), 3.5), -88.0, wobble=1.5)
-    x, y = chest.spine(np.array([150, 90, 40, 0, -40, -80]))
-    gullet = np.stack([x + (2, 4, 2, 4, 10, 16), y - (26, 26, 25, 25, 27, 34), [150, 90, 40, 0, -40, -80]], axis=1)
-    canvas.paint(shapes.tube(shapes.curve(gullet), 6.5), 40.0)
-    if rng.random() < 0.5:
-        canvas.paint(shapes.tube(shapes.curve(gullet[:3] + (0, -1, 0)), 2.0), -700.0, only=0)
-    y = chest.spine(54.0)[1]
-    fork = np.array([2, y - 38, 56])
-    ways = [([(0, y - 42, 160), (0, y - 42, 100), fork], 9.0)]
-    for s, hilum in ((-1, (-36, 20, 34)), (1, (44, 24, 30))):
-        low = np.array(hilum) + (s * 14, 14, -34)
-        ways += [([fork, 0.5 * (fork + hilum) + (0, 0, 2), hilum], 6.8), ([hilum, low, low + (s * 4, 8, -26)], (4.5, 3.4, 2.4)),
-                 ([hilum, np.add(hilum, (s * 16, -6, 18)), np.add(hilum, (s * 26, -10, 40))], (4, 3, 2))]
-    for path, radius in ways:
-        canvas.paint(shapes.grown(shapes.tube(path, radius, smooth=4), 1.8), 30.0)
-    for path, radius in ways:
-        canvas.paint(shapes.tube(path, radius, smooth=4), -985.0)
-
-
-def paint_vessels(canvas: Canvas, chest: Chest, heart: Heart, hu: dict) -> None:
-    """Aorta with its branches, pulmonary arteries and veins, caval veins."""
-    at = heart.at
-    spine_x, spine_y = chest.spine(np.array([60, 0, -60, -120, -190]))
-    aorta = np.concatenate([at([(0, -4, 12), (-9, -11, 32), (-15, -13, 52)]), at([(-12, -8, 74), (2, 6, 86)]),
-                            np.stack([spine_x + (22, 21, 18, 12, 6), spine_y - (20, 19, 21, 24, 26),
-                                      [62, 0, -60, -120, -190]], axis=1)])
-    aorta = np.insert(aorta, 5, [aorta[4] + (14, 24, -2)], axis=0)
-    line = shapes.curve(aorta, 7)
-    width = np.interp(np.linspace(0, 1, len(line)), [0, 0.2, 0.4, 1], [16, 15.5, 12.5, 10]) * heart.scale ** 0.5
-    vessel(canvas, shapes.tube(line, width, smooth=3), hu["left"])
-    arch = aorta[3:6].mean(axis=0)
-    for start, end in (((-10, -8, 4), (-24, -10, 60)), ((0, 0, 6), (10, 4, 62)), ((6, 8, 6), (24, 14, 58))):
-        vessel(canvas, shapes.tube(shapes.curve([arch + start, arch + np.multiply(end, (0.7, 0.7, 0.5)), arch + end]), 5.0), hu["left"])
-    fork = at((14, 2, 50))
-    vessel(canvas, shapes.tube(shapes.curve([at((16, -22, 30)), at((18, -14, 42)), fork]), 13.5, smooth=3), hu["right"])
-    for path in ([fork, at((-8, 8, 46)), (-34, 22, 34), (-46, 26, 16)], [fork, at((26, 14, 50)), (44, 28, 36), (54, 34, 16)]):
-        vessel(canvas, shapes.tube(shapes.curve(path), np.linspace(11, 6.5, len(shapes.curve(path)))), hu["right"])
-    for y, z in ((28, 24), (32, 2)):
-        for s in (-1, 1):
-            path = shapes.curve([at((s * 22, y - 3, z)), at((s * 46, y, z)), at((s * 72, y + 6, z + (12 if z > 9 else -14)))])
-            vessel(canvas, shapes.tube(path, np.linspace(7.5, 4, len(path))), hu["left"])
-    upper = [at((-38, -4, 18)), at((-34, -6, 50)), at((-32, -6, 84)), (-30, -8, 118), (-38, -6, 160)]
-    vessel(canvas, shapes.tube(shapes.curve(upper), 9.5), hu["vein"])
-    vessel(canvas, shapes.tube(shapes.curve([at((-31, -8, 86)), at((0, -26, 96)), (40, -24, 116), (70, -10, 130)]), 6.5), hu["vein"])
-    lower = [at((-36, 6, -28)), at((-36, 12, -46)), (-22, 24, -80), (-18, 26, -190)]
-    vessel(canvas, shapes.tube(shapes.curve(lower), 11.5), hu["lower_vein"])
-
-
-def vessel(canvas: Canvas, shape: Shape, hu: list[float]) -> None:
-    canvas.paint(shapes.grown(shape, 1.4), 45.0)
-    canvas.paint(shape, hu)
+    return {
+        "left": [left, now["left"]],
+        "right": [right, now["right"]],
+        "vein": [right * rng.uniform(0.8, 1.7), now["vein"]],
+        "lower_vein": [rng.uniform(60, 160), now["vein"]],
+        "muscle": [rng.uniform(85, 125), rng.uniform(45, 62)],
+    }
 
 
 def paint_heart(canvas: Canvas, heart: Heart, hu: dict, rng: np.random.Generator) -> None:
@@ -190,7 +138,9 @@ def paint_heart(canvas: Canvas, heart: Heart, hu: dict, rng: np.random.Generator
     window, d = canvas.distance(epicardium, margin=4)
     for layer in canvas.layers:
         shapes.blend(layer[window], np.float32(-75), shapes.coverage(d, canvas.spacing))
-        shapes.blend(layer[window], np.float32(10), 0.4 * np.clip(1.2 - np.abs(d) / canvas.spacing, 0, 1))  # pericardium
+        shapes.blend(
+            layer[window], np.float32(10), 0.4 * np.clip(1.2 - np.abs(d) / canvas.spacing, 0, 1)
+        )  # pericardium
     fat, k = heart.fat, heart.scale
     wall = rng.uniform(8, 12) * k
     lv, ra, la = (heart.part(n, fat) for n in ("lv", "ra", "la"))
@@ -198,8 +148,13 @@ def paint_heart(canvas: Canvas, heart: Heart, hu: dict, rng: np.random.Generator
     muscle = hu["muscle"]
     for shape in (ra, la):
         canvas.paint(shape, muscle)
-    auricle = [shapes.tube(shapes.curve([heart.at(p) for p in path], 4), radius * k, smooth=4) for path, radius in (
-        (((-34, -14, 14), (-24, -26, 26), (-12, -28, 32)), 8.0), (((32, 22, 20), (44, 8, 24), (40, -6, 26)), 7.5))]
+    auricle = [
+        shapes.tube(shapes.curve([heart.at(p) for p in path], 4), radius * k, smooth=4)
+        for path, radius in (
+            (((-34, -14, 14), (-24, -26, 26), (-12, -28, 32)), 8.0),
+            (((32, 22, 20), (44, 8, 24), (40, -6, 26)), 7.5),
+        )
+    ]
     for shape in auricle:
         canvas.paint(shapes.grown(shape, 1.5), muscle)
     canvas.paint(rv, muscle)
@@ -213,22 +168,34 @@ def paint_heart(canvas: Canvas, heart: Heart, hu: dict, rng: np.random.Generator
         found = canvas.distance(inner, margin=4)
         window, d = found
         alpha = shapes.coverage(d + np.float32(rough) * lump[window], canvas.spacing)
-        for layer, v in zip(canvas.layers, value):
+        for layer, v in zip(canvas.layers, value, strict=True):
             shapes.blend(layer[window], np.float32(v), alpha)
+
     cavity(ra, 2.0, hu["right"], 0.8, shapes.grown(la, 1.5), shapes.grown(lv, 2.0))
     cavity(la, 2.0, hu["left"], 0.5, shapes.grown(lv, 1.0))
     cavity(rv, 3.0, hu["right"], 1.6, shapes.grown(lv, 0.5))
     centre, radii, axis = PARTS["lv"]
-    inner = shapes.ellipsoid(heart.at(np.asarray(centre) - 0.12 * 48 * axis), k * np.asarray(radii) * heart.radii["lv"] - fat - wall,
-                             heart.turn @ basis(axis))
+    inner = shapes.ellipsoid(
+        heart.at(np.asarray(centre) - 0.12 * 48 * axis),
+        k * np.asarray(radii) * heart.radii["lv"] - fat - wall,
+        heart.turn @ basis(axis),
+    )
     cavity(inner, 0.0, hu["left"], 1.6)
     for s in (0.5, -0.5):  # papillary muscles
         foot = heart.at(np.asarray(centre) + 20 * axis + 12 * s * basis(axis)[:, 2])
-        canvas.paint(shapes.tube([foot, heart.at(np.asarray(centre) + 2 * axis + 20 * s * basis(axis)[:, 2])], 3.2 * k), muscle)
-    for a, b, r, name in (((-22, -4, -8), (-2, -16, -12), 15, "right"), ((8, 18, 6), (14, 12, -2), 13, "left"),
-                          ((6, 6, 2), (-2, -5, 16), 11, "left")):  # open valves join the chambers
+        canvas.paint(
+            shapes.tube(
+                [foot, heart.at(np.asarray(centre) + 2 * axis + 20 * s * basis(axis)[:, 2])], 3.2 * k
+            ),
+            muscle,
+        )
+    for a, b, r, name in (
+        ((-22, -4, -8), (-2, -16, -12), 15, "right"),
+        ((8, 18, 6), (14, 12, -2), 13, "left"),
+        ((6, 6, 2), (-2, -5, 16), 11, "left"),
+    ):  # open valves join the chambers
         canvas.paint(shapes.tube([heart.at(a), heart.at(b)], r * k), hu[name])
-    for shape, name in zip(auricle, ("right", "left")):
+    for shape, name in zip(auricle, ("right", "left"), strict=True):
         canvas.paint(shapes.grown(shape, -0.5), hu[name])
     coronaries(canvas, heart, hu, rng)
 
@@ -236,8 +203,11 @@ def paint_heart(canvas: Canvas, heart: Heart, hu: dict, rng: np.random.Generator
 def coronaries(canvas: Canvas, heart: Heart, hu: dict, rng: np.random.Generator) -> None:
     """Three arteries in the fat of their grooves, calcified in some patients."""
     shape = heart.epicardium()
-    for path in ([(10, -8, 18), (30, -22, 16), (42, -40, -6), (56, -44, -34)], [(8, 0, 16), (40, 12, 10), (40, 30, -10)],
-                 [(-8, -18, 14), (-28, -26, 0), (-24, -24, -30), (-6, 0, -44)]):
+    for path in (
+        [(10, -8, 18), (30, -22, 16), (42, -40, -6), (56, -44, -34)],
+        [(8, 0, 16), (40, 12, 10), (40, 30, -10)],
+        [(-8, -18, 14), (-28, -26, 0), (-24, -24, -30), (-6, 0, -44)],
+    ):
         line = shapes.curve(heart.at(path), 3)
         for _ in range(3):  # settle just under the epicardium
             d = shape.distance(*line.T.astype(np.float32))
