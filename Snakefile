@@ -12,7 +12,7 @@ from lib import graph, provenance
 
 PROFILE = config.get("profile", "cpu")
 LOADED = settings.load(PROFILE)
-SPLITS = settings.split_numbers(config.get("splits", 0))
+SPLITS = settings.split_numbers(config.get("splits", 0), LOADED.patients.n_splits)
 EXPERIMENTS = settings.EXPERIMENTS
 AGENTS = ("dsl", "dsl_two_channel")
 GPU = int(bool(config.get("gpu", 0)))  # 1: trainings ask for a GPU of the profile in profiles/

@@ -288,8 +288,7 @@ def main(words: list[str] | None = None) -> int:
     given = parser.parse_args(words)
     try:
         for name in given.profile or profiles():
-            load(name)
-        split_numbers(given.splits)
+            split_numbers(given.splits, load(name).patients.n_splits)
         places = [path.parent.name for path in (ROOT / "profiles").glob("*/config*.yaml")]
         _known([given.where], places, "place to run (WHERE)")
     except UserError as error:
