@@ -117,7 +117,7 @@ def to_versor(pose: np.ndarray, centre: np.ndarray):
     """Pose (moving -> fixed) as SimpleITK's VersorRigid3DTransform (fixed -> moving) about `centre` (fixed world)."""
     import SimpleITK as sitk
 
-    inverse = _orthogonal(rigid.invert(pose))
+    inverse = orthogonal(rigid.invert(pose))
     transform = sitk.VersorRigid3DTransform()
     transform.SetCenter([float(c) for c in centre])
     transform.SetMatrix([float(m) for m in inverse[:3, :3].ravel()], 1e-6)
@@ -133,10 +133,10 @@ def from_mapping(transform_point) -> np.ndarray:
     columns = [(np.array(transform_point(tuple(1000.0 * e))) - origin) / 1000.0 for e in np.eye(3)]
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = np.stack(columns, axis=1), origin
-    return rigid.invert(_orthogonal(matrix))
+    return rigid.invert(orthogonal(matrix))
 
 
-def _orthogonal(matrix: np.ndarray) -> np.ndarray:
+def orthogonal(matrix: np.ndarray) -> np.ndarray:
     """The nearest rigid transform: tools refuse a rotation that is a rounding error away from one."""
     u, _, vt = np.linalg.svd(matrix[:3, :3])
     out = np.array(matrix, dtype=np.float64)
@@ -149,7 +149,7 @@ def moved_origin(moving: Volume, pose: np.ndarray) -> Volume:
 
     For tools that start best from the identity. A pose P found from there means `P @ pose` for the image itself.
     """
-    pose = _orthogonal(pose)
+    pose = orthogonal(pose)
     return Volume(moving.array, moving.spacing, rigid.apply(pose, moving.origin[None])[0], pose[:3, :3] @ moving.direction)
 
 

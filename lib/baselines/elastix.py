@@ -1,7 +1,7 @@
 """elastix (itk-elastix): rigid, its shipped default parameter map, started from the given pose.
 
 The shipped map: Mattes mutual information, adaptive stochastic gradient descent, 4 resolutions, 256 iterations each,
-2048 new random samples an iteration. Only the seed is added, and its own centre initialisation is off (it is by default).
+2048 new random samples an iteration. Only the seed is added, no result image is asked for, and its own centre initialisation is off (it is by default).
 The start is given by laying the moving image into the fixed world at the initial pose; elastix starts from identity.
 """
 from __future__ import annotations
@@ -25,6 +25,7 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
     parameters = itk.ParameterObject.New()
     shipped = parameters.GetDefaultParameterMap("rigid")
     shipped["RandomSeed"] = (str(1 + int(common.generator(settings, rng).integers(2**30))),)
+    shipped["WriteResultImage"] = ("false",)
     parameters.AddParameterMap(shipped)
     extra = {}
     if options.use_mask:

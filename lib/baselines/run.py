@@ -17,6 +17,10 @@ METHODS: dict[str, tuple[str, str, str]] = {
     "itk": ("itk", "register", "SimpleITK"),
     "itk_tuned": ("itk_tuned", "register", "SimpleITK"),
     "elastix": ("elastix", "register", "itk-elastix"),
+    "ants": ("ants", "register", "antspyx"),
+    "ants_search": ("ants", "search", "antspyx"),
+    "greedy": ("greedy", "register", "picsl_greedy"),
+    "greedy_search": ("greedy", "search", "picsl_greedy"),
 }
 
 

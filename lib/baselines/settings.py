@@ -38,7 +38,33 @@ class ElastixSettings:
     """elastix with its shipped `rigid` parameter map; only what is named here is changed in it."""
 
     spacing: float = 3.0  # both images are brought to this first
-    use_mask: bool = False  # the shipped map uses none
+    use_mask: bool = True
+
+
+@dataclass(frozen=True)
+class AntsSettings:
+    """antspyx: `Rigid` as shipped, and `affine_initializer`."""
+
+    spacing: float = 4.0
+    clamp: tuple[float, float] = (-1024.0, 3071.0)
+    use_mask: bool = True
+    search_factor: float = 20.0  # degrees between tried rotations, the shipped value
+    radian_fraction: float = 0.1  # share of the sphere that is searched, the shipped value: +-36 degrees
+    search_iterations: int = 10  # local steps from each, the shipped value
+
+
+@dataclass(frozen=True)
+class GreedySettings:
+    """picsl_greedy, rigid."""
+
+    spacing: float = 3.0
+    clamp: tuple[float, float] = (-1024.0, 3071.0)
+    use_mask: bool = True
+    metric: str = "NMI"
+    iterations: str = "100x50x20"  # a level, coarse to fine
+    search_starts: int = 500
+    search_degrees: float = 20.0  # standard deviation of the tried rotations
+    search_mm: float = 50.0  # standard deviation of the tried shifts
 
 
 @dataclass(frozen=True)
@@ -52,3 +78,5 @@ class BaselineSettings:
     itk: MattesSettings = field(default_factory=_published)
     tuned: MattesSettings = field(default_factory=_tuned)
     elastix: ElastixSettings = field(default_factory=ElastixSettings)
+    ants: AntsSettings = field(default_factory=AntsSettings)
+    greedy: GreedySettings = field(default_factory=GreedySettings)
