@@ -38,11 +38,11 @@ class ConeBeamSettings:
     diameter: tuple[float, float] = (236.0, 262.0)  # of the cylindrical field of view
     height: tuple[float, float] = (168.0, 200.0)
     short_scan: float = 0.5  # share of scans over 180 degrees and the fan only
-    photons: tuple[float, float] = (4e4, 3e5)  # a square mm of detector in air
-    scatter: tuple[float, float] = (0.02, 0.12)  # left over after correction, share of the smoothed primary
+    photons: tuple[float, float] = (6e3, 1e5)  # a square mm of detector in air
+    scatter: tuple[float, float] = (0.0, 0.07)  # left over after correction, share of the smoothed primary
     rings: float = 0.4  # share of scans with uneven detector columns
     column_error: float = 0.006  # their standard deviation
-    extrapolation: tuple[float, float] = (0.1, 0.5)  # of truncated rows, share of the detector's width
+    extrapolation: tuple[float, float] = (0.0, 0.4)  # of truncated rows, share of the detector's width
     ramp: tuple[float, float] = (0.8, 1.0)  # cut of the ramp filter (cosine), share of Nyquist
     gain: tuple[float, float] = (0.88, 1.10)  # of the HU scale
     offset: tuple[float, float] = (-70.0, 50.0)  # HU
