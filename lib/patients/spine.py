@@ -83,10 +83,10 @@ def paint_soft(canvas: Canvas, plan, trunk: Trunk, states: list[dict], rng) -> t
     """Everything but bone. Returns the table's flags and the aorta's path."""
     cavity, wall = paint_trunk(canvas, plan, trunk)
     table = paint_tables(canvas, trunk, rng)
-    roof = paint_chest(canvas, plan, trunk, cavity, states, rng)
+    roofs = paint_chest(canvas, plan, trunk, cavity, states, rng)
     paint_back_muscles(canvas, plan, wall)
-    paint_belly(canvas, plan, cavity, roof, states, rng)
-    paint_bowel(canvas, plan, trunk, cavity, roof, states, rng)
+    paint_belly(canvas, plan, cavity, roofs, states, rng)
+    paint_bowel(canvas, plan, trunk, cavity, roofs, states, rng)
     aorta = paint_vessels(canvas, plan, states, rng)
     return table, aorta
 

@@ -10,9 +10,9 @@ from lib.patients.spine_plan import Plan
 from lib.patients.spine_trunk import Trunk, half_space
 
 
-def paint_bowel(canvas: Canvas, plan: Plan, trunk: Trunk, cavity, roof, states: list[dict], rng) -> None:
+def paint_bowel(canvas: Canvas, plan: Plan, trunk: Trunk, cavity, roofs, states: list[dict], rng) -> None:
     """Small bowel first, then colon, then the stomach, the nearest to the front last."""
-    inside = Inside(canvas, cavity, roof)
+    inside = Inside(canvas, cavity, roofs)
     paint_small_bowel(canvas, plan, inside, states, rng)
     paint_colon(canvas, plan, trunk, inside, states, rng)
     paint_stomach(canvas, plan, inside, states, rng)

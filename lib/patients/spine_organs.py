@@ -10,20 +10,12 @@ from lib.patients.spine_trunk import Trunk, dome
 
 
 class Inside:
-    """Painting that stops at the cavity's wall and, for the belly, at the diaphragm."""
+    """Painting that stops at the cavity's wall and, for the belly, at each layer's own diaphragm."""
 
-    def __init__(self, canvas: Canvas, cavity: np.ndarray, roof: np.ndarray):
-        self.canvas, self.cavity, self.roof = canvas, cavity, roof
+    def __init__(self, canvas: Canvas, cavity: np.ndarray, roofs: list[np.ndarray]):
+        self.canvas, self.cavity, self.roofs = canvas, cavity, roofs
 
-    def paint(
-        self,
-        shape: Shape,
-        value,
-        wobble: float = 0.0,
-        below: bool = True,
-        only: int | None = None,
-        gap: float = 2.0,
-    ):
+    def paint(self, shape: Shape, value, wobble=0.0, below=True, only: int | None = None, gap=2.0):
         """Like Canvas.paint, cut off `gap` mm within the cavity and (if `below`) under the diaphragm."""
         found = self.canvas.distance(shape, margin=2 + 2.5 * wobble)
         if found is None:
@@ -32,12 +24,10 @@ class Inside:
         if wobble:
             d = d + np.float32(wobble) * self.canvas.wobble[window]
         d = np.maximum(d, self.cavity[window] + np.float32(gap))
-        if below:
-            d = np.maximum(d, self.roof[window])
-        alpha = coverage(d, self.canvas.spacing)
         values = value if isinstance(value, (list, tuple)) else [value] * len(self.canvas.layers)
-        for n, (layer, v) in enumerate(zip(self.canvas.layers, values, strict=False)):
+        for n, (layer, v, roof) in enumerate(zip(self.canvas.layers, values, self.roofs, strict=True)):
             if v is not None and only in (None, n):
+                alpha = coverage(np.maximum(d, roof[window]) if below else d.copy(), self.canvas.spacing)
                 blend(layer[window], v[window] if isinstance(v, np.ndarray) else np.float32(v), alpha)
 
 
@@ -48,10 +38,10 @@ def around(plan: Plan, level: float, *offset: float) -> np.ndarray:
 
 def paint_chest(
     canvas: Canvas, plan: Plan, trunk: Trunk, cavity: np.ndarray, states: list[dict], rng
-) -> np.ndarray:
+) -> list[np.ndarray]:
     """Lungs above the diaphragm (its height differs between the layers), mediastinum, heart, airways.
 
-    Returns the distance to the diaphragm of the CT, negative below it (nz, ny, nx).
+    Returns each layer's distance to the diaphragm, negative below it (nz, ny, nx).
     """
     k = plan.scale
     levels = [plan.at(n)[2] for n in (17, 11, 9, 7, 5, 3, 0)]
@@ -86,7 +76,7 @@ def paint_chest(
     muscle = [50.0 if not s["contrast"] else 95.0 for s in states]
     tilt = rotation(0, -35, 25)
     heart = around(plan, 7.7, 22, -72, 0)
-    chest_only = Inside(canvas, cavity, -roofs[0] - 200)
+    chest_only = Inside(canvas, cavity, roofs)
     chest_only.paint(ellipsoid(heart, np.array([61, 46, 52]) * k, tilt), -85.0, 2, below=False)
     chest_only.paint(ellipsoid(heart, np.array([57, 43, 48]) * k, tilt), muscle, 1, below=False)
     for offset, size in (
@@ -100,7 +90,7 @@ def paint_chest(
         )
     paint_great_vessels(canvas, plan, heart, blood)
     paint_airways(canvas, plan, cavity, blood, rng)
-    return roofs[0]
+    return roofs
 
 
 def paint_great_vessels(canvas: Canvas, plan: Plan, heart, blood) -> None:
@@ -173,10 +163,10 @@ def paint_airways(canvas: Canvas, plan: Plan, cavity, blood, rng) -> None:
 
 
 def paint_belly(
-    canvas: Canvas, plan: Plan, cavity: np.ndarray, roof: np.ndarray, states: list[dict], rng
+    canvas: Canvas, plan: Plan, cavity: np.ndarray, roofs: list[np.ndarray], states: list[dict], rng
 ) -> None:
     """Liver, gall bladder, spleen, kidneys, pancreas, adrenal fat, bladder."""
-    k, inside = plan.scale, Inside(canvas, cavity, roof)
+    k, inside = plan.scale, Inside(canvas, cavity, roofs)
     at = lambda *a: around(plan, *a)  # noqa: E731
     vein = [s["vein"] for s in states]
     liver_hu = [s["liver"] for s in states]

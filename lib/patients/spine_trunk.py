@@ -212,7 +212,11 @@ def dome(plan: Plan, trunk: Trunk, breath: float):
                 + 75 * np.clip(fall, 0, 1.3) ** 3 * np.where(v > 0, 1.0, 0.35 + 0.65 * np.abs(u).clip(0, 1))
             )
             out = z if out is None else np.maximum(out, z)
-        return np.maximum(out, plan.at(13)[2]).astype(np.float32)
+        # The recesses end at the costal margin: high in front, low behind.
+        floor = np.interp(
+            y, [cy - front, cy, cy + back], [plan.at(n)[2] - 0.5 * breath for n in (9.4, 10.6, 12.6)]
+        )
+        return np.maximum(out, floor).astype(np.float32)
 
     return height
 
