@@ -223,9 +223,10 @@ def success_bars(table, title: str = ""):
         ax.barh(some.index, value.fillna(0), color=tints, height=0.65)
         ax.hlines(some.index, 100 * some["success_low"], 100 * some["success_high"], color="#222222", lw=1.2)
         ax.plot(100 * some["paper_success"], some.index, "D", mfc="white", mec="#222222", ms=6, label="paper")
-        for y, v in enumerate(value):
+        for y, (v, method) in enumerate(zip(value, some["method"], strict=True)):
             if np.isnan(v):
-                ax.text(1, y, "not measured", va="center", fontsize=7, color="#777777")
+                words = "not measured" if method == "human" else "not run"
+                ax.text(1, y, words, va="center", fontsize=7, color="#777777")
         ax.set_yticks(some.index, [label(m) for m in some["method"]], fontsize=8)
         ax.set(xlim=(0, 102), xlabel="success (%)", ylim=(len(some) - 0.4, -0.6))
         ax.set_title(EXPERIMENTS[experiment][0], fontsize=9)
