@@ -25,8 +25,8 @@ from lib.volume import Volume
 def draw(rng: np.random.Generator, spacing: float = 2.0, phases: int = 4) -> Anatomy:
     """One virtual chest; everything random comes from `rng`.
 
-    spacing: mm. phases: how many bodies `meta["body_phases"]` holds (0: None), the beating, breathing chest on
-    the grid of `body_at_cbct`, for cone-beam simulation with motion; their mean state is `body_at_cbct`.
+    spacing: mm. phases: how many bodies `meta["body_phases"]` holds (0: None): the beating, breathing chest
+    on the grid of `body_at_cbct`, for cone-beam simulation with motion; their mean state is `body_at_cbct`.
 
     meta["heart_pose"] (4, 4): the rigid pose CT -> body_at_cbct (LPS mm) that best aligns the epicardium
     (Kabsch on its vertices). The heart also shifts as a whole, so a true pose is (rigid pose) @ heart_pose.

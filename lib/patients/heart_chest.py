@@ -42,14 +42,15 @@ class Chest:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Chest:
+        fat = float(rng.gamma(4.0, 4.3) + 4)
         female = bool(rng.random() < 0.45)
-        right = rng.normal(-36, 6)
+        right = rng.normal(-36, 8)
         return cls(
             side=rng.normal(1.0, 0.05),
             depth=rng.normal(1.02, 0.06),
-            fat=float(rng.gamma(4.0, 4.3) + 4),
+            fat=fat,
             female=female,
-            breast=rng.uniform(12, 45) if female else rng.uniform(0, 6),
+            breast=rng.uniform(8, min(14 + fat, 42)) if female else rng.uniform(0, 6),
             kyphosis=rng.uniform(0.0003, 0.0009),
             scoliosis=rng.normal(0, 3),
             domes=(right, right - rng.uniform(4, 20)),
@@ -123,10 +124,10 @@ def paint_body(canvas: Canvas, chest: Chest) -> None:
     skin = chest.wall(chest.fat)
     breasts = []
     for s in (-1, 1):
-        centre = (s * 72 * chest.side, -78 * chest.depth - 0.6 * chest.fat - 0.25 * chest.breast, 12)
-        breasts.append(shapes.ellipsoid(centre, (58, 14 + chest.breast, 56)))
+        centre = (s * 78 * chest.side, -78 * chest.depth - 0.6 * chest.fat - 0.25 * chest.breast, 12)
+        breasts.append(shapes.ellipsoid(centre, (62, 14 + chest.breast, 60)))
     if chest.breast > 8:
-        outline = shapes.union(skin, *breasts, smooth=16)
+        outline = shapes.union(skin, *breasts, smooth=26)
         outline.coarse = 2
         canvas.paint(outline, 10.0, wobble=1.0)
         canvas.paint(shapes.grown(outline, -3), -102.0, wobble=1.0)

@@ -77,6 +77,7 @@ def paint_catheters(canvas: Canvas, chest: Chest, heart: Heart, rng: np.random.G
         "arterial catheter": 0.25,
     }
     found = []
+    electrode = rng.uniform(9000, 28000)  # platinum, averaged over the catheter's width
     for name, path in paths.items():
         if rng.random() > odds[name]:
             continue
@@ -85,7 +86,9 @@ def paint_catheters(canvas: Canvas, chest: Chest, heart: Heart, rng: np.random.G
         canvas.paint(shapes.tube(line, 1.15), rng.uniform(1500, 4000), only=CBCT)
         for n in range(1, 8, 2):  # electrodes and the tip
             canvas.paint(
-                shapes.tube(line[-n - 1 : len(line) - n + 1] if n > 1 else line[-2:], 1.5), 9000.0, only=CBCT
+                shapes.tube(line[-n - 1 : len(line) - n + 1] if n > 1 else line[-2:], 1.5),
+                electrode,
+                only=CBCT,
             )
     if rng.random() < 0.35:
         found.append("oesophageal probe")

@@ -42,7 +42,7 @@ class Heart:
         axis = rng.normal(size=3)
         heart = cls(
             centre=np.array([rng.normal(16, 4), 0.0, rng.normal(0, 5)]),
-            turn=turn_about(axis / np.linalg.norm(axis), np.radians(rng.uniform(-13, 13))),
+            turn=turn_about(axis / np.linalg.norm(axis), np.radians(rng.uniform(-17, 17))),
             scale=float(np.clip(rng.normal(1.07, 0.07), 0.92, 1.24)),
             fat=rng.uniform(0.8, 3.5),
             fillet=rng.uniform(14, 22),
@@ -78,7 +78,7 @@ class Heart:
         return shapes.union(*(self.part(name) for name in PARTS), smooth=self.fillet)
 
     def mesh(self) -> tuple[np.ndarray, np.ndarray]:
-        """Closed triangle mesh on the epicardium (2562 vertices, faces outwards), one along each ray from its centre."""
+        """Closed mesh on the epicardium: 2562 vertices, each on a ray from the centre, faces outwards."""
         import trimesh
 
         sphere = trimesh.creation.icosphere(subdivisions=4)
