@@ -69,7 +69,9 @@ class Trunk:
         )
         skin_back = spine_y + muscle_back + fat_back
         # The table flattens the back: y of the contact plane for skin and for muscle.
-        self.bottom = float(skin_back[2:12].max() - 9 - 8 * fat)
+        chest, seat = skin_back[2:7].max(), skin_back[8:12].max()
+        bone = max(levels[2:8, 1].max() + 56 * k, levels[9:12, 1].max() + 40 * k) + 5 + 6 * fat
+        self.bottom = float(max(min(chest, seat) - 3 - 6 * fat, bone))
         self.muscle_bottom = self.bottom - 3 - 0.6 * float(fat_back.mean())
         self.half_width = float((side + wall_side + fat_side)[2:12].max())
         self.top = float((spine_y - front - wall_front - fat_front)[2:12].min()) - (0 if plan.male else 14)
