@@ -1,6 +1,7 @@
-"""The `smoke` profile is the defaults of the sections' dataclasses; this writes it, their comments included.
+"""The `smoke` profile is the defaults of the sections' dataclasses.
 
-`python -m lib.config_smoke > configs/smoke.yaml` after a default has changed (a test says when).
+`python -m lib.config_smoke`, after a default has changed, writes them to configs/smoke.yaml, with comments,
+and to the parameters cells of the notebooks. Tests say when it is due.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ import ast
 import dataclasses
 import inspect
 import json
-import sys
+import textwrap
 from collections.abc import Iterator
 
-from lib import config
+from lib import config, provenance
 
-HEADER = """# Minutes, for tests: proves the plumbing, claims nothing. These are the defaults of the dataclasses
-# that stand beside the code; `python -m lib.config_smoke > configs/smoke.yaml` writes this file.
+HEADER = """# Minutes, for tests: proves the plumbing, claims nothing. These are the defaults of the sections'
+# dataclasses, beside the code; `python -m lib.config_smoke` writes this file.
 profile: smoke
 """
 
@@ -63,8 +64,45 @@ def text() -> str:
     lines = [HEADER]
     for name in config.SECTIONS:
         lines += [f"{name}:", *block(config.section_class(name)(), 1), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def refresh(cell: str) -> str:
+    """A parameters cell with the values of its sections replaced by the defaults; its comments stay."""
+    lines = cell.splitlines()
+    for node in reversed(ast.parse(cell).body):
+        name = node.targets[0].id if isinstance(node, ast.Assign) else ""
+        if name not in config.SECTIONS:
+            continue
+        default, given = config.section_class(name)(), ast.literal_eval(node.value)
+        values = json.loads(json.dumps(dataclasses.asdict(default)))
+        shown = {key: values[key] for key in given if key in values}
+        if len(shown) == len(given) and config.build(name, given) == default:
+            continue
+        comment = lines[node.end_lineno - 1][node.end_col_offset :]
+        items = ", ".join(f'"{key}": {value!r}' for key, value in shown.items())
+        wrapped = textwrap.wrap(items, 100, break_long_words=False, break_on_hyphens=False)
+        written = [f"{name} = {{", *(f"    {line}" for line in wrapped), f"}}{comment}"]
+        written[-2] += ","
+        lines[node.lineno - 1 : node.end_lineno] = written
     return "\n".join(lines)
 
 
+def main() -> None:
+    """Write configs/smoke.yaml and the parameters cells."""
+    with provenance.atomic(config.ROOT / "configs" / "smoke.yaml") as temporary:
+        temporary.write_text(text(), encoding="utf-8")
+    for path in sorted((config.ROOT / "notebooks").glob("*.ipynb")):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            if "parameters" in cell["metadata"].get("tags", []):
+                old = "".join(cell["source"])
+                cell["source"] = refresh(old).splitlines(keepends=True)
+                if old != "".join(cell["source"]):
+                    with provenance.atomic(path) as temporary:
+                        written = json.dumps(notebook, indent=1, ensure_ascii=False)
+                        temporary.write_text(written + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
-    sys.stdout.write(text().rstrip() + "\n")
+    main()

@@ -1,0 +1,226 @@
+"""Parameters: profiles, sections, misspelt names, a notebook's globals; provenance and atomic writing."""
+
+import dataclasses
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib import config, config_smoke, provenance
+from lib.errors import UserError
+
+
+@pytest.mark.parametrize("profile", ["smoke", "cpu", "paper"])
+def test_profiles_load(profile):
+    cfg = config.load(profile)
+    assert cfg.profile == profile
+    for name in config.SECTIONS:
+        section = getattr(cfg, name)
+        assert type(section) is config.section_class(name)
+        assert type(section).__dataclass_params__.frozen
+
+
+def test_smoke_is_the_defaults(root):
+    written = (root / "configs" / "smoke.yaml").read_text(encoding="utf-8")
+    values = yaml.safe_load(written)
+    assert set(values) == {"profile", *config.SECTIONS}
+    for name in config.SECTIONS:
+        section = config.section_class(name)
+        assert config.build(name, values[name]) == section()
+        assert set(values[name]) == {field.name for field in dataclasses.fields(section)}
+    assert written == config_smoke.text(), "python -m lib.config_smoke"
+
+
+def test_paper_profile_is_the_papers():
+    cfg = config.load("paper")
+    assert (cfg.patients.spine, cfg.patients.heart) == (82 + 5, 92 + 5)
+    assert (cfg.patients.n_splits, cfg.patients.n_test) == (5, 5)
+    training = cfg.training
+    assert training.samples == 64_000 * 82
+    assert (training.batch, training.optimiser, training.learning_rate) == (32, "rmsprop", 6e-5)
+    assert (training.schedule, training.value_weight) == ("step", 1.0)
+    assert training.filters == (8, 32, 32, 128, 128)
+    assert cfg.stream.window == 64
+    assert cfg.stream.spine_range == (30, 30, 150, 30, 30, 30)
+    assert cfg.stream.fine_range == (5,) * 6
+    assert (cfg.agent.coarse_steps, cfg.agent.fine_steps) == (200, 100)
+    assert cfg.evaluation.n_starts == 10
+
+
+def test_same_hyper_parameters_for_both_experiments():
+    """C12: no section knows of two experiments where the paper has one set of parameters."""
+    fields = {field.name for field in dataclasses.fields(config.section_class("training"))}
+    assert not {name for name in fields if name.startswith("spine_")}
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "sentence"),
+    [
+        ("stream", {"windw": 16}, "stream.windw; did you mean stream.window?"),
+        ("baselines", {"itk": {"binz": 3}}, "baselines.itk.binz; did you mean baselines.itk.bins?"),
+        ("training", {"batch": "many"}, "training.batch in here is 'many'"),
+        ("training", [1], "must be a list of names and values"),
+    ],
+)
+def test_bad_values_name_the_parameter(section, values, sentence):
+    with pytest.raises(UserError) as caught:
+        config.build(section, values, "here")
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_nested_defaults_survive_a_partial_dict():
+    default = config.section_class("baselines")()
+    built = config.build("baselines", {"tuned": {"bins": 40}})
+    assert built.tuned == dataclasses.replace(default.tuned, bins=40)
+    assert built.itk == default.itk
+
+
+def test_without_pydantic(monkeypatch):
+    """A bare GPU box has torch, NumPy and PyYAML only."""
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    section = config.build("stream", {"fine_range": [5.0] * 6, "window": 64})
+    assert section.fine_range == (5.0,) * 6
+    assert section.window == 64
+    with pytest.raises(UserError, match="did you mean stream.window"):
+        config.build("stream", {"windw": 64})
+
+
+def test_unknown_profile_and_damaged_yaml(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="did you mean smoke"):
+        config.load("smok")
+    monkeypatch.setattr(config, "ROOT", tmp_path)
+    (tmp_path / "configs").mkdir()
+    for text, sentence in {
+        "profile: x\n  window: [": "see line 2",
+        "- a\n": "one section a name",
+        "profile: y\n": "must say x",
+        "profile: x\nstreem: {}\n": "did you mean stream",
+    }.items():
+        (tmp_path / "configs" / "x.yaml").write_text(text)
+        with pytest.raises(UserError, match=sentence):
+            config.read("x")
+
+
+def test_check_tells_parameters_from_other_globals():
+    names = {
+        "profile": "smoke", "experiment": "heart", "split": 1, "stream": {"window": 16}, "mode": "x",
+        "_private": 3, "In": [], "Out": {}, "config": config, "UserError": UserError, "len": len,
+    }  # fmt: skip
+    cfg = config.check(names, sections=("stream",), also=("mode",))
+    assert (cfg.experiment, cfg.split, cfg.stream.window) == ("heart", 1, 16)
+    assert cfg.training is None
+    with pytest.raises(UserError, match="Unknown parameter: mode"):
+        config.check(names, sections=("stream",))
+    with pytest.raises(UserError, match="did you mean experiment"):
+        config.check({"experimnt": "heart"})
+    with pytest.raises(UserError, match="no experiment 'knee'"):
+        config.check({"experiment": "knee"})
+    with pytest.raises(UserError, match="split is -1"):
+        config.check({"split": -1})
+
+
+def test_shipped_values_yield_to_the_profile():
+    """`papermill -p profile cpu` without the file: the notebook's smoke literals must not win."""
+    shipped = config.read("smoke")["stream"]
+    cpu = config.load("cpu")
+    assert config.check({"profile": "cpu", "stream": shipped}, ("stream",)).stream == cpu.stream
+    changed = config.check({"profile": "cpu", "training": {"batch": 7}}, ("training",)).training
+    assert changed == dataclasses.replace(cpu.training, batch=7)
+
+
+def test_folders(monkeypatch, tmp_path):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "r"))
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "d"))
+    cfg = config.Profile("smoke", "heart", 3)
+    assert config.run_dir(cfg) == tmp_path / "r/runs/smoke/heart/split3"
+    assert config.data_dir(cfg) == tmp_path / "d/smoke"
+    assert config.results_dir("cpu") == tmp_path / "r"
+    assert config.results_dir(cfg) == tmp_path / "r/runs/smoke/summary"
+
+
+@given(st.sets(st.integers(0, 4), min_size=1))
+def test_split_numbers(numbers):
+    assert config.split_numbers(",".join(map(str, numbers))) == sorted(numbers)
+
+
+@pytest.mark.parametrize("text", ["", "5", "-1", "alll", "0;1"])
+def test_bad_split_numbers(text):
+    with pytest.raises(UserError, match="SPLITS"):
+        config.split_numbers(text)
+
+
+def test_command_line_says_one_sentence(root):
+    done = subprocess.run(
+        [sys.executable, "-m", "lib.config", "cpuu"], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == "There is no profile 'cpuu'; did you mean cpu?\n"
+
+
+def test_atomic_leaves_nothing_behind(tmp_path):
+    target = tmp_path / "new" / "table.csv.gz"
+    with pytest.raises(RuntimeError), provenance.atomic(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert list(target.parent.iterdir()) == []
+    with provenance.atomic(target) as temporary:
+        assert temporary.name.endswith("table.csv.gz")
+        temporary.write_text("whole")
+    assert [path.name for path in target.parent.iterdir()] == ["table.csv.gz"]
+
+
+def test_atomic_replaces_folders(tmp_path):
+    for text in ("one", "two"):
+        with provenance.atomic(tmp_path / "patient") as temporary:
+            temporary.mkdir()
+            (temporary / "ct").write_text(text)
+    assert (tmp_path / "patient" / "ct").read_text() == "two"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_full_disk_is_one_sentence(tmp_path):
+    path = tmp_path / "a.npz"
+    with pytest.raises(UserError, match="disk is full: a.npz"), provenance.atomic(path) as temporary:
+        temporary.write_text("x")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_provenance_says_who_made_it(tmp_path, root):
+    path = tmp_path / "table.csv"
+    path.write_text("a\n1\n")
+    cfg = config.load("smoke", sections=("stream",))
+    beside = provenance.record(path, cfg, seeds={"starts": 1}, inputs=[root / "LICENSE"], note="x")
+    value = json.loads(beside.read_text())
+    assert value["sha256"] == provenance.sha256(path)
+    assert set(value["git"]) == {"commit", "dirty"}
+    assert value["config"]["values"]["stream"]["window"] == cfg.stream.window
+    assert value["inputs"].keys() == {"LICENSE"}
+    assert value["seeds"] == {"starts": 1} and value["note"] == "x"
+    assert {"torch", "python"} <= value["versions"].keys()
+    assert str(root) not in beside.read_text() and os.uname().nodename not in value["machine"].values()
+    assert provenance.verify(tmp_path) == []
+    path.write_text("a\n2\n")
+    assert "changed after it was made" in provenance.verify(tmp_path)[0]
+    path.unlink()
+    assert "missing" in provenance.verify(tmp_path)[0]
+
+
+def test_fingerprint_follows_values_not_order():
+    one = provenance.fingerprint({"a": 1, "b": (2, 3)})
+    assert one == provenance.fingerprint({"b": [2, 3], "a": 1})
+    assert one != provenance.fingerprint({"a": 1, "b": [2, 4]})
+
+
+def test_refresh_keeps_comments_and_other_lines():
+    cell = 'profile = "smoke"  # a\ntheory = {"seed": 9, "gone": 1}  # b\nsplit = 0  # c'
+    fresh = config_smoke.refresh(cell)
+    assert fresh == 'profile = "smoke"  # a\ntheory = {\n    "seed": 0,\n}  # b\nsplit = 0  # c'
+    assert config_smoke.refresh(fresh) == fresh
