@@ -15,7 +15,7 @@ from lib.volume import sample
 
 @pytest.fixture(scope="module")
 def anatomy():
-    return heart.draw(np.random.default_rng(3), spacing=4.0, phases=3)
+    return heart.draw(np.random.default_rng(3), spacing=4.0, phases=2)
 
 
 def solid(mesh):
@@ -79,14 +79,14 @@ def test_ribs_and_spine_stay_while_the_heart_moves(anatomy):
     spine = torch.tensor(spine * anatomy.meta["scale"])
     bodies = [anatomy.body_at_cbct.with_array(b) for b in anatomy.meta["body_phases"]]
     still = [(sample(b, spine) - sample(anatomy.body_at_cbct, spine)).abs().max() for b in bodies]
-    assert len(bodies) == 3 and max(still) < 30
+    assert len(bodies) == 2 and max(still) < 30
     assert max((b.array - anatomy.body_at_cbct.array).abs().max() for b in bodies) > 100
 
 
 def test_the_change_is_as_large_as_in_the_paper():
     canvas = Canvas((-175, -125, -140), (175, 170, 145), 4.0, layers=0)
     left = []
-    for seed in range(12):
+    for seed in range(8):
         rng = np.random.default_rng(seed)
         chest = Chest.random(rng)
         organ = Heart.random(rng, chest)
@@ -95,7 +95,7 @@ def test_the_change_is_as_large_as_in_the_paper():
         moved = field.move(mesh[0])
         pose, residual = heart_motion.best_pose(mesh, moved)
         assert field.smallest_jacobian() > 0.1
-        if seed < 2:
+        if seed == 0:
             assert residual == pytest.approx(mme(mesh, pose, (moved, mesh[1])), rel=0.15)
         left.append(residual)
     assert 3.0 < np.median(left) < 4.6  # the paper's ground truth: median 4.0 mm
@@ -110,7 +110,7 @@ def test_heart_pose_beats_standing_still(anatomy):
 
 
 def test_same_seed_same_patient(anatomy):
-    again = heart.draw(np.random.default_rng(3), spacing=4.0, phases=3)
+    again = heart.draw(np.random.default_rng(3), spacing=4.0, phases=2)
     assert torch.equal(again.ct.array, anatomy.ct.array)
     assert torch.equal(again.body_at_cbct.array, anatomy.body_at_cbct.array)
     assert np.array_equal(again.mesh_cbct[0], anatomy.mesh_cbct[0])
