@@ -16,6 +16,8 @@ from lib.cases import Case, Result
 METHODS: dict[str, tuple[str, str, str]] = {
     "itk": ("itk", "register", "SimpleITK"),
     "itk_tuned": ("itk_tuned", "register", "SimpleITK"),
+    "itk_search": ("itk_search", "register", "SimpleITK"),
+    "quasi_global": ("quasi_global", "register", "SimpleITK"),
     "elastix": ("elastix", "register", "itk-elastix"),
     "ants": ("ants", "register", "antspyx"),
     "ants_search": ("ants", "search", "antspyx"),

@@ -57,14 +57,69 @@ class AntsSettings:
 class GreedySettings:
     """picsl_greedy, rigid."""
 
-    spacing: float = 3.0
+    spacing: float = 4.0
     clamp: tuple[float, float] = (-1024.0, 3071.0)
     use_mask: bool = True
-    metric: str = "NMI"
+    metric: str = "WNCC 2x2x2"  # local correlation that knows where images end; NMI loses 9 of 9 near starts, NCC 2
     iterations: str = "100x50x20"  # a level, coarse to fine
     search_starts: int = 500
     search_degrees: float = 20.0  # standard deviation of the tried rotations
     search_mm: float = 50.0  # standard deviation of the tried shifts
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """`itk_search`: many starts, a fair winner."""
+
+    box: tuple[float, ...] = (40.0, 40.0, 160.0, 35.0, 35.0, 35.0)  # +- about the start: mm, mm, mm, degrees
+    screened: int = 2048  # poses tried by the cheap metric (a power of two)
+    screen_points: int = 3000  # points of the cheap metric
+    screen_smooth: float = 6.0  # sigma of the CT for it, mm
+    refined: int = 6  # of them optimised
+    apart: float = 15.0  # mm between those, on average
+    min_overlap: float = 0.4  # least share of the field of view inside the CT
+    final_points: int = 20000
+
+
+def _gentle() -> MattesSettings:
+    return MattesSettings(
+        spacing=3.0, clamp=(-200.0, 800.0), samples=15000, learning_rate=1.0, shrink=(2, 1), smooth=(2.0, 0.0)
+    )
+
+
+@dataclass(frozen=True)
+class PolishSettings:
+    """`dsl_polish`: from the agent's pose."""
+
+    mattes: MattesSettings = field(default_factory=_gentle)
+    limit: float = 25.0  # mm that anything in the field of view may travel
+    points: int = 20000  # of the comparison before and after
+
+
+def _refine() -> MattesSettings:
+    return MattesSettings(spacing=4.0, clamp=(-200.0, 800.0), iterations=60, shrink=(2, 1), smooth=(3.0, 0.0))
+
+
+@dataclass(frozen=True)
+class QuasiGlobalSettings:
+    """M2: 2-D projections of the anatomy, searched at all shifts for a grid of rotations."""
+
+    spacing: float = 5.0  # pixel of the projections
+    angles: tuple[float, ...] = (-30.0, -20.0, -10.0, 0.0, 10.0, 20.0, 30.0)  # about each axis, off the start
+    reach: tuple[float, ...] = (60.0, 60.0, 180.0)  # shifts searched, +- mm
+    window: dict[str, tuple[float, float]] = field(
+        default_factory=lambda: {"spine": (150.0, 700.0), "heart": (-600.0, 100.0)}
+    )  # HU of the target
+    slab: float = 20.0  # mm beside the field of view (at the start) from which the CT still counts
+    max_points: int = 8000  # of the CT's target
+    peaks: int = 2  # shifts kept for a rotation
+    min_overlap: float = 0.4  # least share of the field of view covered by the CT
+    screened: int = 100  # poses ordered again in 3-D
+    smooth: float = 6.0  # sigma of the CT for that, mm
+    points: int = 4000  # of the 3-D comparisons
+    refined: int = 4  # poses refined in 3-D
+    apart: float = 15.0  # mm between those, on average
+    mattes: MattesSettings = field(default_factory=_refine)
 
 
 @dataclass(frozen=True)
@@ -78,5 +133,8 @@ class BaselineSettings:
     itk: MattesSettings = field(default_factory=_published)
     tuned: MattesSettings = field(default_factory=_tuned)
     elastix: ElastixSettings = field(default_factory=ElastixSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    quasi_global: QuasiGlobalSettings = field(default_factory=QuasiGlobalSettings)
+    polish: PolishSettings = field(default_factory=PolishSettings)
     ants: AntsSettings = field(default_factory=AntsSettings)
     greedy: GreedySettings = field(default_factory=GreedySettings)

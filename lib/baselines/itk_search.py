@@ -1,0 +1,47 @@
+"""The strongest honest classic: ITK's mutual information from many starts, the winner chosen fairly.
+
+Low-discrepancy poses over the search box are screened by normalised mutual information on a few thousand points
+of a smoothed CT; the best that differ are optimised as `itk_tuned` does, and `fair.best` picks among their ends
+(and the single start's end) on common regions, with a least overlap. The box is centred at the given start.
+"""
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+from scipy.stats import qmc
+
+from lib import rigid, volume
+from lib.baselines import common, fair, mattes
+from lib.cases import Result
+
+
+def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
+    """Pose moving -> fixed; looks for it within `settings.search.box` of `initial`."""
+    begin = time.perf_counter()
+    rng, options = common.generator(settings, rng), settings.search
+    small, floating, field = mattes.images(fixed, moving, replace(settings.tuned, use_mask=True), mask)
+    points, values = common.points_of(small, field, options.screen_points, rng)
+    coarse = floating.with_array(volume.gaussian(floating.array, options.screen_smooth / floating.spacing))
+    centre = common.mask_centre(small, field)
+    tried = np.concatenate([initial[None], _poses(initial, centre, options, rng)])
+    scores = fair.screen(tried, values, points, coarse, options.min_overlap)
+    chosen = [0] + [n for n in fair.distinct(tried, scores, options.refined, points, options.apart) if n]
+    seed = int(rng.integers(2**30))
+    ends = [tried[0]]
+    for n in chosen:
+        try:
+            ends.append(mattes.optimise(small, floating, tried[n], settings.tuned, field, seed)[0])
+        except RuntimeError:  # ran out of overlap: that start is lost, the others are not
+            continue
+    points, values = common.points_of(small, field, options.final_points, rng)
+    winner, _ = fair.best(ends, values, points, floating, options.min_overlap)
+    return Result(ends[winner], time.perf_counter() - begin)
+
+
+def _poses(initial: np.ndarray, centre: np.ndarray, options, rng) -> np.ndarray:
+    """(n, 4, 4) poses over +-box about `initial`, Sobol points: they fill six dimensions more evenly than chance."""
+    engine = qmc.Sobol(6, seed=rng)
+    v = (2 * engine.random(options.screened) - 1) * np.array(options.box)
+    return np.stack([rigid.about(m, centre) @ initial for m in rigid.params_to_matrix(v)])
