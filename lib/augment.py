@@ -46,7 +46,7 @@ class StreamSettings:
     dense_share: float = 0.5  # share of samples drawn near the truth and along greedy paths
     mirror: bool = True  # half of the samples left-right mirrored
     perturb: bool = True  # random gain, noise, soft blobs, cropped ends on top of the simulated physics
-    linear_share: float = 0.25  # share of batches interpolated linearly; the rest takes the nearest source voxel
+    linear_share: float = 0.1  # share of batches interpolated linearly; the rest takes the nearest source voxel
     poses_per_window: int = 4  # moved windows that share one fixed window
 
     def voxel(self, stage: str) -> float:
@@ -102,7 +102,7 @@ class Stream:
     """Endless batches of (observation, Q targets, residual parameters v) from training pairs."""
 
     def __init__(self, pairs: list[TrainingPair], settings: StreamSettings, experiment: str, stage: str,
-                 observation: str = "difference", seed: int = 0, device="cpu", chunk: int = 16):  # fmt: skip
+                 observation: str = "difference", seed: int = 0, device="cpu", chunk: int = 4):  # fmt: skip
         if not pairs:
             raise UserError("no training pairs were found; run notebook 01 (make reproduce does) first.")
         self.settings, self.observation, self.device = settings, observation, torch.device(device)
@@ -113,13 +113,14 @@ class Stream:
         self.truth_inverse = torch.as_tensor(np.stack([rigid.invert(p.truth) for p in pairs]))
         self.anchors = [torch.as_tensor(p.anchors) for p in pairs]
         self.generator = torch.Generator().manual_seed(seed)
-        self._drawn: list[tuple] = []  # residuals with their targets, drawn many at a time
+        self._planned = None  # samples drawn but not cut yet
         self.chunk = chunk if self.device.type == "cpu" else 1 << 30
-        self.noise = torch.randn(1 << 21, generator=self.generator).to(self.device)
+        self.noise = torch.randn(1 << 22, generator=self.generator).to(self.device)
 
     def reseed(self, seed: int) -> None:
         """Start the sequence of samples that belongs to `seed`."""
         self.generator.manual_seed(seed)
+        self._planned = None
 
     def _uniform(self, *shape, low=-1.0, high=1.0):
         return torch.rand(*shape, generator=self.generator) * (high - low) + low
@@ -141,7 +142,7 @@ class Stream:
         frames[:, :3, 3] += centre
         return which, frames
 
-    def _z_range(self, bank, which, matrices, share):
+    def _z_range(self, bank, which, share):
         """Cropped ends along the source's last axis, drawn independently of the residual (no shortcut through them)."""
         nz = bank.sizes[which.to(bank.sizes.device), 2].cpu().float()
         span = nz - 3
@@ -159,28 +160,50 @@ class Stream:
             v[outside, 2] = -v[outside, 2] * torch.where(torch.rand(int(outside.sum()), generator=self.generator) < 0.5, 1.0, 0.5)
         return v
 
-    def sample(self, n: int):
-        """Windows before they become an observation: fixed, moved, valid (n, w, w, w) and v (n, 6)."""
+    def _plan(self, n: int):
+        """Everything about n samples but their voxels: patients, matrices, residuals v and Q targets."""
         s, k = self.settings, self.settings.poses_per_window
-        groups = -(-n // k)
-        which, frames = self._fixed_frames(groups)
-        repeat = torch.arange(groups).repeat_interleave(k)[:n]
+        which, frames = self._fixed_frames(-(-n // k))
+        repeat = torch.arange(len(which)).repeat_interleave(k)[:n]
         v = draw_residuals(n, self.limits, s.dense_share, self.generator)
         v = self._bounded(v, which[repeat], frames[repeat])
         residual = rigid.params_to_matrix(v.double())
         fixed_m = self.fixed.to_index.cpu()[which] @ frames
         moving_m = self.moving.to_index.cpu()[which][repeat] @ self.truth_inverse[which][repeat] @ frames[repeat] @ residual
-        ends = [None, None]
+        ends = (None, None)
         if s.perturb:
-            ends = [self._z_range(self.fixed, which, fixed_m, 0.25), self._z_range(self.moving, which, moving_m, 0.3)[repeat]]
-        linear = bool(torch.rand(1, generator=self.generator) < s.linear_share)
+            ends = (self._z_range(self.fixed, which, 0.25), self._z_range(self.moving, which, 0.3))
+        targets = mdp.q_targets(residual.float().to(self.device))
+        return which, fixed_m, moving_m, ends, v, targets
+
+    def _next(self, n: int):
+        """The next n samples of the plan; planned ten batches at a time, because targets are far cheaper in bulk."""
+        k = self.settings.poses_per_window
+        groups = -(-n // k)
+        if self._planned is None or self._planned[0] + groups > len(self._planned[1][0]):
+            self._planned = (0, self._plan(10 * groups * k))
+        at, (which, fixed_m, moving_m, ends, v, targets) = self._planned
+        self._planned = (at + groups, self._planned[1])
+        g, one = slice(at, at + groups), slice(at * k, at * k + n)
+        repeat = torch.arange(groups).repeat_interleave(k)[:n]
+        ends = tuple(e if e is None else e[g] for e in ends)
+        return which[g], repeat, fixed_m[g], moving_m[one], ends, v[one], targets[one]
+
+    def _windows(self, n: int):
+        which, repeat, fixed_m, moving_m, ends, v, targets = self._next(n)
+        linear = bool(torch.rand(1, generator=self.generator) < self.settings.linear_share)
         fixed, fixed_ok = self._cut(self.fixed, which, fixed_m, linear, ends[0])
-        moved, moved_ok = self._cut(self.moving, which[repeat], moving_m, linear, ends[1])
+        ends_moved = None if ends[1] is None else ends[1][repeat]
+        moved, moved_ok = self._cut(self.moving, which[repeat], moving_m, linear, ends_moved)
         repeat = repeat.to(self.device)
         fixed, fixed_ok = fixed[repeat], fixed_ok[repeat]
-        if s.perturb:
+        if self.settings.perturb:
             fixed, moved = self._perturb(fixed, 0.12), self._perturb(moved, 0.05)
-        return fixed, moved, fixed_ok & moved_ok, v
+        return fixed, moved, moved_ok.logical_and_(fixed_ok), v, targets
+
+    def sample(self, n: int):
+        """Windows before they become an observation: fixed, moved, valid (n, w, w, w) and v (n, 6)."""
+        return self._windows(n)[:4]
 
     def _cut(self, bank, which, matrices, linear, z_range):
         which, matrices = which.to(self.device), matrices.to(self.device)
@@ -192,27 +215,26 @@ class Stream:
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
     def _perturb(self, images, noise):
-        """Random gain, offset, noise and one soft blob an image: cheap, on top of the simulated physics."""
+        """Random gain, offset, noise and (in 3 of 10) a soft blob an image: cheap, on top of the simulated physics."""
         n, w = images.shape[:2]
-        gain = self._uniform(n, low=0.75, high=1.25)
-        offset = self._uniform(n) * 0.1
-        sigma = self._uniform(n, low=0, high=noise)
-        amplitude = self._uniform(n) * (torch.rand(n, generator=self.generator) < 0.3)
-        centre, width = self._uniform(n, 3, low=0, high=w), self._uniform(n, 1, low=1.0, high=w / 8)
-        axis = torch.exp(-0.5 * ((torch.arange(w) - centre[..., None]) / width[..., None]) ** 2).to(self.device)
-        blob = torch.einsum("nk,nj,ni->nkji", axis[:, 0] * amplitude[:, None].to(self.device), axis[:, 1], axis[:, 2])
-        start = int(torch.randint(self.noise.numel() // 2, (1,), generator=self.generator))
-        need, have = images.numel(), self.noise.numel() - start
-        grain = self.noise[start:].repeat(-(-need // have))[:need].reshape(images.shape)
 
         def wide(t):
             return t.to(self.device)[:, None, None, None]
 
-        return images * wide(gain) + wide(offset) + grain * wide(sigma) + blob
+        images.mul_(wide(self._uniform(n, low=0.75, high=1.25))).add_(wide(self._uniform(n) * 0.1))
+        need = images.numel()
+        start = int(torch.randint(max(1, self.noise.numel() - need), (1,), generator=self.generator))
+        grain = self.noise[start : start + need] if need < self.noise.numel() else torch.randn(need, device=self.device)
+        images.addcmul_(grain.view(images.shape), wide(self._uniform(n, low=0, high=noise)))
+        rows = torch.nonzero(torch.rand(n, generator=self.generator) < 0.3)[:, 0]
+        centre, width = self._uniform(len(rows), 3, low=0, high=w), self._uniform(len(rows), 1, low=1.0, high=w / 8)
+        axis = torch.exp(-0.5 * ((torch.arange(w) - centre[..., None]) / width[..., None]) ** 2)
+        axis[:, 0] *= self._uniform(len(rows), 1)
+        axis = axis.to(self.device)
+        images[rows.to(self.device)] += torch.einsum("nk,nj,ni->nkji", axis[:, 0], axis[:, 1], axis[:, 2])
+        return images
 
     def batch(self, n: int):
         """Observation (n, channels, w, w, w), Q targets (n, 12), v (n, 6)."""
-        fixed, moved, valid, v = self.sample(n)
-        observation = observe(fixed, moved, valid, self.observation)
-        residual = rigid.params_to_matrix(v.to(self.device))
-        return observation, mdp.q_targets(residual), v.to(self.device)
+        fixed, moved, valid, v, targets = self._windows(n)
+        return observe(fixed, moved, valid, self.observation), targets, v.to(self.device)

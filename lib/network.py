@@ -83,12 +83,11 @@ def observe(fixed: torch.Tensor, moved: torch.Tensor, valid: torch.Tensor, obser
 
     difference: the paper's d = I_r - T o I_f. two_channel: both images. three_channel: both and their difference.
     """
-    fixed, moved = fixed * valid, moved * valid
     if observation == "difference":
-        return (fixed - moved)[:, None]
+        return (fixed - moved).mul_(valid)[:, None]
     if observation == "two_channel":
-        return torch.stack([fixed, moved], dim=1)
-    return torch.stack([fixed, moved, fixed - moved], dim=1)
+        return torch.stack([fixed, moved], dim=1).mul_(valid[:, None])
+    return torch.stack([fixed, moved, fixed - moved], dim=1).mul_(valid[:, None])
 
 
 def fuse(network: ActionValueNetwork) -> nn.Module:

@@ -122,9 +122,13 @@ def _load_checkpoint(path, model, optimiser, identity):
         return 0, 0.0
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     state: dict = {}
+    parameters = list(model.parameters())
     for name, value in tensors.items():
         if name.startswith("optimiser."):
             _, index, key = name.split(".", 2)
+            parameter = parameters[int(index)]
+            if value.shape == parameter.shape:  # fused kernels read memory in the parameter's own (channels-last) order
+                value = torch.empty_like(parameter).detach().copy_(value)
             state.setdefault(int(index), {})[key] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     return int(meta["step"]), float(meta["seconds"])

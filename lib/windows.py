@@ -35,57 +35,70 @@ class SourceBank:
         )
 
 
-def _indices(matrices: torch.Tensor, window: int, voxel: float):
-    """Source index along each axis for every window voxel: three tensors (n, w, w, w) [k, j, i], float32."""
+def _coordinates(matrices: torch.Tensor, window: int, voxel: float) -> list[torch.Tensor]:
+    """Source index along i, j, k for every window voxel: three tensors (n, w, w, w) [k, j, i], float32."""
     offsets = (torch.arange(window, device=matrices.device, dtype=torch.float32) - (window - 1) / 2) * voxel
+    found = []
     for row in range(3):
         m = matrices[:, row].to(torch.float32)
         i, j, k = (m[:, axis, None] * offsets for axis in range(3))
-        yield (k + m[:, 3:4])[:, :, None, None] + j[:, None, :, None] + i[:, None, None, :]
+        plane = (k + m[:, 3:4])[:, :, None, None] + j[:, None, :, None]  # one full-size pass per axis, not three
+        found.append(plane + i[:, None, None, :])
+    return found
+
+
+def _wide(values: torch.Tensor, dtype=torch.float32) -> torch.Tensor:
+    return values.to(dtype)[:, None, None, None]
 
 
 def cut(bank: SourceBank, which: torch.Tensor, matrices: torch.Tensor, window: int, voxel: float,
         linear: bool = True, z_range: torch.Tensor | None = None):  # fmt: skip
-    """Windows from sources `which` (n,) through `matrices` (n, 4, 4): values float32 and valid bool, (n, w, w, w).
+    """Windows from sources `which` (n,) through `matrices` (n, 4, 4): values float32 (0 where invalid), valid bool, (n, w, w, w).
 
     z_range (n, 2): slices of the source, in its index, outside which it is taken to have no data (cropped ends).
     """
-    x, y, z = _indices(matrices, window, voxel)
-    nx, ny, nz = (bank.sizes[which, a].to(torch.float32)[:, None, None, None] for a in range(3))
-    start = bank.starts[which][:, None, None, None]
+    coordinates = _coordinates(matrices, window, voxel)
+    sizes = bank.sizes[which]
     if z_range is not None:
-        keep = (z >= z_range[:, 0, None, None, None]) & (z <= z_range[:, 1, None, None, None])
-        z = torch.where(keep, z, torch.zeros_like(z))
-    small = bank.codes.numel() < 2**31
-    integer = torch.int32 if small else torch.int64
+        z = coordinates[2]
+        z.masked_fill_((z < _wide(z_range[:, 0])) | (z > _wide(z_range[:, 1])), 0.0)
+    codes = _nearest(bank, which, sizes, [c.clone() if linear else c for c in coordinates])
+    valid = codes != OUTSIDE
+    values = _linear(bank, which, sizes, coordinates) if linear else codes.float().mul_(1 / 127)
+    return values.mul_(valid), valid
 
-    def fetch(xi, yi, zi):
-        index = (zi.to(integer) * ny.to(integer) + yi.to(integer)) * nx.to(integer) + xi.to(integer)
-        index += start.to(integer)
-        return bank.codes.index_select(0, index.reshape(-1)).reshape(index.shape)
 
-    def clamped(v, n):
-        return torch.minimum(v.clamp_(min=0), n - 1)
+def _fetch(bank, which, sizes, x, y, z) -> torch.Tensor:
+    """int8 codes at integer positions given as float tensors; in place on z."""
+    integer = torch.int32 if bank.codes.numel() < 2**31 else torch.int64
+    index = z.to(integer).mul_(_wide(sizes[:, 1], integer)).add_(y.to(integer))
+    index.mul_(_wide(sizes[:, 0], integer)).add_(x.to(integer)).add_(_wide(bank.starts[which], integer))
+    return bank.codes.index_select(0, index.view(-1)).view(index.shape)
 
-    nearest = fetch(*(clamped(v.round(), n) for v, n in ((x, nx), (y, ny), (z, nz))))
-    valid = nearest != OUTSIDE
-    if not linear:
-        return torch.where(valid, nearest, 0).float() / 127, valid
-    low, frac = [], []
-    for v, n in ((x, nx), (y, ny), (z, nz)):
-        v = torch.minimum(v.clamp(min=0), n - 1.001)
+
+def _nearest(bank, which, sizes, coordinates) -> torch.Tensor:
+    zero = torch.zeros((), device=sizes.device)
+    for axis, v in enumerate(coordinates):
+        v.round_()
+        torch.clamp(v, zero, _wide(sizes[:, axis] - 1), out=v)
+    return _fetch(bank, which, sizes, *coordinates)
+
+
+def _linear(bank, which, sizes, coordinates) -> torch.Tensor:
+    """Trilinear, over the corners that have data."""
+    low, part = [], []
+    for axis, v in enumerate(coordinates):
+        torch.clamp(v, torch.zeros((), device=v.device), _wide(sizes[:, axis]) - 1.001, out=v)
         low.append(v.floor())
-        frac.append(v - low[-1])
-    total = torch.zeros_like(x)
-    weight_sum = torch.zeros_like(x)
+        part.append(v - low[-1])
+    total, weights = torch.zeros_like(part[0]), torch.zeros_like(part[0])
     for corner in range(8):
         bits = [(corner >> a) & 1 for a in range(3)]
-        code = fetch(*(lo + b for lo, b in zip(low, bits)))
-        weight = torch.ones_like(x)
-        for f, b in zip(frac, bits):
+        codes = _fetch(bank, which, sizes, *(lo + b for lo, b in zip(low, bits)))
+        weight = torch.ones_like(total)
+        for f, b in zip(part, bits):
             weight = weight * (f if b else 1 - f)
-        weight = torch.where(code == OUTSIDE, 0, weight)
-        total += weight * code.float()
-        weight_sum += weight
-    values = total / weight_sum.clamp(min=1e-3) / 127
-    return torch.where(valid, values, 0), valid
+        weight.masked_fill_(codes == OUTSIDE, 0.0)
+        total.addcmul_(weight, codes.float())
+        weights += weight
+    return total.div_(weights.clamp_(min=1e-3).mul_(127))

@@ -1,0 +1,290 @@
+"""Normalisation, windows, the stream, the network, weights, training and roll-outs: small, with known answers."""
+import numpy as np
+import pytest
+import torch
+
+from lib import agent, augment, mdp, network, normalise, rigid, saliency, train, weights, windows
+from lib.errors import UserError
+from lib.volume import AIR, Volume
+
+
+def body(seed=0, size=48, spacing=5.0):
+    """A soft ellipsoid with bright rods and dark holes, in HU."""
+    g = torch.Generator().manual_seed(seed)
+    v = Volume(torch.zeros(size, size, size), spacing, [-spacing * size / 2] * 3)
+    p = v.points()
+    hu = torch.where((p / torch.tensor([100.0, 80, 130])).square().sum(-1) < 1, 40.0, -1000.0)
+    for _ in range(14):
+        c = (torch.rand(3, generator=g) - 0.5) * torch.tensor([120.0, 90, 180])
+        r = 8 + 14 * torch.rand(1, generator=g)
+        inside = ((p - c) / r).square().sum(-1) < 1
+        hu = torch.where(inside, float(torch.rand(1, generator=g)) * 700 - 100, hu)
+    return v.with_array(hu)
+
+
+def cone(v, radius=90.0, height=150.0):
+    """The same body as a cylindrical CBCT that is not in HU."""
+    p = v.points()
+    inside = (p[..., 0] ** 2 + p[..., 1] ** 2 < radius**2) & (p[..., 2].abs() < height / 2)
+    return v.with_array(torch.where(inside, v.array * 0.9 + 60, torch.tensor(AIR - 200)))
+
+
+SETTINGS = augment.StreamSettings(window=24, coarse_voxel=8.0, spine_range=(25.0,) * 3 + (15.0,) * 3, affine=0.0, mirror=False,
+                                  fixed_shift=5.0, fixed_turn=5.0)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pair():
+    ct = body()
+    cbct = cone(ct)
+    centre = normalise.field_of_view_centre(cbct)[None]
+    return augment.TrainingPair("a", normalise.prepare(cbct, True, 5.0), normalise.prepare(ct, False, 5.0), np.eye(4), centre)
+
+
+def test_field_of_view_is_the_cylinder_with_its_holes_filled():
+    cbct = cone(body())
+    cbct.array[24, 24, 24] = cbct.array.min()  # gas at the padding's value
+    mask = normalise.field_of_view(cbct)
+    assert mask[24, 24, 24] and not mask[0, 0, 0]
+    assert float(mask.float().mean()) == pytest.approx(np.pi * 90**2 * 150 / 240**3, rel=0.08)
+
+
+def test_the_middle_of_the_field_of_view_is_found_off_centre():
+    ct = body()
+    p = ct.points()
+    shifted = ct.with_array(torch.where((p[..., 0] - 20).square() + p[..., 1].square() < 60**2, ct.array, torch.tensor(-2000.0)))
+    np.testing.assert_allclose(normalise.field_of_view_centre(shifted)[:2], [20, 0], atol=5)
+
+
+@pytest.mark.parametrize("gain, offset", [(1.0, 0.0), (1.0, 1024.0), (0.00002, 0.02), (1.1, -90.0)])
+def test_intensity_need_not_be_hounsfield(gain, offset):
+    cbct = cone(body())
+    mask = normalise.field_of_view(cbct)
+    reference, _ = normalise.normalise(cbct, True)
+    changed = cbct.with_array(torch.where(mask, cbct.array * gain + offset, (AIR - 200) * gain + offset))
+    values, again = normalise.normalise(changed, True)
+    assert (again == mask).float().mean() > 0.99
+    assert float(np.corrcoef(values[mask], reference[mask])[0, 1]) > 0.95
+
+
+def test_a_window_at_the_truth_shows_the_same_thing(pair):
+    stream = augment.Stream([pair], augment.StreamSettings(window=24, linear_share=1.0, perturb=False), "spine", "coarse")
+    stream.limits = (1e-6,) * 6  # co-deformed (Eq. 6) and turned, not de-aligned
+    fixed, moved, valid, _ = stream.sample(8)
+    assert float(np.corrcoef(fixed[valid], moved[valid])[0, 1]) > 0.85
+
+
+def test_a_known_residual_shifts_the_window_the_right_way(pair):
+    """Moving the residual by +8 mm in x (one voxel): moved(x) = I_f(x + 8), so column i shows what column i + 1 did."""
+    centre = rigid.translation(pair.anchors[0])
+    bank = windows.SourceBank.of([pair.moving])
+    first = torch.zeros(1, dtype=torch.long)
+
+    def look(v):
+        matrix = np.linalg.inv(pair.moving.affine) @ centre @ rigid.params_to_matrix(np.array(v, dtype=float))
+        return windows.cut(bank, first, torch.tensor(matrix)[None], 24, 8.0)[0][0]
+
+    torch.testing.assert_close(look([8, 0, 0, 0, 0, 0])[..., :-1], look([0] * 6)[..., 1:], atol=1e-4, rtol=0)
+    torch.testing.assert_close(look([0, 0, 8, 0, 0, 0])[:-1], look([0] * 6)[1:], atol=1e-4, rtol=0)
+
+
+def test_nearest_and_linear_agree_on_the_grid(pair):
+    bank = windows.SourceBank.of([pair.fixed])
+    matrix = torch.eye(4, dtype=torch.float64)[None].clone()
+    matrix[0, :3, 3] = torch.tensor([20.5, 20.5, 20.5])  # the window's half voxel lands on indices
+    first = torch.zeros(1, dtype=torch.long)
+    near, ok = windows.cut(bank, first, matrix, 16, 1.0, linear=False)
+    linear, ok2 = windows.cut(bank, first, matrix, 16, 1.0, linear=True)
+    assert (ok == ok2).all()
+    torch.testing.assert_close(near, linear, atol=1e-5, rtol=0)
+
+
+def test_the_same_seed_gives_the_same_samples_and_targets_are_eq_3(pair):
+    a, b = (augment.Stream([pair], SETTINGS, "spine", "coarse", "two_channel", seed=5) for _ in range(2))
+    for one, two in zip(a.batch(16), b.batch(16)):
+        torch.testing.assert_close(one, two)
+    x, q, v = a.batch(16)
+    assert x.shape == (16, 2, 24, 24, 24)
+    torch.testing.assert_close(q, mdp.q_targets(rigid.params_to_matrix(v)), atol=1e-3, rtol=0)
+
+
+def test_residuals_stay_in_range_and_are_denser_near_the_truth():
+    limits = (30.0, 30, 150, 30, 30, 30)
+    v = augment.draw_residuals(5000, limits, 0.5, torch.Generator().manual_seed(0))
+    assert (v.abs() <= torch.tensor(limits)).all()
+    near = (v.abs().max(dim=1).values < 10).float().mean()
+    assert 0.2 < float(near) < 0.5  # uniform draws alone would put 0.0003 there
+
+
+def test_a_pair_survives_the_disk(pair, tmp_path):
+    pair.save(tmp_path / "p.npz")
+    again = augment.TrainingPair.load(tmp_path / "p.npz")
+    assert torch.equal(again.fixed.codes, pair.fixed.codes) and again.id == "a"
+    (tmp_path / "p.npz").write_bytes(b"PK nonsense")
+    with pytest.raises(UserError, match="not a complete training pair"):
+        augment.TrainingPair.load(tmp_path / "p.npz")
+
+
+def test_the_papers_network():
+    net = network.ActionValueNetwork(
+        network.NetworkSettings(64, "difference", "valid", "pool", (8, 32, 32, 128, 128))
+    )
+    assert net.dense[0].in_features == 65_536
+    assert [m.out_features for m in net.modules() if isinstance(m, torch.nn.Linear)] == [512, 512, 64, 12]
+    assert sum(isinstance(m, torch.nn.MaxPool3d) for m in net.modules()) == 2
+    assert 34e6 < sum(p.numel() for p in net.parameters()) < 35e6
+    with pytest.raises(UserError, match="too small"):
+        network.ActionValueNetwork(network.NetworkSettings(16, "difference", "valid", "pool"))
+
+
+def test_fused_is_the_same_function():
+    net = network.ActionValueNetwork(network.NetworkSettings(24)).train()
+    for _ in range(3):
+        net(torch.randn(8, 1, 24, 24, 24))
+    x = torch.randn(4, 1, 24, 24, 24)
+    torch.testing.assert_close(network.fuse(net)(x), net.eval()(x), atol=1e-4, rtol=1e-4)
+
+
+def test_weights_are_safetensors_both_ways(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    tensors = {"a": torch.randn(3, 4), "b": torch.arange(5), "c": torch.randn(2).bfloat16(), "d": torch.tensor(7)}
+    weights.save(tensors, tmp_path / "ours.safetensors", {"k": "v"})
+    theirs = load_file(tmp_path / "ours.safetensors")
+    save_file(tensors, tmp_path / "theirs.safetensors", {"k": "v"})
+    ours, meta = weights.load(tmp_path / "theirs.safetensors")
+    for name, tensor in tensors.items():
+        assert torch.equal(theirs[name], tensor) and torch.equal(ours[name], tensor)
+    assert meta == {"k": "v"}
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "ours.safetensors").read_bytes()[:-6])
+    with pytest.raises(UserError, match="not a complete"):
+        weights.load(tmp_path / "cut.safetensors")
+    with pytest.raises(UserError, match="not one of this study's"):
+        network.load(tmp_path / "ours.safetensors")
+
+
+def test_the_loss_is_eq_5_and_its_split_has_the_same_minimum():
+    q, y = torch.randn(5, 12), torch.randn(5, 12)
+    torch.testing.assert_close(train.q_loss(y, q), (y - q).square().mean())
+    assert float(train.q_loss(q, q, 0.05)) == 0 and float(train.q_loss(q + 1, q, 0.05)) == pytest.approx(0.05, rel=1e-4)
+
+
+def test_the_papers_schedule():
+    paper = train.TrainSettings(schedule="step", learning_rate=6e-5)
+    assert train.learning_rate(paper, 25_000, 100_000) == pytest.approx(6e-5 * 0.49)
+
+
+@pytest.fixture(scope="module")
+def trained(pair, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("agents")
+    settings = train.TrainSettings(samples=6400, batch=32, report_every=100, validation_samples=64, learning_rate=2e-3)
+    said = []
+    train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl_two_channel", folder, say=said.append)
+    return folder, said, settings
+
+
+def test_training_learns_and_says_so(trained):
+    folder, said, _ = trained
+    rows = list(__import__("csv").DictReader(open(folder / "dsl_two_channel_coarse_log.csv")))
+    assert tuple(rows[0]) == train.LOG_COLUMNS
+    assert float(rows[-1]["val_agreement"]) > 2.5 / 12  # chance is 1 in 12
+    assert "min left" in said[-1] and not list(folder.glob("*.checkpoint"))
+
+
+def test_a_finished_training_is_not_repeated(pair, trained):
+    folder, _, settings = trained
+    said = []
+    train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl_two_channel", folder, say=said.append)
+    assert len(said) == 1 and "already trained" in said[0]
+
+
+def test_an_interrupted_training_goes_on_to_the_same_end(pair, tmp_path):
+    settings = train.TrainSettings(samples=1600, batch=16, report_every=50, validation_samples=32, precision="fp32")
+    whole = train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "a", say=lambda s: None)
+
+    class Interrupt(Exception):
+        pass
+
+
+    original = train._save_checkpoint
+    with pytest.MonkeyPatch.context() as patch:
+        clock = iter(range(0, 10_000_000, 100))  # every look at the clock is 100 s later: checkpoints at every block
+        patch.setattr(train.time, "time", lambda: float(next(clock)))
+        calls = []
+        patch.setattr(train, "_save_checkpoint", lambda *a: (original(*a), calls.append(1), (_ for _ in ()).throw(Interrupt()))[0])
+        with pytest.raises(Interrupt):
+            train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "b", say=lambda s: None)
+    assert calls and list((tmp_path / "b").glob("*.checkpoint"))
+    said = []
+    resumed = train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "b", say=said.append)
+    assert "from step 50" in said[0]
+    for name, tensor in weights.load(whole)[0].items():
+        torch.testing.assert_close(weights.load(resumed)[0][name], tensor, msg=name)
+
+
+def test_a_misspelt_agent_or_optimiser_is_one_sentence(pair, tmp_path):
+    with pytest.raises(UserError, match="there is no agent"):
+        train.train([pair], [], SETTINGS, train.TrainSettings(), "spine", "coarse", "dls", tmp_path)
+    with pytest.raises(UserError, match="adamw or rmsprop"):
+        train.train([pair], [], SETTINGS, train.TrainSettings(optimiser="sgd"), "spine", "coarse", "dsl", tmp_path)
+    with pytest.raises(UserError, match="no training pairs"):
+        train.train([], [], SETTINGS, train.TrainSettings(), "spine", "coarse", "dsl", tmp_path)
+
+
+
+def oracle(monkeypatch, truth, centre, stage):
+    def values(self, observation):
+        return mdp.q_targets(torch.tensor(rigid.centred(truth @ rigid.invert(oracle.pose), centre))[None]).float()
+
+    def observe(self, poses):
+        oracle.pose = poses[0].numpy()
+        return torch.zeros(1)
+
+    monkeypatch.setattr(agent.Stage, "values", values)
+    monkeypatch.setattr(agent.Windows, "observe", observe)
+
+
+def test_exact_values_walk_to_the_truth(pair, trained, monkeypatch):
+    """With exact Q in place of the network, 200 actions undo a start; proves the direction of every transform."""
+    ct = body()
+    cbct, folder = cone(ct), trained[0]
+    centre = normalise.field_of_view_centre(cbct)
+    truth = rigid.about(rigid.params_to_matrix(np.array([3.0, -2, 4, 3, -4, 5])), centre)
+    initial = rigid.about(rigid.params_to_matrix(np.array([20.0, -10, 25, 8, -12, 6])), centre) @ truth
+    loaded = agent.Agent.load(folder, "dsl_two_channel")
+    oracle(monkeypatch, truth, centre, loaded.coarse)
+    result = agent.register(cbct, ct, initial, loaded)
+    assert np.linalg.norm(rigid.state(truth, result.pose, centre)) < 1.3
+    assert result.trajectory.shape == (201, 4, 4)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_trained_agent_comes_nearer(trained, adaptive):
+    """One patient, learnt by heart in seconds: from 15 mm off it must come much nearer. World frames differ."""
+    ct, centre_shift = body(), np.array([300.0, -50, 1000])
+    cbct = cone(ct)
+    cbct.origin = cbct.origin + centre_shift
+    truth = rigid.translation(centre_shift)
+    centre = normalise.field_of_view_centre(cbct)
+    v = np.array([[10.0, 0, 10, 0, 0, 0], [-10, 8, 0, 0, 0, 8], [0, -10, -10, 5, 0, 0]])
+    initial = rigid.about(rigid.params_to_matrix(v), centre) @ truth
+    loaded = agent.Agent.load(trained[0], "dsl_two_channel")
+    results = agent.run(loaded, [cbct] * 3, [ct] * 3, initial, agent.AgentSettings(coarse_steps=60, adaptive=adaptive))
+    before = np.linalg.norm(rigid.state(truth, initial, centre), axis=1)
+    after = np.array([np.linalg.norm(rigid.state(truth, r.pose, centre)) for r in results])
+    assert after.mean() < 0.7 * before.mean()
+
+
+def test_a_missing_agent_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="no such weights"):
+        agent.Agent.load(tmp_path, "dsl")
+    with pytest.raises(UserError, match="there is no agent"):
+        agent.Agent.load(tmp_path, "dsql")
+
+
+def test_attention_centre_by_hand():
+    cube = np.zeros((1, 16, 16, 16))
+    cube[0, 12, 4, 8] = 3.0  # [k, j, i]
+    cube[0, 12, 4, 9] = 1.0
+    (centre,) = saliency.centres(cube, np.array([[100.0, 200, 300]]), 2.0)
+    np.testing.assert_allclose(centre, [100 + (8.25 - 7.5) * 2, 200 + (4 - 7.5) * 2, 300 + (12 - 7.5) * 2])
