@@ -12,42 +12,57 @@ from lib.volume import Volume
 
 
 def shrink(volume: Volume, spacing: float, is_cbct: bool) -> Volume:
-    """Average whole blocks of voxels so that no axis is finer than `spacing` by half or more; padding stays
-    padding."""
+    """Average whole blocks of voxels until no axis is much finer than `spacing`.
+
+    The padding of a CBCT stays padding, and is cut off as far as whole slices hold nothing else.
+    """
     factors = [max(1, int(spacing / s + 0.25)) for s in volume.spacing]  # i, j, k
-    if max(factors) == 1:
-        return volume
     array = volume.array.float()
-    array = array if is_cbct else array.clamp(min=-1024)
-    low = float(array.min())
-    inside = field_of_view(volume).float() if is_cbct else None
-
-    def pool(x):
-        return F.avg_pool3d(x[None, None], tuple(factors[::-1]))[0, 0]
-
     if is_cbct:
-        weight = pool(inside)
-        mean = pool(array * inside) / weight.clamp(min=1e-6)
+        low = float(array.min())
+        inside = (array > low + 1e-3).float()
+        weight = pool(inside, factors)
+        mean = pool(array * inside, factors) / weight.clamp(min=1e-6)
         array = torch.where(weight > 0.5, mean.clamp(min=low + 1), torch.tensor(low))
     else:
-        array = pool(array)
+        array = pool(array.clamp(min=-1024), factors)
     factors = np.array(factors)
     origin = volume.origin + volume.direction @ (volume.spacing * (factors - 1) / 2)
-    return Volume(array, volume.spacing * factors, origin, volume.direction)
+    small = Volume(array, volume.spacing * factors, origin, volume.direction)
+    return trim(small) if is_cbct else small
+
+
+def pool(array: torch.Tensor, factors) -> torch.Tensor:
+    """Means of whole blocks of (fi, fj, fk) voxels; what is left over at the ends is dropped."""
+    return (
+        F.avg_pool3d(array[None, None], tuple(int(f) for f in factors[::-1]))[0, 0]
+        if max(factors) > 1
+        else array
+    )
+
+
+def trim(volume: Volume, border: int = 1) -> Volume:
+    """Cut away what is padding only (the lowest value), leaving `border` voxels of it."""
+    data = volume.array > volume.array.min() + 1e-3
+    spans = []
+    for axis in range(3):
+        hit = torch.nonzero(data.sum(dim=[other for other in range(3) if other != axis]))
+        first, last = int(hit[0]) - border, int(hit[-1]) + border + 1
+        spans.append((max(first, 0), min(last, data.shape[axis])))
+    (k0, k1), (j0, j1), (i0, i1) = spans
+    origin = volume.affine[:3, :3] @ np.array([i0, j0, k0], dtype=float) + volume.origin
+    return Volume(volume.array[k0:k1, j0:j1, i0:i1].contiguous(), volume.spacing, origin, volume.direction)
 
 
 def overlap(fixed: Volume, moving: Volume, pose: np.ndarray) -> float:
     """Share of the fixed field of view that lies inside the moving volume's grid at `pose`."""
     stride = [max(1, int(8 / s)) for s in fixed.spacing]
-    seen = field_of_view(fixed)[:: stride[2], :: stride[1], :: stride[0]]
-    index = np.argwhere(seen.numpy())[:, ::-1] * stride
+    thin = Volume(fixed.array[:: stride[2], :: stride[1], :: stride[0]], fixed.spacing * stride)
+    index = np.argwhere(field_of_view(thin).numpy())[:, ::-1] * stride
     world = rigid.apply(rigid.invert(pose) @ fixed.affine, index.astype(np.float64))
     place = rigid.apply(np.linalg.inv(moving.affine), world)
-    return (
-        float(((place >= -0.5) & (place <= np.array(moving.size) - 0.5)).all(axis=1).mean())
-        if len(index)
-        else 0.0
-    )
+    inside = ((place >= -0.5) & (place <= np.array(moving.size) - 0.5)).all(axis=1)
+    return float(inside.mean()) if len(index) else 0.0
 
 
 def similarity(
