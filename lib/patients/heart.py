@@ -119,7 +119,8 @@ def phase_bodies(
     if phases < 1:
         return []
     beat, breath = rng.uniform(0.03, 0.12), rng.choice([0.0, 1.0]) * rng.uniform(1, 6)
-    turn = 2 * np.pi * (np.arange(phases) + rng.random()) / phases
+    first = rng.uniform(0.25, 0.75) * np.pi  # near an extreme, so that two phases differ as well
+    turn = first + 2 * np.pi * np.arange(phases) / phases
     other = turn + rng.uniform(0, 2 * np.pi)
     return [
         motion.field(strength, beat * np.sin(a), breath * np.sin(b)).warp(canvas.layers[CBCT])
