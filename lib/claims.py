@@ -71,7 +71,7 @@ def c1(data: Evidence):
         for agent in data.agents(experiment):
             some = data.of(experiment, agent)
             statement = f"The agent registers {name}: {label(agent)}"
-            theirs = f"{paper[0]:.0%}; {MEASURE[experiment]} {paper[1]} / {paper[2]} / {paper[3]} mm"
+            theirs = f"{percent(paper[0])}; {MEASURE[experiment]} {paper[1]} / {paper[2]} / {paper[3]} mm"
             if some.empty:
                 yield line("C1", statement, theirs)
                 continue
@@ -114,7 +114,7 @@ def c3(data: Evidence):
     """Margin over humans, from recorded sessions of the manual tool. Rule as C2, wanted margin 0."""
     for experiment, name in EXPERIMENT.items():
         paper = PAPER[experiment]
-        theirs = f"{paper['dsl'][0]:.0%} against {paper['human'][0]:.0%}"
+        theirs = f"{percent(paper['dsl'][0])} against {percent(paper['human'][0])}"
         statement = f"It beats humans ({name})"
         both = pairs_of(data, experiment, "dsl", "human")
         if both.empty:
@@ -203,7 +203,7 @@ def main(arguments: list[str]) -> int:
         table = compute(load(config.results_dir("cpu")), rest)
     else:
         raise UserError(f"python -m lib.claims {what}: unknown; use write or show.")
-    for row in table.fillna("").to_dict("records"):
+    for row in table.fillna({"ours": ""}).to_dict("records"):
         print("{claim:4s} {verdict:10s} {statement}: {ours}  (paper: {paper})".format(**row))
     return 0
 

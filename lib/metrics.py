@@ -49,42 +49,58 @@ def point_triangle(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     The foot of the perpendicular counts where it lies inside the triangle, else the nearest edge.
     """
     a, b, c = triangles[..., 0, :], triangles[..., 1, :], triangles[..., 2, :]
-    normal = np.cross(b - a, c - a)
-    area = np.einsum("...i,...i->...", normal, normal)
-    safe = np.where(area > 0, area, 1.0)
-    inside = area > 0
-    squared = []
+    normal = _cross(b - a, c - a)
+    area = _dot(normal, normal)
+    inside, nearest = area > 0, np.inf
     for p, q in ((a, b), (b, c), (c, a)):
         edge, off = q - p, points - p
-        inside = inside & (np.einsum("...i,...i->...", np.cross(edge, off), normal) >= 0)
-        length = np.einsum("...i,...i->...", edge, edge)
-        t = np.clip(np.einsum("...i,...i->...", off, edge) / np.where(length > 0, length, 1.0), 0, 1)
+        inside = inside & (_dot(_cross(edge, off), normal) >= 0)
+        length = _dot(edge, edge)
+        t = np.clip(_dot(off, edge) / np.where(length > 0, length, 1.0), 0, 1)
         gap = off - t[..., None] * edge
-        squared.append(np.einsum("...i,...i->...", gap, gap))
-    plane = np.einsum("...i,...i->...", points - a, normal) ** 2 / safe
-    return np.sqrt(np.where(inside, plane, np.min(squared, axis=0)))
+        nearest = np.minimum(nearest, _dot(gap, gap))
+    plane = _dot(points - a, normal) ** 2 / np.where(area > 0, area, 1.0)
+    return np.sqrt(np.where(inside, plane, nearest))
+
+
+def _dot(a, b):
+    return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
+
+
+def _cross(a, b):
+    """Cross product, written out: `np.cross` is slow on many small vectors."""
+    (ax, ay, az), (bx, by, bz) = (np.moveaxis(x, -1, 0) for x in (a, b))
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
 
 
 def surface_distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Exact distance (mm) of each of the points (n, 3) to a triangle mesh.
 
-    Triangles are tried in order of their centroids' distance; a point is settled once the next centroid is
-    further away than the best triangle so far plus the largest triangle's radius.
+    The nearest vertex bounds the answer from above, a triangle's centroid and radius from below: only
+    triangles that may be nearer than the best so far are measured, in order of their centroids' distance.
     """
     from scipy.spatial import cKDTree
 
-    points, triangles = np.asarray(points, dtype=np.float64), np.asarray(vertices, dtype=np.float64)[faces]
+    points, vertices, faces = (
+        np.asarray(points, np.float64),
+        np.asarray(vertices, np.float64),
+        np.asarray(faces),
+    )
+    triangles = vertices[faces]
     centroids = triangles.mean(axis=1)
-    radius = np.linalg.norm(triangles - centroids[:, None], axis=-1).max()
-    tree, best = cKDTree(centroids), np.full(len(points), np.inf)
-    open_, k = np.arange(len(points)), min(16, len(faces))
+    radius = np.linalg.norm(triangles - centroids[:, None], axis=-1).max(axis=1)
+    tree, best = cKDTree(centroids), cKDTree(vertices[np.unique(faces)]).query(points)[0]
+    open_, done, k = np.arange(len(points)), 0, min(8, len(faces))
     while len(open_):
-        gap, near = tree.query(points[open_], k=k)
-        gap, near = gap.reshape(len(open_), k), near.reshape(len(open_), k)
-        best[open_] = point_triangle(points[open_][:, None], triangles[near]).min(axis=1)
+        gap, near = (x.reshape(len(open_), k) for x in tree.query(points[open_], k=k))
+        may = gap - radius[near] < best[open_, None]
+        may[:, :done] = False
+        who, which = np.nonzero(may)
+        found = point_triangle(points[open_[who]], triangles[near[who, which]])
+        np.minimum.at(best, open_[who], found)
         if k == len(faces):
             break
-        open_, k = open_[gap[:, -1] < best[open_] + radius], min(4 * k, len(faces))
+        open_, done, k = open_[gap[:, -1] - radius.max() < best[open_]], k, min(3 * k, len(faces))
     return best
 
 
@@ -170,7 +186,7 @@ def bootstrap(values, clusters, statistic=np.mean, n: int = 500, seed: int = 201
 
 
 def success_interval(ok, clusters, n: int = 500, seed: int = 2017) -> tuple[float, float]:
-    """95 % interval of a success rate, clustered by patient. Where all cases agree, or there is one patient,
+    """95 % interval of a success rate, clustered by patient. Where all patients agree, or there is one,
     the bootstrap sees no spread: Wilson's interval with the number of patients as sample size is given."""
     ok = np.asarray(ok, dtype=np.float64)
     if len(ok) == 0:
@@ -178,7 +194,8 @@ def success_interval(ok, clusters, n: int = 500, seed: int = 2017) -> tuple[floa
     patients = len(set(np.asarray(clusters).tolist()))
     if patients < 2 or ok.min() == ok.max():
         return wilson(ok.mean() * patients, patients)
-    return bootstrap(ok, clusters, np.mean, n, seed)
+    low, high = bootstrap(ok, clusters, np.mean, n, seed)
+    return (low, high) if low < high else wilson(ok.mean() * patients, patients)
 
 
 def paired(first, second, clusters, n: int = 500, seed: int = 2017) -> dict[str, float]:
