@@ -20,6 +20,7 @@ SHELL := bash
 export PATH := $(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)
 export MPLBACKEND ?= agg
+export MATPLOTLIBRC := $(CURDIR)/matplotlibrc
 export OMP_NUM_THREADS ?= 1
 PYTHON := $(BIN)/python
 SNAKEMAKE = $(BIN)/snakemake --profile profiles/$(WHERE)
@@ -67,8 +68,7 @@ lint: $(READY)
 lab: $(READY) ## JupyterLab in notebooks/ with the project's own kernel
 	MPLBACKEND= $(BIN)/jupyter lab --notebook-dir=notebooks
 
-data: $(READY) ## fetch a data set of data_manifests/: DATASET=name
-	@test -n "$(DATASET)" || { echo "Name a data set: make data DATASET=$$(ls data_manifests | sed 's/\.yaml$$//' | paste -sd'|')" >&2; exit 1; }
+data: $(READY) ## fetch a data set of data_manifests/: DATASET=name; without one, all are listed
 	@$(PYTHON) -m lib data $(DATASET)
 
 report: $(READY) ## executed notebooks of PROFILE as web pages in results/runs/<profile>/report
@@ -81,7 +81,7 @@ verify: $(READY) ## do tables follow from the rows, and files from their provena
 	@$(PYTHON) -m lib.provenance results
 
 bench: $(READY) ## targets, samples, steps and roll-outs a second on this machine
-	@$(PYTHON) -m lib.bench
+	@$(PYTHON) -m lib bench
 
 clean: ## remove executed notebooks, checkpoints and generated volumes of PROFILE (tables and figures stay)
 	$(CHECK)

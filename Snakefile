@@ -24,7 +24,7 @@ RUN = f"{RUNS}/{{experiment}}/split{{split}}"
 # One thread a process: two trainings side by side are the fastest use of two cores. The three malloc settings
 # keep freed memory in the process, which saves a third of a training step (page faults).
 shell.prefix(
-    "export OMP_NUM_THREADS=1 MPLBACKEND=agg PYTHONPATH=. MALLOC_MMAP_MAX_=0 "
+    "export OMP_NUM_THREADS=1 MPLBACKEND=agg MATPLOTLIBRC=$PWD/matplotlibrc PYTHONPATH=$PWD MALLOC_MMAP_MAX_=0 "
     "MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000; "
 )
 EXECUTE = (
@@ -67,7 +67,7 @@ def unit(name, where):
 rule reproduce:
     input:
         f"{SUMMARY}/table1.csv",
-        expand(f"{RUNS}/{{experiment}}/split0/stream.json", experiment=EXPERIMENTS),
+        expand(f"{RUNS}/{{experiment}}/split0/02_augmentation.done", experiment=EXPERIMENTS),
     default_target: True
 
 
@@ -101,7 +101,7 @@ rule stream:
         rules.patients.output,
         **made_of("02_augmentation"),
     output:
-        f"{RUNS}/{{experiment}}/split0/stream.json",
+        touch(f"{RUNS}/{{experiment}}/split0/02_augmentation.done"),  # pictures only
     log:
         **unit("02_augmentation", f"{RUNS}/{{experiment}}/split0"),
     params:

@@ -1,0 +1,221 @@
+"""The house: equal pins, the graph, commands that end in one sentence, the smoke run's numbers."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from lib import cases, config, graph, progress, tables
+
+ROOT = Path(__file__).resolve().parents[1]
+PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([A-Za-z0-9_.]+)$")
+# What a bare GPU box must be able to import: torch, NumPy, PyYAML and the standard library.
+BARE = "rigid mdp normalise volume augment network train agent saliency weights errors"
+
+
+def pins(lines) -> dict[str, str]:
+    """Normalised name -> version; every line must be an exact pin."""
+    found = {}
+    for line in (text.strip() for text in lines):
+        if line and not line.startswith("#"):
+            match = PIN.match(line)
+            assert match, f"not an exact pin: {line}"
+            found[re.sub(r"[-_.]+", "-", match[1]).lower()] = match[2]
+    return found
+
+
+def read(name: str) -> list[str]:
+    return (ROOT / name).read_text(encoding="utf-8").splitlines()
+
+
+def test_conda_has_the_same_pins():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert "python=3.11" in environment["dependencies"]
+    inner = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert pins(inner) == pins(read("requirements.in"))
+
+
+def test_lock_holds_the_direct_pins_and_no_hosts():
+    lock = pins(read("requirements.lock"))
+    assert pins(read("requirements.in")).items() <= lock.items()
+    text = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"://|@|\+cpu|--", text)
+    assert lock["torch"] == "2.13.0"
+
+
+def test_running_environment_is_the_locked_one():
+    from importlib import metadata
+
+    for name, version in pins(read("requirements.in")).items():
+        assert metadata.version(name).split("+")[0] == version, name
+
+
+def test_bare_modules_import_little():
+    """In a process of its own: nothing heavy comes along."""
+    code = (
+        f"import importlib, sys\nfor name in '{BARE}'.split(): importlib.import_module('lib.' + name)\n"
+        "heavy = {'SimpleITK', 'itk', 'pandas', 'scipy', 'matplotlib', 'pydantic', 'skimage', 'nibabel'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_deviations_has_all_open_points():
+    text = (ROOT / "docs" / "deviations.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in text.splitlines() if re.match(r"\| \d+ \|", line)]
+    assert [int(row[1]) for row in rows] == list(range(1, 20))
+    assert all(cell.strip() for row in rows for cell in row[1:-1])
+
+
+def test_readme():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in (*tables.BLOCKS, "CLAIMS"):
+        assert f"<!-- {name} -->" in text and f"<!-- /{name} -->" in text
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("http") or (ROOT / target).exists(), target
+    for command in re.findall(r"`make (\w+)", text):
+        assert re.search(rf"^{command}:", (ROOT / "Makefile").read_text(), re.M), command
+
+
+def test_make_never_holds_a_graph():
+    text = (ROOT / "Makefile").read_text()
+    assert "papermill" not in text and ".ipynb:" not in text
+
+
+def make(*words):
+    return subprocess.run(
+        ["make", "--no-print-directory", f"BIN={Path(sys.executable).parent}", *words],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("reproduce", "PROFILE=cpuu"), "There is no profile 'cpuu'; did you mean cpu?"),
+        (("reproduce", "PROFILE=smoke", "SPLITS=7"), "SPLITS is '7'; it must be all, or numbers below"),
+        (("reproduce", "WHERE=slum"), "Unknown place to run (WHERE): slum;"),
+    ],
+)
+def test_bad_words_end_in_one_sentence(words, sentence):
+    done = make(*words)
+    assert done.returncode != 0
+    own = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert len(own) == 1 and own[0].startswith(sentence)
+
+
+def dry_run(tmp_path, *words) -> str:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "--nolock", "--profile", "profiles/local", *words],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "RESULTS_DIR": str(tmp_path), "PATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_graph(tmp_path):
+    """Every unit of the study, once: per experiment, split and agent."""
+    text = dry_run(tmp_path, "claims", "--config", "profile=cpu", "splits=all")
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", text, re.M))
+    assert jobs["patients"] == jobs["stream"] == "2"
+    assert jobs["train"] == str(2 * 5 * 2)
+    assert jobs["roll_out"] == jobs["baselines"] == str(2 * 5)
+    assert jobs["summary"] == jobs["drl"] == jobs["theory"] == "1"
+    assert set(jobs) - {"reproduce", "claims", "total"} <= set(progress.MINUTES)
+
+
+def test_figures_do_not_retrain():
+    found = graph.lib_files(ROOT / "notebooks" / "03_agent_training.ipynb")
+    assert "lib/train.py" in found and "lib/augment.py" in found
+    assert not [name for name in found if "plots" in name or "baselines" in name or "tables" in name]
+
+
+def test_progress_says_the_time_left():
+    chatter = """Job stats:
+train  2
+rule train:
+    jobid: 3
+    wildcards: experiment=spine, split=0, agent=dsl
+    resources: mem_mb=1
+Finished jobid: 3 (Rule: train)
+The volume cannot be read.
+Error in rule train:
+    message: None
+""".splitlines()
+    ticks = iter([0.0, 0.0, 120.0, 120.0])
+    told = progress.follow(chatter, lambda: next(ticks))
+    lines = [line[7:] if line[:1].isdigit() else line for line in told]
+    assert lines[0] == "start  train spine, split 0, dsl"
+    assert lines[1] == "done   train spine, split 0, dsl in 2.0 min; 1 of 2, about 2 min left"
+    assert lines[2] == "The volume cannot be read."
+    assert lines[3].startswith("failed train")
+    assert len(lines) == 4
+
+
+def test_ci_calls_make_test():
+    text = (ROOT / ".ci" / "run").read_text()
+    assert text.startswith("#!/usr/bin/env bash\n") and "make test" in text
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+# --- what the smoke run of `make test` left: numbers, not texts of cells ---
+
+
+def test_smoke_rows(smoke_run):
+    rows = cases.read_rows(smoke_run / "runs/smoke/summary/cases.csv")
+    assert set(rows["experiment"]) == {"spine", "heart"}
+    cfg = config.load("smoke")
+    wanted = cfg.patients.n_test * cfg.evaluation.n_starts
+    for experiment in config.EXPERIMENTS:
+        some = rows[(rows["experiment"] == experiment) & (rows["split"] == 0)]
+        for method in ("initial", "dsl", "dsl_two_channel", "itk"):
+            mine = some[some["method"] == method]
+            assert len(mine) == wanted, (experiment, method)
+            assert mine["final_error_mm"].between(0, 1000).all()
+            limit = 10 if experiment == "spine" else 20
+            assert (mine["success"].astype(bool) == (mine["final_error_mm"] <= limit)).all()
+        starts = some.groupby(["case", "start"])["initial_error_mm"].nunique()
+        assert (starts == 1).all(), "every method begins at the same starts"
+
+
+def test_smoke_ground_truth_is_better_than_the_start(smoke_run):
+    rows = cases.read_rows(smoke_run / "runs/smoke/summary/cases.csv")
+    median = rows.groupby(["experiment", "method"])["final_error_mm"].median().unstack()
+    assert (median["ground_truth"] < 8).all() and (median["ground_truth"] < median["initial"]).all()
+
+
+def test_smoke_table_follows_from_rows(smoke_run):
+    folder = smoke_run / "runs/smoke/summary"
+    table = pd.read_csv(folder / "table1.csv")
+    assert list(table.columns) == list(tables.COLUMNS)
+    assert table["paper_success"].max() > 0.9 and tables.verify(folder) == []
+
+
+def test_smoke_training_learned_something(smoke_run):
+    for experiment in config.EXPERIMENTS:
+        log = pd.read_csv(smoke_run / f"runs/smoke/{experiment}/split0/agents/dsl_two_channel_coarse_log.csv")
+        assert log["loss"].iloc[-1] < log["loss"].iloc[0]
+        assert log["samples"].iloc[-1] >= config.load("smoke").training.samples
+
+
+def test_smoke_provenance(smoke_run):
+    from lib import provenance
+
+    assert provenance.verify(smoke_run) == []
+    value = json.loads((smoke_run / "runs/smoke/summary/table1.csv.provenance.json").read_text())
+    assert value["config"]["values"]["profile"] == "smoke" and value["versions"]["torch"]
+
+
+def test_smoke_leaves_no_temporaries(smoke_run):
+    assert [path for path in smoke_run.rglob(".*") if path.is_file()] == []
+    executed = {path.name for path in smoke_run.rglob("*.ipynb")}
+    assert {f"{name}.ipynb" for name in ("01_data_preparation", "08_table1_evaluation")} <= executed
