@@ -62,11 +62,11 @@ def pose_of(row, patient) -> np.ndarray:
     return rigid.invert(rigid.about(left, patient.fixed.centre)) @ patient.truth
 
 
-def hard_case(rows: pd.DataFrame, experiment: str):
+def hard_case(rows: pd.DataFrame, experiment: str, dataset: str = "virtual_"):
     """Rows (method -> row) of the case to show: of the starts from which one of our agents succeeded, the
     one with the largest initial error; where none did, the largest initial error that any method solved,
     else of all."""
-    some = rows[(rows["experiment"] == experiment) & rows["dataset"].str.startswith("virtual_")]
+    some = rows[(rows["experiment"] == experiment) & rows["dataset"].str.startswith(dataset)]
     if some.empty:
         return {}
     solved = some[some["success"] & (some["method"] != "initial")]
@@ -80,16 +80,11 @@ def hard_case(rows: pd.DataFrame, experiment: str):
 def figure5(cfg, rows: pd.DataFrame, experiment: str):
     """Difference images of one hard case, before and after each method, meshes for E2; None where the
     patient is not on this machine. Poses come from the case rows."""
-    from lib.patients import store
-
     chosen = hard_case(rows, experiment)
-    if not chosen:
+    patient = patient_of(cfg, chosen)
+    if patient is None:
         return None
     one = next(iter(chosen.values()))
-    folder = config.data_dir(cfg) / one["dataset"] / one["case"]
-    if not (folder / "patient.json").exists():
-        return None
-    patient = store.load(folder)
     poses = {"before": initial_pose(chosen, patient, cfg)}
     for method in [m for m in FIGURE5 if m in chosen]:
         name = f"{plots.label(method)}: {chosen[method]['final_error_mm']:.1f} mm"
@@ -101,6 +96,40 @@ def figure5(cfg, rows: pd.DataFrame, experiment: str):
     return plots.difference(
         patient.fixed, patient.moving, poses, title, centre=centre, meshes=meshes, columns=5
     )
+
+
+def patient_of(cfg, chosen: dict):
+    """The patient of a `hard_case`, None where it is not on this machine."""
+    from lib.patients import store
+
+    one = next(iter(chosen.values()), None)
+    folder = one and config.data_dir(cfg) / one["dataset"] / one["case"]
+    return store.load(folder) if folder and (folder / "patient.json").exists() else None
+
+
+def figure1(cfg, rows: pd.DataFrame, dataset: str = "virtual_spine"):
+    """Overlay before and after the agent (else the best method), and with the CT one vertebra too low:
+    hard to tell from the right place. None without the rows or the patient."""
+    chosen = hard_case(rows, "spine", dataset)
+    patient = patient_of(cfg, chosen)
+    if patient is None:
+        return None
+    done = {m: row for m, row in chosen.items() if m not in ("initial", "ground_truth")}
+    poses = {"before": initial_pose(chosen, patient, cfg)}
+    if done:
+        ours = [m for m in OURS if m in done and done[m]["success"]]
+        method = ours[-1] if ours else min(done, key=lambda m: done[m]["final_error_mm"])
+        poses[f"after, {plots.label(method)}: {done[method]['final_error_mm']:.1f} mm"] = pose_of(
+            done[method], patient
+        )
+    else:
+        poses["truth"] = patient.truth
+    if patient.vertebrae is not None and len(patient.vertebrae) > 2:
+        bodies = rigid.apply(patient.truth, np.asarray(patient.vertebrae, dtype=np.float64))
+        n = min(int(np.argmin(np.linalg.norm(bodies - object_centre(patient), axis=1))), len(bodies) - 2)
+        poses["one vertebra off"] = rigid.translation(bodies[n + 1] - bodies[n]) @ patient.truth
+    title = f"{'Simulated patient' if dataset.startswith('virtual') else 'Scan'} {patient.id}."
+    return plots.overlay(patient.fixed, patient.moving, poses, title, centre=object_centre(patient))
 
 
 def initial_pose(chosen: dict, patient, cfg) -> np.ndarray:
