@@ -11,6 +11,7 @@ pairs of held-out *training* patients (docs/deviations.md).
 The replay memory keeps *poses*, not images, and renders them again when they are drawn: the same batches as
 Mnih's memory would give at 64 bytes a transition, so that no memory limit stands between DRL and its best.
 """
+
 from __future__ import annotations
 
 import copy
@@ -26,19 +27,20 @@ from lib.drl_network import PlanarNetwork
 from lib.drl_pairs import Pairs, render
 
 METHODS = ("dsl", "dqn", "double_dqn")
+CURVES = (*METHODS, *(f"{method}_two_channel" for method in METHODS))  # lib.drl_runs: who sees what
 
 
 @dataclass(frozen=True)
 class DrlSettings:
     """Notebook 06. The defaults are the smoke profile: they prove the plumbing and claim nothing."""
 
-    methods: tuple[str, ...] = METHODS  # curves of the figure
+    methods: tuple[str, ...] = CURVES  # curves of the figure
     seeds: tuple[int, ...] = (0,)  # one training of each method a seed; the shading
     pairs: int = 48  # image pairs for training (paper: 2000)
     cases: int = 16  # unseen pairs, from test patients, one start each (paper: 100)
     window: int = 36  # pixels along an edge (paper: 128)
     spacing: float = 5.0  # mm a pixel (the paper does not say)
-    observation: str = "difference"  # difference (the paper) | two_channel
+    observation: str = "difference"  # what curves without _two_channel see: difference (the paper)
     ranges: tuple[float, float, float] = (30.0, 30.0, 30.0)  # starts: mm, mm, degrees
     steps: int = 20  # training steps of every method
     batch: int = 32  # samples a step (paper: 32)
@@ -70,7 +72,7 @@ class Supervised:
     def __init__(self, pairs: Pairs, settings: DrlSettings, network, generator):
         self.pairs, self.settings, self.network, self.generator = pairs, settings, network, generator
         self.optimiser = torch.optim.RMSprop(network.parameters(), lr=settings.learning_rate)
-        self.stock = []
+        self.stock, self.count = [], 0
 
     def _prepare(self):
         s, device = self.settings, self.pairs.fixed.device
@@ -80,8 +82,14 @@ class Supervised:
         targets = drl_world.exact_q(poses).float()
         self.stock = list(zip(rows.split(s.batch), poses.split(s.batch), targets.split(s.batch), strict=True))
 
+    @property
+    def images(self) -> int:
+        """Different observations seen so far."""
+        return self.count * self.settings.batch
+
     def step(self, progress: float) -> float:
         """One training step; returns the loss (Eq. 5, the mean instead of the sum)."""
+        self.count += 1
         if not self.stock:
             self._prepare()
         rows, poses, targets = self.stock.pop()
@@ -91,10 +99,10 @@ class Supervised:
         return _update(self.optimiser, self.network, loss)
 
     def state(self) -> dict:
-        return {"stock": self.stock}
+        return {"stock": self.stock, "count": self.count}
 
     def restore(self, state: dict):
-        self.stock = state["stock"]
+        self.stock, self.count = state["stock"], state["count"]
 
 
 class Replay:
@@ -141,8 +149,10 @@ class DeepQ:
         self.world = drl_world.World(
             len(pairs), settings.explore, settings.ranges, generator, settings.episode, device
         )
-        self.memory = Replay(max(min(settings.memory, settings.warmup + settings.steps * settings.explore),
-                                 settings.explore), device)
+        self.memory = Replay(
+            max(min(settings.memory, settings.warmup + settings.steps * settings.explore), settings.explore),
+            device,
+        )
 
     def _see(self, rows, poses):
         return render(self.pairs, rows, poses, self.settings.observation)
@@ -167,6 +177,11 @@ class DeepQ:
         future = values.gather(1, chosen[:, None])[:, 0]
         return batch["rewards"] + mdp.GAMMA * future * ~batch["ends"]
 
+    @property
+    def images(self) -> int:
+        """Exploration steps so far."""
+        return self.settings.warmup + self.count * self.settings.explore
+
     def step(self, progress: float) -> float:
         """Exploration, then one training step; `progress` 0..1 sets epsilon. Returns the loss."""
         s = self.settings
@@ -185,8 +200,14 @@ class DeepQ:
 
     def state(self) -> dict:
         memory = {name: values[: self.memory.size].clone() for name, values in self.memory.data.items()}
-        return {"target": self.target.state_dict(), "world": self.world.state(), "count": self.count,
-                "memory": memory, "head": self.memory.head, "size": self.memory.size}
+        return {
+            "target": self.target.state_dict(),
+            "world": self.world.state(),
+            "count": self.count,
+            "memory": memory,
+            "head": self.memory.head,
+            "size": self.memory.size,
+        }
 
     def restore(self, state: dict):
         self.target.load_state_dict(state["target"])
@@ -241,7 +262,10 @@ def evaluate(network, pairs: Pairs, starts: torch.Tensor, settings: DrlSettings)
     """Share of test cases that end within `success_mm`, and the median of the mean displacement (mm)."""
     final = walk(network, pairs, starts, settings)
     error = drl_world.displacement(final, settings.window * settings.spacing / 2)
-    return {"success": float((error <= settings.success_mm).float().mean()), "median_mm": float(error.median())}
+    return {
+        "success": float((error <= settings.success_mm).float().mean()),
+        "median_mm": float(error.median()),
+    }
 
 
 def test_starts(n: int, settings: DrlSettings, device="cpu") -> torch.Tensor:
@@ -249,33 +273,39 @@ def test_starts(n: int, settings: DrlSettings, device="cpu") -> torch.Tensor:
     return drl_world.draw(n, settings.ranges, torch.Generator().manual_seed(20170204)).to(device)
 
 
-def train(method: str, seed: int, pairs: Pairs, test: Pairs, settings: DrlSettings, checkpoint=None, say=print):
-    """Train one method with one seed; returns the rows of its curve: method, seed, step, success, median_mm, loss.
+def train(method, seed: int, pairs: Pairs, test: Pairs, settings: DrlSettings, checkpoint=None, say=print, name=""):
+    """Train one method with one seed; returns the rows of its curve (`_row`), under `name`.
 
     `checkpoint` (path): written at every point of the curve, resumed from if its settings are the same.
     """
-    job = learner(method, pairs, settings, seed)
+    job, name = learner(method, pairs, settings, seed), name or method
     starts = test_starts(len(test), settings, test.fixed.device)
-    rows, done, loss = _resume(checkpoint, job, settings, method)
-    begun, first = time.time(), done
+    rows, done, loss = _resume(checkpoint, job, settings)
+    used, first, begun = (rows[-1]["seconds"] if rows else 0.0), done, time.time()
     if not rows:
-        rows.append(_row(method, seed, 0, evaluate(job.network, test, starts, settings), float("nan")))
+        rows.append(_row(name, seed, 0, evaluate(job.network, test, starts, settings), float("nan"), 0, 0.0))
     for step in range(done + 1, settings.steps + 1):
-        for group in job.optimiser.param_groups:
-            base = settings.learning_rate if method == "dsl" else settings.dqn_learning_rate
-            group["lr"] = base * settings.decay ** (step // settings.decay_every)
+        tick = time.time()
+        base = settings.learning_rate if method == "dsl" else settings.dqn_learning_rate
+        job.optimiser.param_groups[0]["lr"] = base * settings.decay ** (step // settings.decay_every)
         loss += (job.step(step / settings.steps) - loss) * max(0.02, 1 / step)
+        used += time.time() - tick
         if step % settings.evaluate_every == 0 or step == settings.steps:
-            rows.append(_row(method, seed, step, evaluate(job.network, test, starts, settings), loss))
-            left = (time.time() - begun) / (step - first) * (settings.steps - step)
+            result = evaluate(job.network, test, starts, settings)
+            rows.append(_row(name, seed, step, result, loss, job.images, used))
             _keep(checkpoint, job, settings, rows, step, loss)
-            say(f"{method:10s} seed {seed}  step {step:6d} of {settings.steps}  success {rows[-1]['success']:4.0%}"
-                f"  median {rows[-1]['median_mm']:5.1f} mm  loss {loss:.3f}  about {left / 60:.1f} min left")
+            left = (time.time() - begun) / (step - first) * (settings.steps - step)
+            say(
+                f"{name:22s} seed {seed}  step {step:6d} of {settings.steps}  success {result['success']:4.0%}"
+                f"  median {result['median_mm']:5.1f} mm  loss {loss:.3f}  about {left / 60:.1f} min left"
+            )
     return rows
 
 
-def _row(method, seed, step, result, loss):
-    return {"method": method, "seed": seed, "step": step, **result, "loss": loss}
+def _row(name, seed, step, result, loss, images, seconds):
+    """A point of a curve: success and median on the test cases, running loss, images seen, training seconds."""
+    row = {"method": name, "seed": seed, "step": step, **result, "loss": loss}
+    return row | {"images": images, "seconds": round(seconds, 2)}
 
 
 def _signature(settings: DrlSettings) -> dict:
@@ -288,14 +318,21 @@ def _keep(path, job, settings, rows, step, loss):
         return
     from lib.provenance import atomic
 
-    state = {"settings": _signature(settings), "rows": rows, "step": step, "loss": loss, "job": job.state(),
-             "network": job.network.state_dict(), "optimiser": job.optimiser.state_dict(),
-             "generator": job.generator.get_state()}
+    state = {
+        "settings": _signature(settings),
+        "rows": rows,
+        "step": step,
+        "loss": loss,
+        "job": job.state(),
+        "network": job.network.state_dict(),
+        "optimiser": job.optimiser.state_dict(),
+        "generator": job.generator.get_state(),
+    }
     with atomic(path) as temporary:
         torch.save(state, temporary)
 
 
-def _resume(path, job, settings, method):
+def _resume(path, job, settings):
     """Rows, step and loss of an earlier, interrupted run of the same settings; else an empty start."""
     if path is None or not path.exists():
         return [], 0, 0.0

@@ -1,5 +1,6 @@
 """The paper's network in two dimensions: 8, 32, 32, 128, 128 filters of 3x3, pooling after the first two,
 512, 512, 64 neurons, batch normalisation and ReLU on all but the last layer, six action values."""
+
 from __future__ import annotations
 
 import torch
@@ -28,7 +29,9 @@ class PlanarNetwork(nn.Module):
                 size //= 2
             channels = filters
         if size < 1:
-            raise UserError(f"drl.window is {window}; five convolutions and two poolings need at least 36 pixels.")
+            raise UserError(
+                f"drl.window is {window}; five convolutions and two poolings need at least 36 pixels."
+            )
         layers.append(nn.Flatten())
         width = channels * size**2
         for neurons in NEURONS:

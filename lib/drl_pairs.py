@@ -7,6 +7,7 @@ Plane coordinates: (x, y) mm from the window's centre. A 2-D pose T (3x3) maps *
 plane points, and rotates about the window's centre. Pairs are cut aligned, so T_g = identity and the residual
 of the state is V = T_g T^-1 = T^-1.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -97,14 +98,20 @@ def cut_patient(patient, n: int, window: int, spacing: float, rng, jitter_mm=20.
         axes = random_rotation(rng)[:, :2].T
         middle = centre + rng.uniform(-jitter_mm, jitter_mm, 3)
         a = _cut(*fixed, small @ axes + middle)
-        b = _cut(*moving, rigid.apply(to_moving, (large @ axes + middle).reshape(-1, 3)).reshape(edge, edge, 3))
+        b = _cut(
+            *moving, rigid.apply(to_moving, (large @ axes + middle).reshape(-1, 3)).reshape(edge, edge, 3)
+        )
         both = (a != OUTSIDE) & (b[inner, inner] != OUTSIDE)
         if both.float().mean() >= overlap:
             cuts[0].append(a)
             cuts[1].append(b)
         if len(cuts[0]) == n:
-            return Pairs(torch.stack(cuts[0]), torch.stack(cuts[1]), torch.zeros(n, dtype=torch.long), spacing)
-    raise UserError(f"{getattr(patient, 'id', 'patient')}: CT and CBCT hardly overlap; lower drl.window or drl.spacing.")
+            return Pairs(
+                torch.stack(cuts[0]), torch.stack(cuts[1]), torch.zeros(n, dtype=torch.long), spacing
+            )
+    raise UserError(
+        f"{getattr(patient, 'id', 'patient')}: CT and CBCT hardly overlap; lower drl.window or drl.spacing."
+    )
 
 
 def cut(patients, n: int, window: int, spacing: float, seed: int) -> Pairs:
@@ -114,8 +121,13 @@ def cut(patients, n: int, window: int, spacing: float, seed: int) -> Pairs:
     parts = []
     for k, (patient, share) in enumerate(zip(patients, shares, strict=True)):
         if share:
-            part = cut_patient(patient() if callable(patient) else patient, share, window, spacing,
-                               np.random.default_rng([seed, k]))
+            part = cut_patient(
+                patient() if callable(patient) else patient,
+                share,
+                window,
+                spacing,
+                np.random.default_rng([seed, k]),
+            )
             part.patient[:] = k
             parts.append(part)
     join = [torch.cat([getattr(p, name) for p in parts]) for name in ("fixed", "moving", "patient")]
@@ -125,8 +137,13 @@ def cut(patients, n: int, window: int, spacing: float, seed: int) -> Pairs:
 def save(pairs: Pairs, path) -> None:
     """Write pairs as NPZ; atomically."""
     with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, fixed=pairs.fixed.cpu(), moving=pairs.moving.cpu(), patient=pairs.patient.cpu(),
-                 spacing=pairs.spacing)
+        np.savez(
+            file,
+            fixed=pairs.fixed.cpu(),
+            moving=pairs.moving.cpu(),
+            patient=pairs.patient.cpu(),
+            spacing=pairs.spacing,
+        )
 
 
 def load(path) -> Pairs:
@@ -138,7 +155,9 @@ def load(path) -> Pairs:
         return Pairs(*arrays, float(data["spacing"]))
 
 
-def render(pairs: Pairs, rows: torch.Tensor, poses: torch.Tensor, observation: str = "difference") -> torch.Tensor:
+def render(
+    pairs: Pairs, rows: torch.Tensor, poses: torch.Tensor, observation: str = "difference"
+) -> torch.Tensor:
     """What the agent sees: rows (n,) of the pairs, poses (n, 3, 3) moving -> fixed -> (n, channels, w, w)."""
     window, edge = pairs.fixed.shape[-1], pairs.moving.shape[-1]
     points = plane(window, pairs.spacing).to(pairs.fixed.device)

@@ -4,6 +4,7 @@ Poses are (n, 3, 3) float64, moving -> fixed plane points; the truth is the iden
 The six actions are +-1 mm in x, +-1 mm in y, +-1 degree. Arrival is the study's one rule (`lib.mdp`): D <= 0.5,
 or no action leads nearer. It ends an episode of the reinforcement learner and pays the same bonus.
 """
+
 from __future__ import annotations
 
 import torch
@@ -48,7 +49,9 @@ def arrived(poses: torch.Tensor) -> torch.Tensor:
     return (now <= mdp.TOLERANCE) | (best >= now - 1e-6)
 
 
-def draw(n: int, ranges, generator: torch.Generator, near_share: float = 0.0, near: float = 5.0, device="cpu"):
+def draw(
+    n: int, ranges, generator: torch.Generator, near_share: float = 0.0, near: float = 5.0, device="cpu"
+):
     """Random poses (n, 3, 3): v uniform in +-`ranges`; a share of them within +-`near` of the truth instead."""
     spread = torch.as_tensor(ranges, dtype=torch.float64, device=device).repeat(n, 1)
     close = torch.rand(n, generator=generator, device=device) < near_share
@@ -72,7 +75,9 @@ def displacement(poses: torch.Tensor, half_edge_mm: float) -> torch.Tensor:
 class World:
     """`agents` registrations at once, each on a random pair from a random start, begun again when it ends."""
 
-    def __init__(self, n_pairs: int, agents: int, ranges, generator, episode: int, device="cpu", bonus=mdp.BONUS):
+    def __init__(
+        self, n_pairs: int, agents: int, ranges, generator, episode: int, device="cpu", bonus=mdp.BONUS
+    ):
         self.n_pairs, self.ranges, self.generator = n_pairs, tuple(ranges), generator
         self.episode, self.device, self.bonus = episode, device, bonus
         self.rows = torch.zeros(agents, dtype=torch.long, device=device)
@@ -99,8 +104,14 @@ class World:
         self.poses, self.ages = after.clone(), self.ages + 1
         limit = torch.as_tensor(self.ranges, dtype=after.dtype, device=after.device) + 1.0
         outside = (parameters(after).abs() > limit).any(dim=1)
-        moved = {"rows": self.rows.clone(), "before": before, "actions": actions, "rewards": rewards,
-                 "after": after, "ends": ends}
+        moved = {
+            "rows": self.rows.clone(),
+            "before": before,
+            "actions": actions,
+            "rewards": rewards,
+            "after": after,
+            "ends": ends,
+        }
         self._begin(ends | outside | (self.ages >= self.episode))
         return moved
 

@@ -10,6 +10,7 @@ to count it:
 
 `gain` asks the proposition's question of random states: by how much is the best of all other unit steps better?
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -101,8 +102,12 @@ def discrete_gain(residuals: torch.Tensor, gamma=mdp.GAMMA, bonus=mdp.BONUS, hor
     greedy, reward = mdp.greedy_actions(residuals), mdp.rewards(residuals)
     best = q.argmax(dim=1, keepdim=True)
     top = q.masked_fill(~greedy, -torch.inf).max(dim=1).values
-    out = {"gain": q.max(dim=1).values - top, "spread": q.max(dim=1).values - q.min(dim=1).values,
-           "loss_mm": reward.max(dim=1).values - reward.gather(1, best)[:, 0], "distance": mdp.norm(residuals)}
+    out = {
+        "gain": q.max(dim=1).values - top,
+        "spread": q.max(dim=1).values - q.min(dim=1).values,
+        "loss_mm": reward.max(dim=1).values - reward.gather(1, best)[:, 0],
+        "distance": mdp.norm(residuals),
+    }
     return {name: values.numpy() for name, values in out.items()}
 
 

@@ -42,7 +42,9 @@ class Session:
 
     def __post_init__(self):
         if not re.fullmatch(r"[\w-]{1,40}", self.user):
-            raise UserError(f"{self.user!r} cannot name a user; choose a pseudonym of letters, digits, - and _.")
+            raise UserError(
+                f"{self.user!r} cannot name a user; choose a pseudonym of letters, digits, - and _."
+            )
 
     @property
     def running(self) -> bool:
@@ -93,13 +95,25 @@ class Session:
             raise UserError("The session is still running; press stop before saving.")
         patient = self.case.patient
         target = Path(folder) / f"{self.user}_{patient.id}_{self.case.start}.json"
-        write_json(target, {
-            "version": VERSION, "user": self.user, "profile": cfg.profile, "split": cfg.split,
-            "experiment": patient.experiment, "dataset": patient.dataset, "case": patient.id,
-            "start": int(self.case.start), "initial": np.asarray(self.case.initial).tolist(),
-            "centre": np.asarray(self.case.centre).tolist(), "pose": self.pose.tolist(), "path": self.path,
-            "seconds": round(self.seconds, 3), "recorded_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        })
+        write_json(
+            target,
+            {
+                "version": VERSION,
+                "user": self.user,
+                "profile": cfg.profile,
+                "split": cfg.split,
+                "experiment": patient.experiment,
+                "dataset": patient.dataset,
+                "case": patient.id,
+                "start": int(self.case.start),
+                "initial": np.asarray(self.case.initial).tolist(),
+                "centre": np.asarray(self.case.centre).tolist(),
+                "pose": self.pose.tolist(),
+                "path": self.path,
+                "seconds": round(self.seconds, 3),
+                "recorded_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            },
+        )
         return target
 
 
@@ -193,7 +207,9 @@ class View:
         for ax, plane, extent in zip(axes, plots.PLANES, self.extents, strict=False):
             cbct = plots.cut(self.fixed, plane, self.centre, extent, step=1.5)
             ct = plots.cut(self.moving, plane, self.centre, extent, pose, step=1.5, fill=-3000)
-            image = plots.blend(plots.grey(cbct, self.windows[0]), plots.grey(ct, self.windows[1]), cbct > -985)
+            image = plots.blend(
+                plots.grey(cbct, self.windows[0]), plots.grey(ct, self.windows[1]), cbct > -985
+            )
             ax.clear()
             plots.draw(ax, image, plane, extent, plane)
         bone = (500.0, 900.0)
@@ -207,7 +223,9 @@ class View:
         from lib import plots
 
         shapes = [*self.extents, self.extents[1]]
-        fig, axes = plots.new_figure(1, 4, widths=[w / max(h for _, h in shapes) for w, h in shapes], height=3.2)
+        fig, axes = plots.new_figure(
+            1, 4, widths=[w / max(h for _, h in shapes) for w, h in shapes], height=3.2
+        )
         self.draw(axes[0], pose)
         fig.suptitle(title, fontsize=9)
         return fig
@@ -227,7 +245,10 @@ def panel(session: Session, folder, cfg):
     import ipywidgets as w
 
     view, picture, clock = View(session.case), w.Image(format="png"), w.Label("press start")
-    start, stop = w.Button(description="start", button_style="success"), w.Button(description="stop", disabled=True)
+    start, stop = (
+        w.Button(description="start", button_style="success"),
+        w.Button(description="stop", disabled=True),
+    )
     sliders = {
         name: w.FloatSlider(0, min=-limit, max=limit, step=1, description=f"{name} ({unit})", disabled=True,
                             continuous_update=False, layout=w.Layout(width="340px"))
@@ -270,7 +291,9 @@ def panel(session: Session, folder, cfg):
     rows = []
     for name, slider in sliders.items():
         slider.observe(lambda change, name=name: moved(change, name), names="value")
-        rows.append(w.HBox([nudging(name, -5), nudging(name, -1), slider, nudging(name, 1), nudging(name, 5)]))
+        rows.append(
+            w.HBox([nudging(name, -5), nudging(name, -1), slider, nudging(name, 1), nudging(name, 5)])
+        )
     start.on_click(begin)
     stop.on_click(end)
     redraw()

@@ -1,4 +1,5 @@
 """The manual registration tool: what its callbacks do to the pose, and what it writes."""
+
 import json
 from types import SimpleNamespace
 
