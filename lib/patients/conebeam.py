@@ -39,7 +39,7 @@ class ConeBeamSettings:
     height: tuple[float, float] = (168.0, 200.0)
     short_scan: float = 0.5  # share of scans over 180 degrees and the fan only
     photons: tuple[float, float] = (6e3, 1e5)  # a square mm of detector in air
-    scatter: tuple[float, float] = (0.0, 0.07)  # left over after correction, share of the smoothed primary
+    scatter: tuple[float, float] = (0.0, 0.05)  # left over after correction, share of the smoothed primary
     rings: float = 0.4  # share of scans with uneven detector columns
     column_error: float = 0.006  # their standard deviation
     extrapolation: tuple[float, float] = (0.0, 0.4)  # of truncated rows, share of the detector's width

@@ -10,12 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lib import rigid
 from lib.errors import UserError
-from lib.patients import marks, place
-from lib.patients.anatomy import Anatomy
-from lib.patients.conebeam import ConeBeamSettings, simulate
-from lib.patients.store import Patient
+from lib.patients.anatomy import Anatomy, Mesh
 from lib.volume import AIR, Volume, gaussian, resample, sample
 
 MARGIN = 60.0  # mm by which the elastic field reaches beyond the body
@@ -33,6 +29,13 @@ class Warp:
         matrix, centre = (torch.as_tensor(a, dtype=torch.float32) for a in (self.matrix, self.centre))
         moved = (points - centre) @ matrix.T + centre
         return moved + torch.stack([sample(f, points, fill=0.0) for f in self.field], dim=-1)
+
+    def of_grid(self, grid: Volume) -> torch.Tensor:
+        """phi of all voxels of a grid along L, P, S, (nz, ny, nx, 3): as `__call__`, many times faster."""
+        matrix, centre = (torch.as_tensor(a, dtype=torch.float32) for a in (self.matrix, self.centre))
+        x, y, z = (torch.from_numpy(a) for a in axes(grid))
+        old = [m[0] * (x - centre[0]) + m[1] * (y - centre[1]) + m[2] * (z - centre[2]) for m in matrix]
+        return torch.stack([o + c + on_grid(f, grid) for o, c, f in zip(old, centre, self.field, strict=True)], dim=-1)
 
     def inverse(self, points: np.ndarray) -> np.ndarray:
         """Where old points (n, 3) lie in the new body; Newton-like iteration, to well below 0.1 mm."""
@@ -63,6 +66,24 @@ def smooth_field(low, high, rng, deviation: float, wavelength: float, count: int
     return fields
 
 
+def axes(grid: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """World positions along L (1, 1, nx), P (1, ny, 1), S (nz, 1, 1) of a grid whose direction is the identity."""
+    x, y, z = ((o + s * np.arange(n)).astype(np.float32) for o, s, n in zip(grid.origin, grid.spacing, grid.size, strict=True))
+    return x[None, None, :], y[None, :, None], z[:, None, None]
+
+
+def on_grid(smooth: Volume, grid: Volume) -> torch.Tensor:
+    """A volume along L, P, S linearly interpolated on such a grid, one axis after the other."""
+    array = smooth.array
+    for axis, positions in zip((2, 1, 0), axes(grid), strict=True):
+        last = array.shape[axis] - 1
+        where = torch.from_numpy((positions.ravel() - smooth.origin[2 - axis]) / smooth.spacing[2 - axis]).clamp(0, last)
+        low = where.long().clamp(max=last - 1)
+        part = (where - low).float().reshape([-1 if dim == axis else 1 for dim in range(3)])
+        array = array.index_select(axis, low) * (1 - part) + array.index_select(axis, low + 1) * part
+    return array
+
+
 def axis_aligned(volume: Volume, spacing: float, nearest: bool = False) -> Volume:
     """The volume on a grid along L, P, S: turned by whole axes, and not made finer than it is."""
     direction = volume.direction.round()
@@ -83,70 +104,57 @@ def grow(
     labels: Volume | None,
     rng: np.random.Generator,
     spacing: float,
+    target: np.ndarray,
+    landmarks: np.ndarray | None = None,
     vertebrae: np.ndarray | None = None,
-    mesh: marks.Mesh | None = None,
-    target: np.ndarray | None = None,
+    mesh: Mesh | None = None,
 ) -> Anatomy:
-    """A new patient from a CT (HU): E1 with `vertebrae` (m, 3), E2 with `mesh`, the epicardium. LPS mm.
+    """A new patient from a CT (HU): E1 with `landmarks` and `vertebrae` (n, 3), E2 with `mesh`, the epicardium.
 
-    target: where the cone-beam scan is centred, in the old body (default: a random level, or the heart).
+    target (3,): where the cone-beam scan is centred. All positions are those of the old body, LPS mm; the Anatomy
+    holds the new ones. Raises UserError for a CT that is oblique or nothing but air.
     """
     source = axis_aligned(volume, spacing)
     low = source.origin
     high = low + source.spacing * (np.array(source.size) - 1)
-    warp = random_warp((low, high), rng)
-    if mesh is not None:
-        target = np.asarray(mesh[0]).mean(axis=0) + rng.normal(0, 6, 3) if target is None else target
-    elif target is None:
-        target = spine_target(vertebrae, (low[2], high[2]), rng)
+    warp = random_warp((low, high), rng, mirror=mesh is None)  # a heart beats on the left
     grid = new_grid(warp, low, high, spacing)
-    points = clamp_ends(warp(grid.points()), low[2], high[2])
-    both = [grid.with_array(sample(source, points)) for _ in range(2)]
+    points = clamp_ends(warp.of_grid(grid), low[2], high[2])
+    grid = grid.with_array(sample(source, points))
     numbers = None if labels is None else sample(axis_aligned(labels, spacing, nearest=True), points, 0.0, "nearest")
     bone = rng.uniform(0.8, 1.15)
-    ct, body = (recolour(v, numbers, rng, bone) for v in both)
+    ct, body = (recolour(grid, numbers, rng, bone) for _ in range(2))
     body = body.with_array(new_state(body, rng))
-    result = Anatomy(ct, body, warp.inverse(np.asarray(target)[None])[0], meta={"kind": "grown", "table": True})
-    if mesh is None:
-        result.vertebrae = warp.inverse(vertebrae)
-        result.landmarks = warp.inverse(marks.rim_landmarks(vertebrae, target))
-        return result
-    mirrored = np.linalg.det(warp.matrix) < 0
-    result.mesh_ct = (warp.inverse(mesh[0]), np.asarray(mesh[1])[:, ::-1] if mirrored else np.asarray(mesh[1]))
-    return beat(result, rng)
+    result = Anatomy(ct, body, warp.inverse(np.asarray(target)[None])[0], meta={"kind": "grown"})
+    if landmarks is not None:
+        result.landmarks, result.vertebrae = warp.inverse(landmarks), warp.inverse(vertebrae)
+    if mesh is not None:
+        mirrored = np.linalg.det(warp.matrix) < 0
+        result.mesh_ct = (warp.inverse(mesh[0]), np.asarray(mesh[1])[:, ::-1] if mirrored else np.asarray(mesh[1]))
+        result = beat(result, rng)
+    return result
 
 
 def from_scan(scan, experiment: str, rng: np.random.Generator, spacing: float) -> Anatomy:
-    """`grow` from a manifest's scan (`lib.manifest.scan`)."""
-    ct, labels, vertebrae, mesh = marks.of_scan(scan, experiment)
-    anatomy = grow(ct, labels, rng, spacing, vertebrae if experiment == "spine" else None, mesh)
+    """`grow` from a manifest's scan (`lib.manifest.scan`). Raises UserError where it marks no vertebra, or no heart."""
+    from lib import collections_anatomy
+
+    ct, labels, _ = scan.load()
+    if experiment == "heart":
+        if scan.manifest.heart is None:
+            raise UserError(f"{scan.name}: its manifest marks no heart; choose another scan for E2.")
+        mesh = collections_anatomy.heart_mesh(scan.manifest.heart, labels)
+        anatomy = grow(ct, labels, rng, spacing, np.asarray(mesh[0]).mean(axis=0) + rng.normal(0, 6, 3), mesh=mesh)
+    else:
+        bodies = collections_anatomy.bodies(scan.manifest, labels)
+        if len(bodies) < 2:
+            raise UserError(f"{scan.name}: its manifest marks no vertebrae; choose another scan for E1.")
+        centres = np.array([body.centre for body in bodies])
+        ends = sorted([ct.origin[2], 2 * ct.centre[2] - ct.origin[2]])
+        target = spine_target(centres, ends, rng)
+        anatomy = grow(ct, labels, rng, spacing, target, collections_anatomy.landmarks(bodies, target), centres)
     anatomy.meta |= {"source": scan.name}
     return anatomy
-
-
-def from_real(
-    volume: Volume,
-    centre,
-    rng: np.random.Generator,
-    settings: ConeBeamSettings,
-    dataset: str,
-    id: str,
-    landmarks: np.ndarray | None = None,
-    mesh: marks.Mesh | None = None,
-    vertebrae: np.ndarray | None = None,
-) -> Patient:
-    """A test patient: a real CT, unmodified, and a simulated CBCT of the same body centred at `centre` (CT world)."""
-    body = resample(volume, np.maximum(volume.spacing, min(settings.spacing, 2.0)))
-    pose = place.world_pose(centre, rng)
-    fixed = simulate(body, centre, rng, settings, pose=pose)
-    patient = Patient(id, "spine" if mesh is None else "heart", dataset, fixed, volume, pose, vertebrae=vertebrae)
-    if landmarks is not None:
-        patient.landmarks_moving = np.asarray(landmarks, dtype=np.float64)
-        patient.landmarks_fixed = rigid.apply(pose, patient.landmarks_moving)
-    if mesh is not None:
-        patient.mesh_moving, patient.mesh_fixed = mesh, (rigid.apply(pose, np.asarray(mesh[0])), mesh[1])
-    patient.meta = {"source": dataset, "group": dataset, "simulated_cbct": True}
-    return patient
 
 
 def spine_target(vertebrae: np.ndarray, ends, rng) -> np.ndarray:
@@ -176,7 +184,7 @@ def recolour(volume: Volume, labels: torch.Tensor | None, rng, bone: float) -> V
     low, high = volume.origin, volume.origin + volume.spacing * np.array(volume.size)
     field = smooth_field(low, high, rng, rng.uniform(3, 12), 100.0, 1)[0]
     soft = ((hu > -180) & (hu < 300)).float()
-    shift = sample(field, volume.points(), 0.0)
+    shift = on_grid(field, volume)
     if labels is not None:
         table = torch.from_numpy(rng.normal(0, 22, int(labels.max()) + 1).clip(-45, 45).astype(np.float32))
         table[0] = 0
@@ -199,18 +207,23 @@ def new_state(volume: Volume, rng) -> torch.Tensor:
         gone = (sizes < 250.0) & (rng.random(count + 1) < 0.6)  # bowel (ml), not lungs
         gone[0] = False
         hu = np.where(ndimage.binary_dilation(gone[gas]) & body & (hu < 20), rng.uniform(0, 45), hu)
-    x, y, z = (volume.points().numpy()[..., n] for n in range(3))
+    x, y, z = axes(volume)
     rows = np.flatnonzero(body.any((0, 2)))
     front, back = (volume.origin[1] + volume.spacing[1] * r for r in (rows[0], rows[-1]))
     for _ in range(rng.integers(0, 7)):
         middle = np.array([rng.normal(volume.centre[0], 60), front + rng.uniform(0.15, 0.5) * (back - front),
                            rng.uniform(z.min(), z.max())])  # fmt: skip
-        axes = rng.uniform(8, 26, 3)
-        inside = sum(((a - m) / s) ** 2 for a, m, s in zip((x, y, z), middle, axes, strict=True)) < 1
-        hu[inside & (hu > -150) & (hu < 130)] = -900
+        box, local = [], []
+        for axis, m, half in zip((z, y, x), middle[::-1], rng.uniform(8, 26, 3), strict=True):
+            near = np.flatnonzero(np.abs(axis.ravel() - m) < half)
+            box.append(slice(near[0], near[-1] + 1) if len(near) else slice(0, 0))
+            local.append(((axis - m) / half) ** 2)
+        part = hu[tuple(box)]
+        part[(local[0][box[0]] + local[1][:, box[1]] + local[2][..., box[2]] < 1) & (part > -150) & (part < 130)] = -900
     if rng.random() < 0.85:
         depth = y - (back + rng.uniform(3, 12)) - (x - volume.centre[0]) ** 2 * rng.choice([0.0, -4e-4])
-        hu = np.where((depth > 0) & (depth < 28) & ~body, np.where((depth < 3) | (depth > 25), rng.uniform(0, 300), -930), hu)
+        table = np.where((depth < 3) | (depth > 25), np.float32(rng.uniform(0, 300)), np.float32(-930))
+        hu = np.where((depth > 0) & (depth < 28) & ~body, table, hu)
     return torch.from_numpy(hu.astype(np.float32))
 
 
@@ -235,7 +248,7 @@ def beat(anatomy: Anatomy, rng) -> Anatomy:
     middle, phases = vertices.mean(axis=0), []
     warps = [Warp(middle, np.eye(3), [f.with_array(f.array * part) for f in field]) for part in (0.6, 1.0, 1.4)]
     for warp in warps:
-        phases.append(sample(body, clamp_ends(warp(body.points()), body.origin[2], high[2] - body.spacing[2])))
+        phases.append(sample(body, clamp_ends(warp.of_grid(body), body.origin[2], high[2] - body.spacing[2])))
     moved = warps[1].inverse(vertices)
     anatomy.body_at_cbct = body.with_array(phases[1])
     anatomy.mesh_cbct = (moved, anatomy.mesh_ct[1])
