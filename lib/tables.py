@@ -170,7 +170,8 @@ def readme_blocks(folder) -> dict[str, str]:
 def verify(folder, readme=None) -> list[str]:
     """What differs between the tables (and README) in `folder` and those recomputed from its cases.csv."""
     folder, wrong = Path(folder), []
-    for name, table in all_tables(cases.read_rows(folder / "cases.csv")).items():
+    rows = cases.read_rows(folder / "cases.csv")
+    for name, table in all_tables(rows, _resamples(rows)).items():
         path = folder / name
         if not path.exists():
             wrong.append(f"{path} is missing")
@@ -187,6 +188,16 @@ def verify(folder, readme=None) -> list[str]:
     return wrong
 
 
+def _resamples(rows: pd.DataFrame) -> int:
+    """The number of bootstrap resamples that the rows' profile asks for."""
+    from lib import config
+
+    names = rows["profile"].unique()
+    known = len(names) == 1 and names[0] in config.profiles()
+    settings = config.load(names[0], sections=("evaluation",)).evaluation if known else None
+    return (settings or metrics.EvaluationSettings()).n_bootstrap
+
+
 def _reread(table: pd.DataFrame) -> pd.DataFrame:
     """A table as it comes back from CSV."""
     import io
@@ -201,14 +212,15 @@ def main(arguments: list[str]) -> int:
     what, folder = (arguments + ["verify", "results"][len(arguments) :])[:2]
     folder, readme = config.ROOT / folder, config.ROOT / "README.md"
     if what == "write":
-        write(cases.read_rows(folder / "cases.csv"), folder)
+        rows = cases.read_rows(folder / "cases.csv")
+        write(rows, folder, _resamples(rows))
     elif what == "readme":
         text = readme.read_text(encoding="utf-8")
         for name, block in readme_blocks(folder).items():
             text = inject(text, name, block) if f"<!-- {name} -->" in text else text
         readme.write_text(text, encoding="utf-8")
     elif what == "verify":
-        wrong = verify(folder, readme)
+        wrong = verify(folder, readme if folder == config.ROOT / "results" else None)
         print(
             "\n".join(wrong) + "; run: python -m lib.tables write"
             if wrong
