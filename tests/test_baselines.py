@@ -1,11 +1,18 @@
 """Every baseline must solve a case with a small known offset, and in the right direction."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from lib import rigid, volume
-from lib.baselines import run
+from lib.baselines import batch, common, fair, forest, ground_truth, polish, run, semantic
 from lib.baselines.settings import BaselineSettings
+from lib.cases import Case
+from lib.cases import read_rows as cases_rows
+from lib.config import Profile
+from lib.errors import UserError
+from lib.metrics import EvaluationSettings
 from lib.volume import Volume
 
 SETTINGS = BaselineSettings()
@@ -56,13 +63,137 @@ def error(pose, truth, fixed) -> float:
     return float(np.linalg.norm(rigid.apply(pose, back) - lattice, axis=1).mean())
 
 
+@pytest.fixture(scope="module")
+def spine(pair):
+    """The pair as a patient, and another of which to learn."""
+    from lib.patients.store import Patient
+
+    fixed, moving, _, truth = pair
+    vertebrae = np.array([[4.0 * n, 35.0, z] for n, z in enumerate((-70, -35, 0, 36, 74))])[::-1]
+    marks = vertebrae.repeat(4, axis=0) + np.random.default_rng(0).normal(0, 12, (20, 3))
+    rng = np.random.default_rng(1)
+    return Patient(
+        "one", "spine", "virtual_spine", fixed, moving, truth,
+        landmarks_fixed=rigid.apply(truth, marks), landmarks_moving=marks, vertebrae=vertebrae,
+        annotated={"landmarks_moving": marks + rng.normal(0, 0.5, marks.shape),
+                   "landmarks_fixed": rigid.apply(truth, marks) + rng.normal(0, 0.5, marks.shape)},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(spine):
+    return semantic.train([spine], SETTINGS)
+
+
 @pytest.mark.parametrize("name", sorted(run.METHODS))
-def test_solves_a_small_known_offset(name, pair):
+def test_solves_a_small_known_offset(name, pair, model):
     fixed, moving, mask, truth = pair
     initial = rigid.about(rigid.params_to_matrix(OFFSET), fixed.centre) @ truth
     assert error(initial, truth, fixed) > 8
-    result = run.load(name)(fixed, moving, initial, SETTINGS, mask, np.random.default_rng(0))
+    extra = {"model": model} if name == "semantic" else {}
+    result = run.load(name)(fixed, moving, initial, SETTINGS, mask, np.random.default_rng(0), **extra)
     assert result.note == "" and result.seconds > 0
     assert error(result.pose, truth, fixed) < 3.0, name
     # Direction: the inverse of the answer, or the answer in ITK's own direction, is half a metre away.
     assert error(rigid.invert(result.pose), truth, fixed) > 100
+
+
+
+def test_classifier_finds_the_spine_and_survives_the_disk(spine, model, tmp_path):
+    forest.save(model, tmp_path / "f.npz")
+    again = forest.load(tmp_path / "f.npz")
+    found = semantic.probability(spine.moving, again["moving"], SETTINGS.semantic.spacing)
+    assert torch.equal(found.array, semantic.probability(spine.moving, model["moving"], 5.0).array)
+    points = found.points().reshape(-1, 3)
+    hu = volume.sample(spine.moving, points)
+    bone = torch.as_tensor(semantic.object_at(spine, "moving", points.double().numpy(), hu))
+    value = found.array.reshape(-1)
+    assert value[bone].mean() > 70 and value[~bone].mean() < 5
+
+
+def test_unfolded_trees_say_what_scikit_learn_says():
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3000, 17)).astype(np.float32)
+    y = (x[:, 0] * x[:, 1] > 0) & (x[:, 2] > 0)
+    options = SETTINGS.semantic
+    theirs = HistGradientBoostingClassifier(
+        max_iter=options.trees, max_depth=options.depth, max_leaf_nodes=2**options.depth,
+        learning_rate=options.learning_rate, early_stopping=False, random_state=0,
+    ).fit(x, y)  # fmt: skip
+    ours = forest.fit(x, y, options, 0).probability(torch.as_tensor(x), hopeless=-np.inf)
+    assert np.allclose(ours, theirs.predict_proba(x)[:, 1], atol=1e-5)
+
+
+def test_ground_truth_by_icp(spine):
+    result = ground_truth.register(spine)
+    assert error(result.pose, spine.truth, spine.fixed) < 1.0
+    with pytest.raises(UserError, match="no annotated"):
+        ground_truth.register(replace(spine, annotated={}))
+
+
+def test_ground_truth_of_meshes():
+    import trimesh
+
+    heart = trimesh.creation.icosphere(3, 1.0)
+    moving = heart.vertices * [40.0, 50.0, 60.0] + 5 * np.sin(heart.vertices[:, [1, 2, 0]] * 4)
+    truth = rigid.params_to_matrix(np.array([10.0, 20, 30, 5, 6, 7]))
+    fixed = rigid.apply(truth, moving)
+    start = rigid.params_to_matrix(np.array([2.0, 1, -2, 2, 1, 2])) @ truth
+    pose = ground_truth.meshes((moving, heart.faces), (fixed, heart.faces), start).pose
+    assert np.linalg.norm(rigid.apply(pose, moving) - fixed, axis=1).mean() < 2.0
+
+
+def test_winner_is_not_the_pose_with_a_sliver_of_overlap(pair):
+    fixed, moving, mask, truth = pair
+    points, values = common.points_of(fixed, mask, 3000, np.random.default_rng(0))
+    away = rigid.translation([0, 0, 225.0]) @ truth
+    near = rigid.about(rigid.params_to_matrix(OFFSET), fixed.centre) @ truth
+    winner, overlap = fair.best([away, near, truth], values, points, moving, 0.4)
+    assert winner == 2 and overlap[0] < 0.1 < overlap[2]
+
+
+def test_polish_keeps_the_start_where_it_would_travel(pair):
+    fixed, moving, mask, truth = pair
+    far = rigid.translation([0, 0, 30.0]) @ truth
+    strict = replace(SETTINGS, polish=replace(SETTINGS.polish, limit=1.0))
+    assert np.array_equal(polish.register(fixed, moving, far, strict, mask).pose, far)
+
+
+def test_door_to_the_tools():
+    pose = rigid.params_to_matrix(np.array([10.0, -20, 30, 5, 10, -15]))
+    versor = common.to_versor(pose, np.array([1.0, 2, 3]))
+    point = np.array([7.0, -8, 9])
+    assert np.allclose(versor.TransformPoint(tuple(rigid.apply(pose, point[None])[0])), point, atol=1e-6)
+    assert np.allclose(common.from_mapping(versor.TransformPoint), pose, atol=1e-9)
+    image = Volume(torch.rand(4, 5, 6), [1.0, 2.0, 3.0], [4.0, 5.0, 6.0], pose[:3, :3])
+    laid = common.moved_origin(image, pose)
+    corner = rigid.apply(pose, (image.affine @ [1, 2, 3, 1])[None, :3])[0]
+    assert np.allclose((laid.affine @ [1, 2, 3, 1])[:3], corner)
+
+
+def test_a_failing_method_is_a_row_not_the_end(pair, spine, monkeypatch):
+    case = Case(spine, 0, spine.truth, spine.fixed.centre)
+    monkeypatch.setitem(run.METHODS, "missing", ("no_such_file", "register", "nosuchtool"))
+    monkeypatch.setitem(run.METHODS, "crashing", ("semantic", "register", "scikit-learn"))
+    result = run.run_case("missing", case, SETTINGS)
+    assert "not installed" in result.note and np.array_equal(result.pose, case.initial)
+    assert "no trained classifier" in run.run_case("crashing", case, SETTINGS).note
+    with pytest.raises(UserError, match="there is no method 'itkk'"):
+        run.check(["itkk"])
+
+
+def test_rows_are_resumed_only_if_complete(spine, tmp_path):
+    cfg = Profile("smoke", "spine", 0, baselines=SETTINGS, evaluation=EvaluationSettings())
+    cases = [Case(spine, n, rigid.about(rigid.params_to_matrix(OFFSET * n), spine.fixed.centre) @ spine.truth,
+                  spine.fixed.centre) for n in range(2)]  # fmt: skip
+    results = batch.ground_truth_results(cases)
+    batch.save(cfg, "ground_truth", cases, results, tmp_path)
+    assert batch.complete(cfg, "ground_truth", cases, tmp_path)
+    assert not batch.complete(cfg, "ground_truth", cases[:1], tmp_path)
+    other = replace(cfg, baselines=replace(SETTINGS, seed=1))
+    assert not batch.complete(other, "ground_truth", cases, tmp_path)
+    rows = cases_rows(tmp_path / "cases_ground_truth.csv")
+    again = batch.from_rows(cases, rows)
+    assert all(np.allclose(c.initial, r.pose, atol=1e-2) for c, r in zip(again, results, strict=True))

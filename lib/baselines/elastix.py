@@ -29,8 +29,8 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
     parameters.AddParameterMap(shipped)
     extra = {}
     if options.use_mask:
-        field = small.with_array(common.mask_on(fixed, mask, small).float())
-        extra["fixed_mask"] = common.to_itk(field, np.uint8)
+        small, field = common.crop(small, common.mask_on(fixed, mask, small))
+        extra["fixed_mask"] = common.to_itk(small.with_array(field.float()), np.uint8)
     _, found = itk.elastix_registration_method(
         common.to_itk(small), common.to_itk(floating), parameter_object=parameters,
         log_to_console=False, number_of_threads=1, **extra,

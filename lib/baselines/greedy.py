@@ -37,11 +37,13 @@ def _run(fixed, moving, initial, settings, mask, rng, search) -> Result:
     options = settings.greedy
     small = common.prepare(fixed, options.spacing, options.clamp)
     floating = common.moved_origin(common.prepare(moving, options.spacing, options.clamp), initial)
+    field = common.mask_on(fixed, mask, small)
+    if options.use_mask:
+        small, field = common.crop(small, field)
     images = {"fixed": volume.to_sitk(small), "moving": volume.to_sitk(floating)}
     command = "-d 3 -a -dof 6 -i fixed moving -o result -ia-identity -threads 1 -V 0"
     command += f" -m {options.metric} -n {options.iterations} {search}"
     if options.use_mask:
-        field = common.mask_on(fixed, mask, small)
         images["field"] = volume.to_sitk(small.with_array(field.float()))
         command += " -gm field"
     tool = Greedy3D()

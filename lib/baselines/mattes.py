@@ -28,7 +28,10 @@ def optimise(fixed: Volume, moving: Volume, initial: np.ndarray, settings: Matte
     """
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
-    method.SetMetricAsMattesMutualInformation(settings.bins)
+    if settings.metric == "correlation":
+        method.SetMetricAsCorrelation()
+    else:
+        method.SetMetricAsMattesMutualInformation(settings.bins)
     voxels = [np.prod([max(n // k, 1) for n in fixed.size]) for k in settings.shrink]
     method.SetMetricSamplingStrategy(method.RANDOM)
     method.SetMetricSamplingPercentagePerLevel(

@@ -2,8 +2,12 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import time
 import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +15,7 @@ import numpy as np
 from lib import normalise
 from lib.baselines import common
 from lib.cases import Case, Result
+from lib.errors import UserError
 
 # name in the tables -> (module in lib.baselines, function, the package a reader may lack)
 METHODS: dict[str, tuple[str, str, str]] = {
@@ -18,11 +23,13 @@ METHODS: dict[str, tuple[str, str, str]] = {
     "itk_tuned": ("itk_tuned", "register", "SimpleITK"),
     "itk_search": ("itk_search", "register", "SimpleITK"),
     "quasi_global": ("quasi_global", "register", "SimpleITK"),
+    "semantic": ("semantic", "register", "scikit-learn"),
     "elastix": ("elastix", "register", "itk-elastix"),
     "ants": ("ants", "register", "antspyx"),
     "ants_search": ("ants", "search", "antspyx"),
     "greedy": ("greedy", "register", "picsl_greedy"),
     "greedy_search": ("greedy", "search", "picsl_greedy"),
+    "dsl_polish": ("polish", "register", "SimpleITK"),  # its cases begin where the agent ended
 }
 
 
@@ -43,7 +50,7 @@ def run_case(name: str, case: Case, settings, model=None, mask=None) -> Result:
     try:
         register = load(name)
         mask = normalise.field_of_view(case.patient.fixed) if mask is None else mask
-        extra = {} if model is None else {"model": model}
+        extra = {"model": model} if name == "semantic" else {}
         rng = common.case_generator(settings, case.id, case.start)
         begin = time.perf_counter()
         with warnings.catch_warnings():
@@ -57,3 +64,72 @@ def run_case(name: str, case: Case, settings, model=None, mask=None) -> Result:
     except Exception as problem:  # a tool's refusal is a result, not the end of the run
         note = f"{type(problem).__name__}: {str(problem).strip().splitlines()[-1] if str(problem).strip() else ''}"
     return Result(case.initial, time.perf_counter() - begin, note[:200])
+
+
+def run_methods(names: Sequence[str], cases: Sequence[Case], settings, model=None) -> Iterator[tuple[str, list[Result]]]:
+    """Several methods over the same cases, in `settings.workers` processes of one thread; yields (name, results in the
+    order of `cases`) as each method ends.
+
+    A patient's starts go to one process. A tool that takes its process down (a segmentation fault cannot be caught)
+    is tried once more alone, case by case; the case that does it again is noted as a crash. Raises UserError for
+    an unknown method.
+    """
+    check(names)
+    by_patient: dict[str, list[int]] = {}
+    for n, case in enumerate(cases):
+        by_patient.setdefault(case.id, []).append(n)
+    jobs = [(name, tuple(group)) for name in names for group in by_patient.values()]
+    results: dict[str, dict[int, Result]] = {name: {} for name in names}
+    for (name, group), done in _in_processes(jobs, cases, settings, model):
+        results[name].update(zip(group, done, strict=True))
+        if len(results[name]) == len(cases):
+            yield name, [results[name][n] for n in range(len(cases))]
+
+
+def check(names: Sequence[str]) -> None:
+    """Raises UserError naming a method that is not in `METHODS`."""
+    for name in names:
+        if name not in METHODS:
+            raise UserError(f"baselines.methods: there is no method {name!r}; choose from {', '.join(METHODS)}.")
+
+
+def _in_processes(jobs, cases, settings, model):
+    """Yield (job, results), job = (method, case numbers); what a dead process left undone is run alone afterwards."""
+    broken, finished = [], set()
+    with _pool(settings.workers) as pool:
+        sent = {pool.submit(run_group, job[0], [cases[n] for n in job[1]], settings, model): job for job in jobs}
+        try:
+            for future in as_completed(sent):
+                yield sent[future], future.result()
+                finished.add(sent[future])
+        except BrokenProcessPool:
+            broken = [job for job in jobs if job not in finished]
+    for name, group in broken:
+        yield (name, group), [_alone(name, cases[n], settings, model) for n in group]
+
+
+def _alone(name, case, settings, model) -> Result:
+    begin = time.perf_counter()
+    with _pool(1) as pool:
+        try:
+            return pool.submit(run_group, name, [case], settings, model).result()[0]
+        except BrokenProcessPool:
+            return Result(case.initial, time.perf_counter() - begin, "crashed: the tool ended its process")
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # Fresh processes: forking after the tools have started their threads hangs.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(max(1, workers), mp_context=context, initializer=_one_thread)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def run_group(name: str, cases: Sequence[Case], settings, model=None) -> list[Result]:
+    """One method on cases of one patient, whose field of view is found once."""
+    mask = normalise.field_of_view(cases[0].patient.fixed)
+    return [run_case(name, case, settings, model, mask) for case in cases]

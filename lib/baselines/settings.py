@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class MattesSettings:
-    """One run of SimpleITK's registration method with Mattes mutual information."""
+    """One run of SimpleITK's registration method, with Mattes mutual information unless said otherwise."""
 
+    metric: str = "mattes"  # mattes | correlation
     spacing: float = 3.0  # both images are brought to this first (0: left as they are)
     bins: int = 50  # histogram bins, as in the paper
     use_mask: bool = True  # count only the CBCT's field of view
@@ -87,6 +88,26 @@ def _gentle() -> MattesSettings:
     )
 
 
+def _to_map() -> MattesSettings:
+    return MattesSettings(
+        metric="correlation", spacing=0.0, clamp=(0.0, 100.0), samples=20000, learning_rate=4.0, min_step=0.02,
+        shrink=(3, 2, 1), smooth=(10.0, 5.0, 2.0),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SemanticSettings:
+    """M3: a classifier of voxels for each image, then one map is aligned to the other."""
+
+    spacing: float = 5.0  # of the probability maps
+    voxels: int = 3000  # sampled from each image of a training patient, half of them in the object
+    trees: int = 60
+    depth: int = 5  # of each tree
+    learning_rate: float = 0.15
+    patients: tuple[int, ...] = ()  # train also on so many patients only: how it starves
+    mattes: MattesSettings = field(default_factory=_to_map)
+
+
 @dataclass(frozen=True)
 class PolishSettings:
     """`dsl_polish`: from the agent's pose."""
@@ -126,7 +147,7 @@ class QuasiGlobalSettings:
 class BaselineSettings:
     """Which methods are run, and the settings of each."""
 
-    methods: tuple[str, ...] = ("itk", "itk_tuned", "elastix")  # names of lib.baselines.run.METHODS
+    methods: tuple[str, ...] = ("itk", "quasi_global", "semantic", "itk_tuned", "itk_search", "greedy", "greedy_search")  # names of lib.baselines.run.METHODS
     anatomy: str = "spine"  # spine | heart: what the anatomy-targeted methods look for; set from the case
     seed: int = 0  # every method's random draws, with the case's own name
     workers: int = 2  # processes side by side, one thread each
@@ -135,6 +156,7 @@ class BaselineSettings:
     elastix: ElastixSettings = field(default_factory=ElastixSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     quasi_global: QuasiGlobalSettings = field(default_factory=QuasiGlobalSettings)
+    semantic: SemanticSettings = field(default_factory=SemanticSettings)
     polish: PolishSettings = field(default_factory=PolishSettings)
     ants: AntsSettings = field(default_factory=AntsSettings)
     greedy: GreedySettings = field(default_factory=GreedySettings)
