@@ -20,6 +20,7 @@ MINUTES = {
     "summary": 1.0,
     "drl": 10.0,
     "theory": 0.5,
+    "verdicts": 0.1,
 }
 _RULE = re.compile(r"^(?:local)?rule (\w+):")
 _ROW = re.compile(r"^(\w+)\s+(\d+)\s*$")

@@ -129,7 +129,7 @@ def test_graph(tmp_path):
     assert jobs["patients"] == jobs["stream"] == "2"
     assert jobs["train"] == str(2 * 5 * 2)
     assert jobs["roll_out"] == jobs["baselines"] == str(2 * 5)
-    assert jobs["summary"] == jobs["drl"] == jobs["theory"] == "1"
+    assert jobs["summary"] == jobs["drl"] == jobs["theory"] == jobs["verdicts"] == "1"
     assert set(jobs) - {"reproduce", "claims", "total"} <= set(progress.MINUTES)
 
 
