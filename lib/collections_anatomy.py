@@ -18,6 +18,7 @@ from lib.volume import Volume
 # Typical sizes of vertebral bodies (mm): level counted from T1 = 1 to L5 = 17 -> (wide, deep, high),
 # interpolated.
 TYPICAL = {1: (28, 18, 16), 6: (28, 25, 19), 12: (39, 30, 24), 13: (41, 31, 26), 17: (50, 35, 28)}
+CLOSING = 25.0  # mm, radius of the closing that turns a heart label into an epicardium
 RIMS = ((0, -1), (0, 1), (-1, 0), (1, 0))  # anterior, posterior, right, left, in the plane of an end plate
 
 
@@ -144,6 +145,19 @@ def ellipsoid(
     return sphere.vertices * half_axes @ axes + centre, np.asarray(sphere.faces)
 
 
+def closed(mask, radius: float):
+    """Morphological closing of (nz, ny, nx) by a ball of `radius` voxels: clefts between the chambers go."""
+    import torch
+    from scipy import ndimage
+
+    border = int(np.ceil(radius)) + 2
+    solid = np.pad(mask.numpy() > 0.5, border)
+    grown = ndimage.distance_transform_edt(~solid) <= radius
+    back = ndimage.distance_transform_edt(grown) > radius
+    inner = tuple(slice(border, -border) for _ in range(3))
+    return torch.from_numpy(ndimage.binary_fill_holes(back | solid)[inner].astype(np.float32))
+
+
 def label_surface(labels: Volume, value: int, voxel: float) -> tuple[np.ndarray, np.ndarray]:
     """Closed surface of the largest part of a label, smoothed and sampled at `voxel` mm."""
     import torch
@@ -158,9 +172,12 @@ def label_surface(labels: Volume, value: int, voxel: float) -> tuple[np.ndarray,
     largest = parts == 1 + np.argmax(ndimage.sum_labels(np.ones_like(parts), parts, range(1, n + 1)))
     filled = ndimage.binary_fill_holes(largest).astype(np.float32)
     coarse = resample(labels.with_array(torch.from_numpy(filled)), voxel)
+    coarse = coarse.with_array(closed(coarse.array, CLOSING / voxel))
     smooth = np.pad(
         gaussian(coarse.array, 0.7).numpy(), 1
     )  # the border closes a label cut by the image's edge
     vertices, faces, _, _ = marching_cubes(smooth, 0.5)
     world = (vertices[:, ::-1] - 1.0) @ coarse.affine[:3, :3].T + coarse.origin
-    return world, faces
+    corners = world[faces]
+    inward = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() < 0
+    return world, faces[:, ::-1].copy() if inward else faces

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from lib import collections_anatomy as anatomy
 from lib import manifest, provenance, rigid
@@ -17,7 +18,7 @@ from lib.errors import UserError
 from lib.register_images import shrink, trim
 from lib.volume import read_transform
 
-VERSION = 1  # raised when what is made here changes
+VERSION = 3  # raised when what is made here changes
 
 
 def patients(experiment: str, root: Path | None = None, settings=None, only: str | None = None) -> list:
@@ -109,5 +110,9 @@ def make(scan: manifest.Scan, level: str, experiment: str, loaded, settings=None
 def _simulate(ct, target, rng, pose, settings):
     from lib.patients.conebeam import simulate
 
-    body = shrink(ct, 2.0, False)
-    return simulate(body, target, rng, settings.cone_beam() if settings is not None else None, None, pose)
+    body, cone = shrink(ct, 2.0, False), settings.cone_beam() if settings is not None else None
+    for _ in range(5):
+        fixed = simulate(body, target, rng, cone, None, pose)
+        if torch.isfinite(fixed.array).all():  # the reconstruction's extrapolation of truncated rows may fail
+            return fixed
+    raise UserError("The simulated CBCT is not finite; choose another level or scanner settings.")

@@ -72,6 +72,8 @@ def _read_file(path: Path):
                 f"{path.name}: {components} values a voxel (colour or vectors); a "
                 f"single-channel CT is needed."
             )
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            return _nifti_voxels(path, reader)
         if len(size) > 3:
             reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
         return reader.Execute()
@@ -80,29 +82,66 @@ def _read_file(path: Path):
 
 
 def _check_header(path: Path) -> None:
-    """What ITK repairs in silence or reports late: NIfTI spacing and direction, a truncated gzip stream."""
+    """What ITK repairs in silence or reports late: spacing and direction in the header."""
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz")):
-        import nibabel
-
-        try:
-            header = nibabel.load(path).header
-        except Exception:
-            raise UserError(f"{path.name}: damaged or not NIfTI; copy or export it again.") from None
-        zooms, dims = np.asarray(header["pixdim"][1:4], dtype=float), int(header["dim"][0])
-        if dims >= 3 and not (np.isfinite(zooms).all() and (zooms > 0).all()):
-            raise UserError(
-                f"{path.name}: voxel spacing {_numbers(zooms)} mm; spacing must be positive, export it again."
-            )
-        if dims >= 3 and int(header["sform_code"]) > 0:
-            matrix = np.array([header["srow_x"][:3], header["srow_y"][:3], header["srow_z"][:3]], dtype=float)
-            if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-6 * float(np.prod(zooms)):
-                raise UserError(f"{path.name}: the direction of its axes is singular; export it again.")
-        if name.endswith(".gz"):
-            voxels = int(np.prod(np.asarray(header["dim"][1 : dims + 1], dtype=np.int64).clip(min=1)))
-            _check_gzip(path, int(header["vox_offset"]) + voxels * (int(header["bitpix"]) // 8))
+        _check_nifti(path)
     elif name.endswith((".mha", ".mhd")):
         _check_text(path, b"ElementSpacing", b"TransformMatrix")
+
+
+def _check_nifti(path: Path) -> None:
+    """Spacing and direction from the raw header; nibabel and ITK both mend them, each in its own way."""
+    import gzip
+
+    import nibabel
+
+    opener = gzip.open if path.name.lower().endswith(".gz") else open
+    try:
+        with opener(path, "rb") as stream:
+            block = stream.read(540)
+        first = block[:4]
+        second = 540 in (int.from_bytes(first, "little"), int.from_bytes(first, "big"))
+        kind, length = (nibabel.Nifti2Header, 540) if second else (nibabel.Nifti1Header, 348)
+        header = kind(block[:length], check=False)
+        zooms, dims = np.asarray(header["pixdim"][1:4], dtype=float), int(header["dim"][0])
+        rows = np.array([header[f"srow_{axis}"][:3] for axis in "xyz"], dtype=float)
+    except Exception:
+        raise UserError(f"{path.name}: damaged or not NIfTI; copy or export it again.") from None
+    if dims < 3:
+        return
+    if not (np.isfinite(zooms).all() and (zooms > 0).all()):
+        raise UserError(
+            f"{path.name}: voxel spacing {_numbers(zooms)} mm; it must be positive, export it again."
+        )
+    if int(header["sform_code"]) > 0 and not abs(np.linalg.det(np.nan_to_num(rows))) > 1e-6 * np.prod(zooms):
+        raise UserError(f"{path.name}: the direction of its axes is singular; export it again.")
+
+
+def _nifti_voxels(path: Path, reader):
+    """A NIfTI image: ITK finds the geometry, nibabel reads the voxels, because ITK turns NaN into 0 and
+    a truncated stream into zeros, without a word."""
+    import zlib
+
+    import nibabel
+    import SimpleITK as sitk
+
+    try:
+        array = np.asanyarray(nibabel.load(path).dataobj)
+    except (EOFError, OSError, ValueError, zlib.error):
+        raise UserError(
+            f"{path.name}: truncated or damaged, the file is incomplete; copy it again."
+        ) from None
+    array = array.reshape(array.shape[:3]).transpose()
+    kinds = {"f": np.float32, "u": np.float32, "i": np.int16 if array.dtype.itemsize <= 2 else np.float32}
+    if array.dtype.kind not in kinds:
+        raise UserError(f"{path.name}: voxels of type {array.dtype}; a single-channel CT is needed.")
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=kinds[array.dtype.kind]))
+    image.SetSpacing(reader.GetSpacing()[:3])
+    image.SetOrigin(reader.GetOrigin()[:3])
+    direction = np.reshape(reader.GetDirection(), (len(reader.GetSize()),) * 2)[:3, :3]
+    image.SetDirection([float(x) for x in direction.ravel()])
+    return image
 
 
 def _check_text(path: Path, spacing_key: bytes, matrix_key: bytes) -> None:
@@ -124,29 +163,6 @@ def _check_text(path: Path, spacing_key: bytes, matrix_key: bytes) -> None:
         not np.isfinite(matrix).all() or abs(np.linalg.det(matrix.reshape(3, 3))) < 1e-6
     ):
         raise UserError(f"{path.name}: the direction of its axes is singular; export it again.")
-
-
-def _check_gzip(path: Path, expected: int) -> None:
-    """Raises UserError unless the gzip stream is whole: by its length in the trailer, else by unpacking it
-    once."""
-    import gzip
-    import zlib
-
-    with open(path, "rb") as stream:
-        stream.seek(-4, os.SEEK_END)
-        if int.from_bytes(stream.read(4), "little") == expected % 2**32:
-            return
-    try:
-        with gzip.open(path) as stream:  # several gzip members, or bytes after the image: unusual but allowed
-            length = sum(len(block) for block in iter(lambda: stream.read(1 << 22), b""))
-    except (EOFError, OSError, zlib.error):
-        raise UserError(
-            f"{path.name}: truncated or damaged gzip stream, the file is incomplete; copy it again."
-        ) from None
-    if length < expected:
-        raise UserError(
-            f"{path.name}: {length} bytes of voxels where its header promises {expected}; copy it again."
-        )
 
 
 def _to_volume(image, path: Path, kind: str) -> Volume:

