@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lib.volume import Volume, gaussian, resample
+from lib.volume import Volume, along, gaussian_rows, linear_rows, resample
 
 LOW, HIGH = -150.0, 500.0  # HU kept
 LOCAL_SIGMA = 20.0  # mm, neighbourhood of the local contrast
@@ -85,12 +85,34 @@ def normalise(volume: Volume, is_cbct: bool) -> tuple[torch.Tensor, torch.Tensor
     gain, offset = tissue_level(volume.array[mask & (volume.array > -3000)])
     hu = torch.nan_to_num(volume.array * gain + offset, nan=LOW).clamp(LOW, HIGH)
     weight = mask.float()
-    sigma = LOCAL_SIGMA / volume.spacing
-    norm = gaussian(weight, sigma).clamp(min=1e-3)
-    mean = gaussian(hu * weight, sigma) / norm
-    variance = gaussian((hu - mean) ** 2 * weight, sigma) / norm
-    values = (hu - mean) / (2.5 * (variance.clamp(min=0).sqrt() + FLOOR))
+    mean, deviation = local_contrast(hu, weight, volume.spacing)
+    values = (hu - mean) / (2.5 * (deviation + FLOOR))
     return values.clamp(-1, 1) * weight, mask
+
+
+def local_contrast(hu: torch.Tensor, weight: torch.Tensor, spacing) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted Gaussian mean and standard deviation of each voxel's neighbourhood, (nz, ny, nx) each.
+
+    Both vary slowly, so they are computed on a grid of half a sigma and brought back linearly: a tenth of the work.
+    """
+    down, up = [], []
+    for axis in range(3):
+        n = hu.shape[2 - axis]
+        at = torch.arange(n, dtype=torch.float32) * float(spacing[axis])
+        knots = torch.linspace(0, float(at[-1]), max(2, int(float(at[-1]) / (LOCAL_SIGMA / 2)) + 1)) if n > 1 else at
+        down.append(gaussian_rows(knots[:, None] - at, LOCAL_SIGMA))
+        up.append(linear_rows(at, knots))
+    sums = []
+    for field in (weight, hu * weight, hu.square() * weight):
+        for axis in range(3):
+            field = along(field, down[axis], axis)
+        sums.append(field)
+    norm = sums[0].clamp(min=1e-3)
+    mean = sums[1] / norm
+    deviation = (sums[2] / norm - mean.square()).clamp(min=0).sqrt()
+    for axis in range(3):
+        mean, deviation = along(mean, up[axis], axis), along(deviation, up[axis], axis)
+    return mean, deviation
 
 
 @dataclass

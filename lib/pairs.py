@@ -30,6 +30,28 @@ def anchors(patient, stage: str) -> np.ndarray:
     return points[inside] if inside.any() else middle[None]
 
 
+def split_folders(cfg) -> dict[str, list[Path]]:
+    """Patient folders of this split: train, validation, test. Test patients are drawn ones (or of `cfg.dataset`) only.
+
+    What was grown from a real scan trains; it never validates or tests.
+    """
+    from lib import config, manifest
+    from lib.patients import population
+
+    s, root = cfg.patients, config.data_dir(cfg)
+    drawn = [population.folder_of(t, cfg.profile) for t in population.tasks(s, cfg.experiment) if t.source is None]
+    if cfg.dataset and cfg.dataset != f"virtual_{cfg.experiment}":
+        drawn = sorted(p.parent for p in (root / cfg.dataset).glob("*/patient.json"))
+        if not drawn:
+            raise UserError(f"{root / cfg.dataset}: no patients of data set {cfg.dataset!r}; run `make data DATASET={cfg.dataset}` first.")
+    grown = [population.folder_of(t, cfg.profile) for t in population.tasks(s, cfg.experiment) if t.source is not None]
+    parts = manifest.split([f.name for f in drawn], cfg.split, s.n_splits, s.n_test, s.n_validation, s.seed)
+    folder = {f.name: f for f in drawn}
+    found = {side: [folder[name] for name in names] for side, names in parts.items()}
+    found["train"] += [f for f in grown if (f / "patient.json").exists()]
+    return found
+
+
 def pair_path(folder, stage: str, settings: StreamSettings) -> Path:
     return Path(folder) / f"pair_{stage}_{settings.source(stage):g}mm.npz"
 

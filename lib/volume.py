@@ -75,7 +75,7 @@ def sample(volume: Volume, points: torch.Tensor, fill: float = AIR, mode: str = 
     return torch.where(inside, values.reshape(points.shape[:-1]) + fill, torch.tensor(fill, device=index.device))
 
 
-def _along(array: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor:
+def along(array: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor:
     """Apply a (n_out, n_in) matrix along axis 0 = i, 1 = j, 2 = k of (nz, ny, nx). A dense product beats any gather."""
     matrix = matrix.to(array.device)
     if axis == 0:
@@ -85,7 +85,13 @@ def _along(array: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor
     return (matrix @ array.reshape(array.shape[0], -1)).reshape(-1, *array.shape[1:])
 
 
-def _weights(distance: torch.Tensor, sigma: float) -> torch.Tensor:
+def linear_rows(target: torch.Tensor, knots: torch.Tensor) -> torch.Tensor:
+    """(len(target), len(knots)) weights of linear interpolation between equidistant `knots`; held constant outside."""
+    step = knots[1] - knots[0] if len(knots) > 1 else 1.0
+    return (1 - (target.clamp(knots[0], knots[-1])[:, None] - knots).abs() / step).clamp(min=0)
+
+
+def gaussian_rows(distance: torch.Tensor, sigma: float) -> torch.Tensor:
     """Rows of Gaussian weights summing to one; cut at the edges of the grid, so that nothing bleeds in from outside."""
     weights = torch.exp(-0.5 * (distance / sigma) ** 2)
     weights = weights.where(weights > 1e-6, torch.zeros((), dtype=weights.dtype))  # denormals would cost a factor of ten
@@ -108,10 +114,10 @@ def resample(volume: Volume, spacing) -> Volume:
         at = (torch.arange(n, dtype=torch.float64) + 0.5) * old
         distance = target.clamp(float(at[0]), float(at[-1]))[:, None] - at
         if new > 1.2 * old:
-            matrix = _weights(distance, 0.42 * new)
+            matrix = gaussian_rows(distance, 0.42 * new)
         else:
-            matrix = (1 - distance.abs() / old).clamp(min=0)
-        array = _along(array, matrix.float(), int(axis))
+            matrix = linear_rows(target, at)
+        array = along(array, matrix.float(), int(axis))
     corner = volume.origin - volume.direction @ (volume.spacing / 2)
     return Volume(array, spacing, corner + volume.direction @ (spacing / 2), volume.direction)
 
@@ -122,7 +128,7 @@ def gaussian(array: torch.Tensor, sigma) -> torch.Tensor:
     for axis, s in enumerate(np.broadcast_to(np.asarray(sigma, dtype=np.float64), (3,))):
         if s >= 0.1:
             index = torch.arange(out.shape[2 - axis], dtype=torch.float32)
-            out = _along(out, _weights(index[:, None] - index, float(s)), axis)
+            out = along(out, gaussian_rows(index[:, None] - index, float(s)), axis)
     return out
 
 
