@@ -1,9 +1,12 @@
-"""ANTs (antspyx): its `Rigid` transform from the given pose, and after its multi-start affine initialiser.
+"""ANTs (antspyx): its `Rigid` transform from the given pose, and after its multi-start affine
+initialiser.
 
-`Rigid` as shipped: Mattes mutual information, 32 bins, a random fifth of the voxels, four levels. `affine_initializer`
-searches rotations over a part of the sphere from aligned centres of mass; it knows no start and gives an affine
-transform, whose nearest rotation is taken. Both images are first brought to 4 mm.
+`Rigid` as shipped: Mattes mutual information, 32 bins, a random fifth of the voxels, four levels.
+`affine_initializer` searches rotations over a part of the sphere from aligned centres of mass; it knows
+no start and gives an affine transform, whose nearest rotation is taken. Both images are first brought to
+4 mm.
 """
+
 from __future__ import annotations
 
 import tempfile

@@ -1,7 +1,10 @@
-"""What notebook 05 calls: methods over a split's test cases, their rows on disk, and what is already there.
+"""What notebook 05 calls: methods over a split's test cases, their rows on disk, and what is already
+there.
 
-Every method leaves `cases_<method>.csv`; one that is complete and was made with the same settings is not run again.
+Every method leaves `cases_<method>.csv`; one that is complete and was made with the same settings is not
+run again.
 """
+
 from __future__ import annotations
 
 import json
@@ -19,10 +22,19 @@ from lib.errors import UserError
 
 # Which settings a method reads, beside the seed: changing greedy's does not run ANTs again.
 READS = {
-    "itk": ("itk",), "itk_tuned": ("tuned",), "itk_search": ("tuned", "search"), "quasi_global": ("quasi_global",),
-    "semantic": ("semantic",), "elastix": ("elastix",), "ants": ("ants",), "ants_search": ("ants",),
-    "greedy": ("greedy",), "greedy_search": ("greedy",), "dsl_polish": ("polish",), "ground_truth": (),
-}  # fmt: skip
+    "itk": ("itk",),
+    "itk_tuned": ("tuned",),
+    "itk_search": ("tuned", "search"),
+    "quasi_global": ("quasi_global",),
+    "semantic": ("semantic",),
+    "elastix": ("elastix",),
+    "ants": ("ants",),
+    "ants_search": ("ants",),
+    "greedy": ("greedy",),
+    "greedy_search": ("greedy",),
+    "dsl_polish": ("polish",),
+    "dsl_two_channel_polish": ("polish",),
+}
 
 
 def path_of(cfg, name: str, folder=None) -> Path:
@@ -34,11 +46,15 @@ def stamp(cfg, name: str) -> str:
     """Fingerprint of everything that a method's rows depend on, but the patients."""
     b = asdict(cfg.baselines)
     method = name.split("_of_")[0]
-    return provenance.fingerprint([name, b["seed"], {k: b[k] for k in READS.get(method, ())}, asdict(cfg.evaluation)])
+    return provenance.fingerprint(
+        [name, b["seed"], {k: b[k] for k in READS.get(method, ())}, asdict(cfg.evaluation)]
+    )
 
 
 def complete(cfg, name: str, cases: Sequence[Case], folder=None) -> bool:
-    """Whether the method's rows are there for exactly these cases, made with these settings and newer patients."""
+    """Whether the method's rows are there for exactly these cases, made with these settings and newer
+    patients.
+    """
     path = path_of(cfg, name, folder)
     beside = provenance.beside(path)
     if not path.exists() or not beside.exists():
@@ -78,7 +94,9 @@ def ground_truth_results(cases: Sequence[Case]) -> list[Result]:
 
 
 def from_rows(cases: Sequence[Case], rows) -> list[Case]:
-    """The cases, begun anew where a method's `rows` (DataFrame) ended: for `dsl_polish`. A case without row is left out."""
+    """The cases, begun anew where a method's `rows` (DataFrame) ended: for `dsl_polish`. A case without
+    row is left out.
+    """
     ends = {(r.case, int(r.start)): np.array([r.tx, r.ty, r.tz, r.rx, r.ry, r.rz]) for r in rows.itertuples()}
     moved = []
     for case in cases:
@@ -98,20 +116,28 @@ def polish(cfg, cases: Sequence[Case], agent: str = "dsl", folder=None) -> list[
     moved = from_rows(cases, rows)
     ((_, results),) = run.run_methods(["dsl_polish"], moved, cfg.baselines)
     before = {(r.case, int(r.start)): float(r.seconds) for r in rows.itertuples()}
-    results = [replace(r, seconds=r.seconds + before[c.id, c.start]) for c, r in zip(moved, results, strict=True)]
+    results = [
+        replace(r, seconds=r.seconds + before[c.id, c.start]) for c, r in zip(moved, results, strict=True)
+    ]
     originals = {(c.id, c.start): c for c in cases}
     return save(cfg, f"{agent}_polish", [originals[c.id, c.start] for c in moved], results, folder)
 
 
 def semantic_model(cfg, folders: Sequence[Path], count: int | None = None, folder=None):
-    """The voxel classifiers trained on `count` (all) training patients, from the run's folder if they are there."""
+    """The voxel classifiers trained on `count` (all) training patients, from the run's folder if they are
+    there.
+    """
     from lib.baselines import forest, semantic
     from lib.patients import store
 
     folders = sorted(Path(f) for f in folders)[:count]
     if not folders:
-        raise UserError("semantic registration: this split has no training patients; build some (notebook 01).")
-    key = provenance.fingerprint([[f.name for f in folders], asdict(cfg.baselines.semantic), cfg.baselines.seed])[:12]
+        raise UserError(
+            "semantic registration: this split has no training patients; build some (notebook 01)."
+        )
+    key = provenance.fingerprint(
+        [[f.name for f in folders], asdict(cfg.baselines.semantic), cfg.baselines.seed]
+    )[:12]
     path = Path(folder or config.run_dir(cfg)) / "semantic" / f"forest_{len(folders)}_{key}.npz"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,10 @@
 """The door between this project and the registration tools: images, masks and transforms, in and out.
 
-Our poses map *moving* world points to *fixed* world points. ITK and everything built on it (SimpleITK, elastix,
-ANTs, greedy) wants the resampling direction, *fixed* -> *moving*. Only this file turns one into the other.
+Our poses map *moving* world points to *fixed* world points. ITK and everything built on it (SimpleITK,
+elastix, ANTs, greedy) wants the resampling direction, *fixed* -> *moving*. Only this file turns one into
+the other.
 """
+
 from __future__ import annotations
 
 import os
@@ -29,7 +31,9 @@ def case_generator(settings, patient_id: str, start: int) -> np.random.Generator
 
 
 def prepare(image: Volume, spacing: float, clamp: tuple[float, float]) -> Volume:
-    """Clamped to `clamp` (HU) and brought to `spacing` mm, but never made finer. 0 leaves the grid as it is."""
+    """Clamped to `clamp` (HU) and brought to `spacing` mm, but never made finer. 0 leaves the grid as it
+    is.
+    """
     image = image.with_array(image.array.float().clamp(*clamp))
     if spacing <= 0 or np.all(image.spacing >= 0.99 * spacing):
         return image
@@ -37,7 +41,9 @@ def prepare(image: Volume, spacing: float, clamp: tuple[float, float]) -> Volume
 
 
 def seen(fixed: Volume, mask: torch.Tensor | None) -> torch.Tensor:
-    """The field of view on the fixed grid: the mask given (nz, ny, nx), or everything that is not air padding."""
+    """The field of view on the fixed grid: the mask given (nz, ny, nx), or everything that is not air
+    padding.
+    """
     return mask.bool() if mask is not None else fixed.array > volume.AIR + 1
 
 
@@ -65,7 +71,9 @@ def crop(image: Volume, mask: torch.Tensor, margin: int = 2) -> tuple[Volume, to
     high = [min(int(h) + margin + 1, n) for h, n in zip(index.max(0).values, mask.shape, strict=True)]
     part = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     origin = image.affine[:3, :3] @ np.array(low[::-1], dtype=np.float64) + image.origin
-    return Volume(image.array[part].contiguous(), image.spacing, origin, image.direction), mask[part].contiguous()
+    return Volume(image.array[part].contiguous(), image.spacing, origin, image.direction), mask[
+        part
+    ].contiguous()
 
 
 def points_of(image: Volume, mask: torch.Tensor, count: int, rng: np.random.Generator):
@@ -94,27 +102,40 @@ def pull(moving: Volume, pose: np.ndarray, points: torch.Tensor) -> tuple[torch.
 
 
 def normalised_mi(a: torch.Tensor, b: torch.Tensor, bins: int = 32) -> float:
-    """Mutual information over the joint entropy (0..1) of two lists of values: comparable between different regions,
-    as plain mutual information is not. Values are cut at their 1st and 99th percentiles."""
+    """Mutual information over the joint entropy (0..1) of two lists of values: comparable between
+    different regions, as plain mutual information is not. Values are cut at their 1st and 99th
+    percentiles.
+    """
     if len(a) < 100:
         return 0.0
-
-    def indices(x):
-        low, high = torch.quantile(x, torch.tensor([0.01, 0.99])).tolist()
-        return ((x - low) / max(high - low, 1e-6) * bins).long().clamp(0, bins - 1)
-
-    joint = torch.bincount(indices(a) * bins + indices(b), minlength=bins * bins).double().reshape(bins, bins)
-    joint = joint / joint.sum()
-    h = lambda p: float(-(p[p > 0] * p[p > 0].log()).sum())  # noqa: E731
-    together = h(joint)
-    return (h(joint.sum(0)) + h(joint.sum(1)) - together) / max(together, 1e-9)
+    return joint_score(bin_indices(a, a, bins), bin_indices(b, b, bins), bins)
 
 
-# --- transforms -------------------------------------------------------------------------------------------------
+def bin_indices(values: torch.Tensor, typical: torch.Tensor, bins: int) -> torch.Tensor:
+    """Histogram bins of `values` (n,), laid between the 1st and 99th percentiles of the values `typical`."""
+    low, high = torch.quantile(typical.float(), torch.tensor([0.01, 0.99])).tolist()
+    return ((values - low) / max(high - low, 1e-6) * bins).long().clamp(0, bins - 1)
+
+
+def joint_score(a: torch.Tensor, b: torch.Tensor, bins: int) -> float:
+    """Mutual information over joint entropy of two lists of bins (n,)."""
+    joint = torch.bincount(a * bins + b, minlength=bins * bins).double().reshape(bins, bins)
+    joint = joint / max(float(joint.sum()), 1.0)
+    together, apart = _entropy(joint), _entropy(joint.sum(0)) + _entropy(joint.sum(1))
+    return (apart - together) / max(together, 1e-9)
+
+
+def _entropy(p: torch.Tensor) -> float:
+    return float(-torch.special.xlogy(p, p).sum())
+
+
+# --- transforms -----------------------------------------------------------------------------------
 
 
 def to_versor(pose: np.ndarray, centre: np.ndarray):
-    """Pose (moving -> fixed) as SimpleITK's VersorRigid3DTransform (fixed -> moving) about `centre` (fixed world)."""
+    """Pose (moving -> fixed) as SimpleITK's VersorRigid3DTransform (fixed -> moving) about `centre`
+    (fixed world).
+    """
     import SimpleITK as sitk
 
     inverse = orthogonal(rigid.invert(pose))
@@ -127,7 +148,9 @@ def to_versor(pose: np.ndarray, centre: np.ndarray):
 
 
 def from_mapping(transform_point) -> np.ndarray:
-    """Pose (moving -> fixed) from a tool's function that maps one fixed point (3,) to its moving point (3,)."""
+    """Pose (moving -> fixed) from a tool's function that maps one fixed point (3,) to its moving point
+    (3,).
+    """
     origin = np.array(transform_point((0.0, 0.0, 0.0)))
     # Far probes: a tool may keep its transform in single precision.
     columns = [(np.array(transform_point(tuple(1000.0 * e))) - origin) / 1000.0 for e in np.eye(3)]
@@ -145,15 +168,22 @@ def orthogonal(matrix: np.ndarray) -> np.ndarray:
 
 
 def moved_origin(moving: Volume, pose: np.ndarray) -> Volume:
-    """The moving image laid into the fixed world by `pose`, without resampling: only its origin and axes turn.
+    """The moving image laid into the fixed world by `pose`, without resampling: only its origin and axes
+    turn.
 
-    For tools that start best from the identity. A pose P found from there means `P @ pose` for the image itself.
+    For tools that start best from the identity. A pose P found from there means `P @ pose` for the image
+    itself.
     """
     pose = orthogonal(pose)
-    return Volume(moving.array, moving.spacing, rigid.apply(pose, moving.origin[None])[0], pose[:3, :3] @ moving.direction)
+    return Volume(
+        moving.array,
+        moving.spacing,
+        rigid.apply(pose, moving.origin[None])[0],
+        pose[:3, :3] @ moving.direction,
+    )
 
 
-# --- images -----------------------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------
 
 
 def to_itk(image: Volume, dtype=np.float32):

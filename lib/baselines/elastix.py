@@ -1,9 +1,11 @@
 """elastix (itk-elastix): rigid, its shipped default parameter map, started from the given pose.
 
-The shipped map: Mattes mutual information, adaptive stochastic gradient descent, 4 resolutions, 256 iterations each,
-2048 new random samples an iteration. Only the seed is added, no result image is asked for, and its own centre initialisation is off (it is by default).
-The start is given by laying the moving image into the fixed world at the initial pose; elastix starts from identity.
+The shipped map: Mattes mutual information, adaptive stochastic gradient descent, 4 resolutions, 256
+iterations each, 2048 new random samples an iteration. Only the seed is added, no result image is asked
+for, and its own centre initialisation is off (it is by default). The start is given by laying the moving
+image into the fixed world at the initial pose; elastix starts from identity.
 """
+
 from __future__ import annotations
 
 import time
@@ -39,14 +41,20 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
 
 
 def _pose(found) -> np.ndarray:
-    """elastix's EulerTransform (angles about x, y, z in radians: R = Rz Rx Ry; fixed -> moving) as a pose."""
+    """elastix's EulerTransform (angles about x, y, z in radians: R = Rz Rx Ry; fixed -> moving) as a
+    pose.
+    """
     numbers = [float(x) for x in found.GetParameter(0, "TransformParameters")]
     centre = np.array([float(x) for x in found.GetParameter(0, "CenterOfRotationPoint")])
     euler = itk.Euler3DTransform[itk.D].New()
     euler.SetComputeZYX(found.GetParameter(0, "ComputeZYX")[0] == "true")
     euler.SetParameters(itk.OptimizerParameters[itk.D](numbers))
     rotation = itk.array_from_matrix(euler.GetMatrix())
-    inverse = rigid.translation(np.array(numbers[3:]) + centre) @ _homogeneous(rotation) @ rigid.translation(-centre)
+    inverse = (
+        rigid.translation(np.array(numbers[3:]) + centre)
+        @ _homogeneous(rotation)
+        @ rigid.translation(-centre)
+    )
     return rigid.invert(inverse)
 
 

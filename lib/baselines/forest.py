@@ -1,8 +1,10 @@
-"""A boosted-tree voxel classifier: features at several scales, scikit-learn's trees, kept as plain arrays.
+"""A boosted-tree voxel classifier: features at several scales, scikit-learn's trees, kept as plain
+arrays.
 
-Every tree is stored as a perfect binary tree of fixed depth (feature, threshold, value), so that a model is an `.npz`
-without pickled code and is evaluated with array indexing alone.
+Every tree is stored as a perfect binary tree of fixed depth (feature, threshold, value), so that a model
+is an `.npz` without pickled code and is evaluated with array indexing alone.
 """
+
 from __future__ import annotations
 
 import os
@@ -25,7 +27,7 @@ def prepare(image: Volume, mask: torch.Tensor | None, spacing: float) -> tuple[V
     mask = torch.ones_like(image.array, dtype=torch.bool) if mask is None else mask.bool()
     inside = image.array[mask & (image.array > -3000)]
     gain, offset = normalise.tissue_level(inside)
-    # Padding must not bleed into the edge of the field of view: soft tissue stands in for it while resampling.
+    # Padding must not bleed into the edge of the field of view: soft tissue stands in while resampling.
     hu = torch.where(mask, (image.array * gain + offset).clamp(-1000, 1500), torch.tensor(0.0))
     small = volume.resample(image.with_array(hu), np.maximum(image.spacing, spacing))
     field = volume.resample(image.with_array(mask.float()), np.maximum(image.spacing, spacing)).array > 0.5
@@ -33,7 +35,8 @@ def prepare(image: Volume, mask: torch.Tensor | None, spacing: float) -> tuple[V
 
 
 def features(small: Volume, field: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Features (n, 5 + 12) of voxels `index` (n, 3) = (k, j, i): means at five scales, differences to neighbours.
+    """Features (n, 5 + 12) of voxels `index` (n, 3) = (k, j, i): means at five scales, differences to
+    neighbours.
 
     Means are taken inside the field of view only, so that its edge looks like nothing.
     """
@@ -64,7 +67,9 @@ def features(small: Volume, field: torch.Tensor, index: torch.Tensor) -> torch.T
 
 @dataclass
 class Forest:
-    """Perfect trees. feature, threshold: (trees, 2^depth - 1); value: (trees, 2^depth); baseline: log-odds."""
+    """Perfect trees. feature, threshold: (trees, 2^depth - 1); value: (trees, 2^depth); baseline:
+    log-odds.
+    """
 
     feature: np.ndarray
     threshold: np.ndarray
@@ -74,7 +79,8 @@ class Forest:
     def probability(self, x: torch.Tensor, early: int = 15, hopeless: float = -3.0) -> torch.Tensor:
         """Probability (n,) of the object at feature rows (n, f).
 
-        As in a cascade, rows whose log-odds are below `hopeless` after `early` trees are not looked at again.
+        As in a cascade, rows whose log-odds are below `hopeless` after `early` trees are not looked at
+        again.
         """
         raw = torch.full((len(x),), float(self.baseline))
         raw += self._sum(x, slice(0, early))
@@ -97,7 +103,9 @@ class Forest:
 
 
 def fit(x: np.ndarray, y: np.ndarray, settings, seed: int) -> Forest:
-    """Train scikit-learn's histogram gradient boosting on features (n, f) and labels (n,), and unfold its trees."""
+    """Train scikit-learn's histogram gradient boosting on features (n, f) and labels (n,), and unfold its
+    trees.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     boosted = HistGradientBoostingClassifier(

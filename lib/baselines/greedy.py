@@ -1,10 +1,12 @@
-"""greedy (picsl_greedy): rigid registration from the given pose, and with its own random search around it.
+"""greedy (picsl_greedy): rigid registration from the given pose, and with its own random search around
+it.
 
-Local normalised correlation weighted by what both images cover (WNCC), three levels: its mutual information drifts
-out of the CT where the images overlap in part. `-search` tries random rotations
-and shifts about the start and keeps the one with the best metric at the coarsest level. Matrices of greedy map
-fixed to moving in RAS.
+Local normalised correlation weighted by what both images cover (WNCC), three levels: its mutual
+information drifts out of the CT where the images overlap in part. `-search` tries random rotations and
+shifts about the start and keeps the one with the best metric at the coarsest level. Matrices of greedy
+map fixed to moving in RAS.
 """
+
 from __future__ import annotations
 
 import io

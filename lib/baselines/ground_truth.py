@@ -1,9 +1,11 @@
-"""The paper's "Ground Truth" row: annotated landmarks (E1) or meshes (E2), aligned by iterative closest points.
+"""The paper's "Ground Truth" row: annotated landmarks (E1) or meshes (E2), aligned by iterative closest
+points.
 
-Annotations carry realistic errors, and the two hearts differ in shape, so even this has a residual TRE or MME: the row.
-The closest-point iterations are trimesh's; they start at the Procrustes fit of E1's numbered landmarks, or at the
-true pose for E2, as an expert's fit that is edited by eye would end there.
+Annotations carry realistic errors, and the two hearts differ in shape, so even this has a residual TRE or
+MME: the row. The closest-point iterations are trimesh's; they start at the Procrustes fit of E1's
+numbered landmarks, or at the true pose for E2, as an expert's fit that is edited by eye would end there.
 """
+
 from __future__ import annotations
 
 import time

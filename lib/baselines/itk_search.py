@@ -1,9 +1,11 @@
 """The strongest honest classic: ITK's mutual information from many starts, the winner chosen fairly.
 
-Low-discrepancy poses over the search box are screened by normalised mutual information on a few thousand points
-of a smoothed CT; the best that differ are optimised as `itk_tuned` does, and `fair.best` picks among their ends
-(and the single start's end) on common regions, with a least overlap. The box is centred at the given start.
+Low-discrepancy poses over the search box are screened by normalised mutual information on a few thousand
+points of a smoothed CT; the best that differ are optimised as `itk_tuned` does, and `fair.best` picks
+among their ends (and the single start's end) on common regions, with a least overlap. The box is centred
+at the given start.
 """
+
 from __future__ import annotations
 
 import time
@@ -41,7 +43,9 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
 
 
 def _poses(initial: np.ndarray, centre: np.ndarray, options, rng) -> np.ndarray:
-    """(n, 4, 4) poses over +-box about `initial`, Sobol points: they fill six dimensions more evenly than chance."""
+    """(n, 4, 4) poses over +-box about `initial`, Sobol points: they fill six dimensions more evenly than
+    chance.
+    """
     engine = qmc.Sobol(6, seed=rng)
     v = (2 * engine.random(options.screened) - 1) * np.array(options.box)
     return np.stack([rigid.about(m, centre) @ initial for m in rigid.params_to_matrix(v)])

@@ -1,9 +1,12 @@
-"""ITK registration as strong as one start allows: what an experienced user changes in `itk`, found on training-like data.
+"""ITK registration as strong as one start allows: what an experienced user changes in `itk`, found on
+training-like data.
 
-The metric sees the CBCT's field of view only (the air around it is the strongest edge of a CBCT, and tells nothing),
-intensities are cut to where tissue differs, steps are scaled by the physical shift they cause, and the coarsest
-level is smoothed enough to look past one vertebra's edge. Settings: `BaselineSettings.tuned`.
+The metric sees the CBCT's field of view only (the air around it is the strongest edge of a CBCT, and
+tells nothing), intensities are cut to where tissue differs, steps are scaled by the physical shift they
+cause, and the coarsest level is smoothed enough to look past one vertebra's edge. Settings:
+`BaselineSettings.tuned`.
 """
+
 from __future__ import annotations
 
 import time

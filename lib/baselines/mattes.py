@@ -1,4 +1,7 @@
-"""One run of SimpleITK's registration with Mattes mutual information: what `itk`, `itk_tuned` and their kin share."""
+"""One run of SimpleITK's registration with Mattes mutual information: what `itk`, `itk_tuned` and their
+kin share.
+"""
+
 from __future__ import annotations
 
 import numpy as np
@@ -11,7 +14,9 @@ from lib.volume import Volume
 
 
 def images(fixed: Volume, moving: Volume, settings: MattesSettings, mask=None):
-    """Both images as the optimiser will see them: (fixed, moving, fixed mask or None), resampled, clamped, cut."""
+    """Both images as the optimiser will see them: (fixed, moving, fixed mask or None), resampled,
+    clamped, cut.
+    """
     small = common.prepare(fixed, settings.spacing, settings.clamp)
     moving = common.prepare(moving, settings.spacing, settings.clamp)
     if not settings.use_mask:
@@ -20,11 +25,14 @@ def images(fixed: Volume, moving: Volume, settings: MattesSettings, mask=None):
     return small, moving, field
 
 
-def optimise(fixed: Volume, moving: Volume, initial: np.ndarray, settings: MattesSettings, mask=None, seed: int = 0):
+def optimise(
+    fixed: Volume, moving: Volume, initial: np.ndarray, settings: MattesSettings, mask=None, seed: int = 0
+):
     """Mattes mutual information from one start, over the pyramid of the settings.
 
-    Takes images as they come from `images`; gives (pose (4, 4) moving -> fixed, metric: the negative mutual information).
-    Raises RuntimeError where ITK refuses, for instance when all samples fall outside the moving image.
+    Takes images as they come from `images`; gives (pose (4, 4) moving -> fixed, metric: the negative
+    mutual information). Raises RuntimeError where ITK refuses, for instance when all samples fall outside
+    the moving image.
     """
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
@@ -73,4 +81,6 @@ def _optimiser(method, settings: MattesSettings) -> None:
             stepLength=settings.learning_rate, stepTolerance=settings.min_step, valueTolerance=1e-4,
         )  # fmt: skip
     else:
-        raise ValueError(f"unknown optimiser {settings.optimiser}: regular_step, line_search, lbfgs or powell")
+        raise ValueError(
+            f"unknown optimiser {settings.optimiser}: regular_step, line_search, lbfgs or powell"
+        )

@@ -1,9 +1,11 @@
-"""The practical hybrid (`dsl_polish`): tuned mutual information from where the agent stopped, kept only if it helped.
+"""The practical hybrid (`dsl_polish`): tuned mutual information from where the agent stopped, kept only
+if it helped.
 
-The agent is robust, the optimiser exact. Its end is taken only if normalised mutual information on the points that
-both poses cover is higher than before, and nothing in the field of view moved further than a limit: a polish that
-travels has found another vertebra.
+The agent is robust, the optimiser exact. Its end is taken only if normalised mutual information on the
+points that both poses cover is higher than before, and nothing in the field of view moved further than a
+limit: a polish that travels has found another vertebra.
 """
+
 from __future__ import annotations
 
 import time
@@ -16,7 +18,9 @@ from lib.cases import Result
 
 
 def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
-    """`initial` is the agent's pose (moving -> fixed), and what comes back if the polish is not better supported."""
+    """`initial` is the agent's pose (moving -> fixed), and what comes back if the polish is not better
+    supported.
+    """
     begin = time.perf_counter()
     rng, options = common.generator(settings, rng), settings.polish
     small, floating, field = mattes.images(fixed, moving, options.mattes, mask)

@@ -1,17 +1,21 @@
-"""M2, quasi-global search (Miao, Liao, Pfister, Zhang, Ordy, MICCAI 2013): 2-D projections stand in for the volumes.
+"""M2, quasi-global search (Miao, Liao, Pfister, Zhang, Ordy, MICCAI 2013): 2-D projections stand in for
+the volumes.
 
-What the 2013 method does, as far as its abstract and the two papers that compare with it say: the CT is aligned to a
-non-contrast CBCT coarsely by its dominant neighbouring structure, the spine, through a fast search over surrogate 2-D
-images, cheap enough for so many metric evaluations that the search is nearly global; then finely, in 3-D, inside a
-confined volume of interest. It assumes moderate rotations between the scans.
+What the 2013 method does, as far as its abstract and the two papers that compare with it say: the CT is
+aligned to a non-contrast CBCT coarsely by its dominant neighbouring structure, the spine, through a fast
+search over surrogate 2-D images, cheap enough for so many metric evaluations that the search is nearly
+global; then finely, in 3-D, inside a confined volume of interest. It assumes moderate rotations between
+the scans.
 
-What is inferred here: the surrogates are mean projections of the target (bone for E1; soft tissue against lung for E2)
-along two axes of the CBCT's grid, front and side. For each rotation of a grid the CT's target voxels are projected
-once, and masked normalised correlation is evaluated at *all* shifts by FFT, over the pixels that both images cover; the
-two views share the shift along the body. That is about a million evaluations in a second. The best poses are ordered
-again by mutual information in 3-D, and a few that differ are refined by `mattes` and compared fairly (`fair`). The grid
-covers the study's whole range of rotations, which the 2013 method did not: M2 at its best.
+What is inferred here: the surrogates are mean projections of the target (bone for E1; soft tissue against
+lung for E2) along two axes of the CBCT's grid, front and side. For each rotation of a grid the CT's
+target voxels are projected once, and masked normalised correlation is evaluated at *all* shifts by FFT,
+over the pixels that both images cover; the two views share the shift along the body. That is about a
+million evaluations in a second. The best poses are ordered again by mutual information in 3-D, and a few
+that differ are refined by `mattes` and compared fairly (`fair`). The grid covers the study's whole range
+of rotations, which the 2013 method did not: M2 at its best.
 """
+
 from __future__ import annotations
 
 import itertools
@@ -51,7 +55,9 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
 
 @dataclass
 class Views:
-    """Front and side projections on one canvas each, (..., n along x or y, n along z): values and what is covered."""
+    """Front and side projections on one canvas each, (..., n along x or y, n along z): values and what is
+    covered.
+    """
 
     values: list[torch.Tensor]
     covered: list[torch.Tensor]
@@ -113,9 +119,11 @@ def _project_fixed(target: torch.Tensor, field: torch.Tensor, options) -> Views:
 
 
 def _moving_target(moving, settings, grid, initial):
-    """Points (n, 3) of the CT's target and weights (n,); points (m, 3) that tell where the CT has data at all.
+    """Points (n, 3) of the CT's target and weights (n,); points (m, 3) that tell where the CT has data at
+    all.
 
-    Off to the sides only what could come into the field of view counts: pelvis and arms would cover the spine.
+    Off to the sides only what could come into the field of view counts: pelvis and arms would cover the
+    spine.
     """
     options = settings.quasi_global
     small = common.prepare(moving, options.spacing, (-1024.0, 3071.0))
@@ -162,9 +170,11 @@ def _splat(u, w, weights, nu: int, nw: int) -> torch.Tensor:
 
 
 def _correlate(f, f_mask, g, g_mask, min_overlap: float) -> torch.Tensor:
-    """Normalised correlation of f (a, b) with g (n, A, B) at all shifts (n, A - a + 1, B - b + 1), masked (Padfield 2012).
+    """Normalised correlation of f (a, b) with g (n, A, B) at all shifts (n, A - a + 1, B - b + 1), masked
+    (Padfield 2012).
 
-    Entry [s] compares f[p] with g[p + s] over the pixels covered in both; -1 where they are fewer than `min_overlap`.
+    Entry [s] compares f[p] with g[p + s] over the pixels covered in both; -1 where they are fewer than
+    `min_overlap`.
     """
     a, b = f.shape
     rows, columns = g.shape[1] - a + 1, g.shape[2] - b + 1
@@ -178,11 +188,14 @@ def _correlate(f, f_mask, g, g_mask, min_overlap: float) -> torch.Tensor:
     mean_f, mean_g = back(f1 * gm), back(fm * g1)
     top = back(f1 * g1) - mean_f * mean_g / n
     below = (back(f2 * gm) - mean_f**2 / n).clamp(min=1e-6) * (back(fm * g2) - mean_g**2 / n).clamp(min=1e-6)
-    return torch.where(n >= min_overlap * f_mask.sum(), top / below.sqrt(), torch.tensor(-1.0, dtype=torch.float64))
+    return torch.where(
+        n >= min_overlap * f_mask.sum(), top / below.sqrt(), torch.tensor(-1.0, dtype=torch.float64)
+    )
 
 
 def _best_shifts(front, side, options):
-    """The best `peaks` shifts along the body of each rotation: shifts (n * peaks, 3) in pixels, scores (n * peaks,).
+    """The best `peaks` shifts along the body of each rotation: shifts (n * peaks, 3) in pixels, scores (n
+    * peaks,).
 
     front (n, X, Z), side (n, Y, Z): entry [s] says that the CT must move by reach - s.
     """

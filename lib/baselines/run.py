@@ -1,4 +1,7 @@
-"""Run a method over cases: the registry, the clock, and what happens when a tool is missing, refuses or crashes."""
+"""Run a method over cases: the registry, the clock, and what happens when a tool is missing, refuses or
+crashes.
+"""
+
 from __future__ import annotations
 
 import importlib
@@ -34,14 +37,16 @@ METHODS: dict[str, tuple[str, str, str]] = {
 
 
 def load(name: str):
-    """The method's `register` function. Raises ImportError where its package is not installed, KeyError for no such name."""
+    """The method's `register` function. Raises ImportError where its package is not installed, KeyError
+    for no such name.
+    """
     module, function, _ = METHODS[name]
     return getattr(importlib.import_module(f"lib.baselines.{module}"), function)
 
 
 def run_case(name: str, case: Case, settings, model=None, mask=None) -> Result:
-    """One method on one case, never raising for the method's sake: a missing package, a refusal or a crash becomes a
-    `Result` with the initial pose and a `note` that says what happened.
+    """One method on one case, never raising for the method's sake: a missing package, a refusal or a
+    crash becomes a `Result` with the initial pose and a `note` that says what happened.
 
     `model`: what `semantic.train` gave. `mask`: the fixed field of view, if already known.
     """
@@ -55,24 +60,29 @@ def run_case(name: str, case: Case, settings, model=None, mask=None) -> Result:
         begin = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result = register(case.patient.fixed, case.patient.moving, case.initial, settings, mask, rng, **extra)
+            result = register(
+                case.patient.fixed, case.patient.moving, case.initial, settings, mask, rng, **extra
+            )
         if not np.isfinite(result.pose).all():
             raise RuntimeError("the pose is not finite")
         return result
     except ImportError as problem:
         note = f"not installed: pip install {METHODS[name][2]} ({problem})"
     except Exception as problem:  # a tool's refusal is a result, not the end of the run
-        note = f"{type(problem).__name__}: {str(problem).strip().splitlines()[-1] if str(problem).strip() else ''}"
+        said = str(problem).strip().splitlines() or [""]
+        note = f"{type(problem).__name__}: {said[-1]}"
     return Result(case.initial, time.perf_counter() - begin, note[:200])
 
 
-def run_methods(names: Sequence[str], cases: Sequence[Case], settings, model=None) -> Iterator[tuple[str, list[Result]]]:
-    """Several methods over the same cases, in `settings.workers` processes of one thread; yields (name, results in the
-    order of `cases`) as each method ends.
+def run_methods(
+    names: Sequence[str], cases: Sequence[Case], settings, model=None
+) -> Iterator[tuple[str, list[Result]]]:
+    """Several methods over the same cases, in `settings.workers` processes of one thread; yields (name,
+    results in the order of `cases`) as each method ends.
 
-    A patient's starts go to one process. A tool that takes its process down (a segmentation fault cannot be caught)
-    is tried once more alone, case by case; the case that does it again is noted as a crash. Raises UserError for
-    an unknown method.
+    A patient's starts go to one process. A tool that takes its process down (a segmentation fault cannot
+    be caught) is tried once more alone, case by case; the case that does it again is noted as a crash.
+    Raises UserError for an unknown method.
     """
     check(names)
     by_patient: dict[str, list[int]] = {}
@@ -90,14 +100,20 @@ def check(names: Sequence[str]) -> None:
     """Raises UserError naming a method that is not in `METHODS`."""
     for name in names:
         if name not in METHODS:
-            raise UserError(f"baselines.methods: there is no method {name!r}; choose from {', '.join(METHODS)}.")
+            raise UserError(
+                f"baselines.methods: there is no method {name!r}; choose from {', '.join(METHODS)}."
+            )
 
 
 def _in_processes(jobs, cases, settings, model):
-    """Yield (job, results), job = (method, case numbers); what a dead process left undone is run alone afterwards."""
+    """Yield (job, results), job = (method, case numbers); what a dead process left undone is run alone
+    afterwards.
+    """
     broken, finished = [], set()
     with _pool(settings.workers) as pool:
-        sent = {pool.submit(run_group, job[0], [cases[n] for n in job[1]], settings, model): job for job in jobs}
+        sent = {
+            pool.submit(run_group, job[0], [cases[n] for n in job[1]], settings, model): job for job in jobs
+        }
         try:
             for future in as_completed(sent):
                 yield sent[future], future.result()

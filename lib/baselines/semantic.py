@@ -1,15 +1,19 @@
-"""M3, semantic registration (Neumann et al., MICCAI 2013 and TMI 2015): find the object in both images, then align it.
+"""M3, semantic registration (Neumann et al., MICCAI 2013 and TMI 2015): find the object in both images,
+then align it.
 
-What their method does: a probabilistic boosting tree on Haar-like features tells, for each CBCT voxel, how likely it
-belongs to the anchor anatomy (pericardium; in the paper we reproduce also the spine); the object segmented in the CT
-is aligned to that map by iterative optimisation. 2 x 82 (spine) and 600 + 393 (heart) scans trained it.
+What their method does: a probabilistic boosting tree on Haar-like features tells, for each CBCT voxel,
+how likely it belongs to the anchor anatomy (pericardium; in the paper we reproduce also the spine); the
+object segmented in the CT is aligned to that map by iterative optimisation. 2 x 82 (spine) and 600 + 393
+(heart) scans trained it.
 
-What is inferred here: gradient-boosted trees (`forest`) stand for the probabilistic boosting tree; one is trained for the
-CBCT, one for the CT, which thus segments itself, from the split's training patients only. The object is bone near the
-line of the vertebrae (E1), or what the epicardium encloses (E2). The alignment maximises the correlation of the two
-probability maps over the field of view, by regular-step gradient descent on a pyramid (theirs is a sparse matching of
-surface points; both end in the nearest optimum). It is no correspondence search: one vertebra looks like the next.
+What is inferred here: gradient-boosted trees (`forest`) stand for the probabilistic boosting tree; one is
+trained for the CBCT, one for the CT, which thus segments itself, from the split's training patients only.
+The object is bone near the line of the vertebrae (E1), or what the epicardium encloses (E2). The
+alignment maximises the correlation of the two probability maps over the field of view, by regular-step
+gradient descent on a pyramid (theirs is a sparse matching of surface points; both end in the nearest
+optimum). It is no correspondence search: one vertebra looks like the next.
 """
+
 from __future__ import annotations
 
 import time
@@ -68,11 +72,13 @@ def _map(role, image, model, options, mask):
     return made, 0.0
 
 
-# --- training ----------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 def train(patients, settings) -> dict[str, forest.Forest]:
-    """Both classifiers from training patients (an iterable; one is held at a time). Raises UserError for none."""
+    """Both classifiers from training patients (an iterable; one is held at a time). Raises UserError for
+    none.
+    """
     options, rows = settings.semantic, {"fixed": ([], []), "moving": ([], [])}
     rng = np.random.default_rng(settings.seed)
     for patient in patients:
@@ -83,12 +89,15 @@ def train(patients, settings) -> dict[str, forest.Forest]:
     if not rows["fixed"][0]:
         raise UserError("semantic registration needs training patients; this split has none.")
     return {
-        role: forest.fit(np.concatenate(x), np.concatenate(y), options, settings.seed) for role, (x, y) in rows.items()
+        role: forest.fit(np.concatenate(x), np.concatenate(y), options, settings.seed)
+        for role, (x, y) in rows.items()
     }
 
 
 def samples(patient, role: str, options, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Features (n, f) and labels (n,) of one image of a patient; as many voxels of the object as others, if it has them."""
+    """Features (n, f) and labels (n,) of one image of a patient; as many voxels of the object as others,
+    if it has them.
+    """
     image = patient.fixed if role == "fixed" else patient.moving
     mask = normalise.field_of_view(image) if role == "fixed" else None
     small, field = forest.prepare(image, mask, options.spacing)
@@ -120,8 +129,11 @@ def object_at(patient, role: str, points: np.ndarray, hu: torch.Tensor) -> np.nd
     return near_line(points, np.asarray(patient.vertebrae)) & (hu.numpy() > 150)
 
 
-def near_line(points: np.ndarray, vertebrae: np.ndarray, radius: float = 40.0, ahead: float = 25.0) -> np.ndarray:
-    """Points (n, 3) within `radius` of the line through the vertebrae (m, 3), which goes on `ahead` mm at its ends.
+def near_line(
+    points: np.ndarray, vertebrae: np.ndarray, radius: float = 40.0, ahead: float = 25.0
+) -> np.ndarray:
+    """Points (n, 3) within `radius` of the line through the vertebrae (m, 3), which goes on `ahead` mm at
+    its ends.
 
     The line is laid 15 mm behind the bodies' centres, so that arches and processes belong to it.
     """

@@ -1,4 +1,7 @@
-"""Settings of the baselines: every constant a reader may want to argue with, in one place. Lengths in mm, angles in degrees."""
+"""Settings of the baselines: every constant a reader may want to argue with, in one place. Lengths in mm,
+angles in degrees.
+"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -15,7 +18,9 @@ class MattesSettings:
     clamp: tuple[float, float] = (-1000.0, 3000.0)  # intensities outside are cut off
     samples: int = 8000  # random voxels of the fixed image at which the metric is evaluated, a level
     optimiser: str = "regular_step"  # regular_step | line_search | powell | lbfgs
-    learning_rate: float = 2.0  # first step (mm at the object's rim where scales come from the physical shift)
+    learning_rate: float = (
+        2.0  # first step (mm at the object's rim where scales come from the physical shift)
+    )
     min_step: float = 0.01  # regular step stops below this
     iterations: int = 100  # at most, a level
     rotation_scale: float = 0.0  # fixed weight of the versor against 1 mm; 0: scales from the physical shift
@@ -61,7 +66,9 @@ class GreedySettings:
     spacing: float = 4.0
     clamp: tuple[float, float] = (-1024.0, 3071.0)
     use_mask: bool = True
-    metric: str = "WNCC 2x2x2"  # local correlation that knows where images end; NMI loses 9 of 9 near starts, NCC 2
+    metric: str = (
+        "WNCC 2x2x2"  # local correlation that knows where images end; NMI loses 9 of 9 near starts, NCC 2
+    )
     iterations: str = "100x50x20"  # a level, coarse to fine
     search_starts: int = 500
     search_degrees: float = 20.0  # standard deviation of the tried rotations
@@ -73,10 +80,10 @@ class SearchSettings:
     """`itk_search`: many starts, a fair winner."""
 
     box: tuple[float, ...] = (40.0, 40.0, 160.0, 35.0, 35.0, 35.0)  # +- about the start: mm, mm, mm, degrees
-    screened: int = 2048  # poses tried by the cheap metric (a power of two)
-    screen_points: int = 3000  # points of the cheap metric
+    screened: int = 1024  # poses tried by the cheap metric (a power of two)
+    screen_points: int = 2000  # points of the cheap metric
     screen_smooth: float = 6.0  # sigma of the CT for it, mm
-    refined: int = 6  # of them optimised
+    refined: int = 5  # of them optimised
     apart: float = 15.0  # mm between those, on average
     min_overlap: float = 0.4  # least share of the field of view inside the CT
     final_points: int = 20000
@@ -90,8 +97,8 @@ def _gentle() -> MattesSettings:
 
 def _to_map() -> MattesSettings:
     return MattesSettings(
-        metric="correlation", spacing=0.0, clamp=(0.0, 100.0), samples=20000, learning_rate=4.0, min_step=0.02,
-        shrink=(3, 2, 1), smooth=(10.0, 5.0, 2.0),
+        metric="correlation", spacing=0.0, clamp=(0.0, 100.0), samples=20000, learning_rate=3.0,
+        shrink=(2, 1), smooth=(6.0, 0.0),
     )  # fmt: skip
 
 
@@ -147,7 +154,8 @@ class QuasiGlobalSettings:
 class BaselineSettings:
     """Which methods are run, and the settings of each."""
 
-    methods: tuple[str, ...] = ("itk", "quasi_global", "semantic", "itk_tuned", "itk_search", "greedy", "greedy_search")  # names of lib.baselines.run.METHODS
+    # names of lib.baselines.run.METHODS; dsl_polish only where notebook 04 has already run
+    methods: tuple[str, ...] = ("itk", "quasi_global", "semantic", "itk_tuned", "elastix", "greedy")
     anatomy: str = "spine"  # spine | heart: what the anatomy-targeted methods look for; set from the case
     seed: int = 0  # every method's random draws, with the case's own name
     workers: int = 2  # processes side by side, one thread each
