@@ -1,29 +1,29 @@
-"""DSL against DRL (Fig. 4): the paper's supervised targets and a DQN (Mnih et al. 2015) on the same 2-D problem.
+"""DSL against DRL (Fig. 4): the paper's supervised targets and a DQN (Mnih et al. 2015) on the same 2-D
+problem.
 
-Everything both methods can share they share: images, network, initial weights, batch, number of training steps,
-discount, reward and bonus, rule of arrival, test cases. What only a DQN needs is in `DrlSettings`, chosen on
-pairs of held-out *training* patients (docs/deviations.md).
+Everything both methods can share they share: images, network, initial weights, batch, number of training
+steps, discount, reward and bonus, rule of arrival, test cases. What only a DQN needs is in `DrlSettings`,
+chosen on pairs of held-out *training* patients (docs/deviations.md).
 
 * dsl: random poses, exact Q of all six actions as targets (Eq. 3, 5).
 * dqn: epsilon-greedy exploration by many agents at once, replay memory, target network, Huber loss.
-* double_dqn: the same, the online network chooses the action that the target network values (van Hasselt 2016).
+* double_dqn: the same, the online network chooses the action that the target network values (van Hasselt
+  2016).
 
 The replay memory keeps *poses*, not images, and renders them again when they are drawn: the same batches as
-Mnih's memory would give at 64 bytes a transition, so that no memory limit stands between DRL and its best.
+Mnih's memory would give at 34 bytes a transition, so that no memory limit stands between DRL and its best.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import time
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
-from lib import drl_world, mdp, rigid
-from lib.drl_network import PlanarNetwork
+from lib import drl_world
+from lib.drl_learn import DeepQ, Replay, Supervised, learner  # noqa: F401  (one door)
 from lib.drl_pairs import Pairs, render
 
 METHODS = ("dsl", "dqn", "double_dqn")
@@ -64,184 +64,13 @@ class DrlSettings:
     device: str = "auto"  # auto | cpu | cuda
 
 
-class Supervised:
-    """DSL: random poses with exact targets, made `AHEAD` batches at a time."""
-
-    AHEAD = 64
-
-    def __init__(self, pairs: Pairs, settings: DrlSettings, network, generator):
-        self.pairs, self.settings, self.network, self.generator = pairs, settings, network, generator
-        self.optimiser = torch.optim.RMSprop(network.parameters(), lr=settings.learning_rate)
-        self.stock, self.count = [], 0
-
-    def _prepare(self):
-        s, device = self.settings, self.pairs.fixed.device
-        n = self.AHEAD * s.batch
-        poses = drl_world.draw(n, s.ranges, self.generator, s.near_share, device=device)
-        rows = torch.randint(len(self.pairs), (n,), generator=self.generator, device=device)
-        targets = drl_world.exact_q(poses).float()
-        self.stock = list(zip(rows.split(s.batch), poses.split(s.batch), targets.split(s.batch), strict=True))
-
-    @property
-    def images(self) -> int:
-        """Different observations seen so far."""
-        return self.count * self.settings.batch
-
-    def step(self, progress: float) -> float:
-        """One training step; returns the loss (Eq. 5, the mean instead of the sum)."""
-        self.count += 1
-        if not self.stock:
-            self._prepare()
-        rows, poses, targets = self.stock.pop()
-        self.network.train()
-        values = self.network(render(self.pairs, rows, poses, self.settings.observation))
-        loss = F.mse_loss(values, targets)
-        return _update(self.optimiser, self.network, loss)
-
-    def state(self) -> dict:
-        return {"stock": self.stock, "count": self.count}
-
-    def restore(self, state: dict):
-        self.stock, self.count = state["stock"], state["count"]
-
-
-class Replay:
-    """The replay memory, a ring of `capacity` transitions: pair, both poses, action, reward, end."""
-
-    def __init__(self, capacity: int, device):
-        self.capacity, self.size, self.head = capacity, 0, 0
-        types = {"rows": torch.int32, "actions": torch.int8, "rewards": torch.float32, "ends": torch.bool}
-        self.data = {name: torch.zeros(capacity, dtype=kind, device=device) for name, kind in types.items()}
-        for name in ("before", "after"):
-            self.data[name] = torch.zeros(capacity, 3, device=device)
-
-    def add(self, transitions: dict[str, torch.Tensor]):
-        """Keep transitions of `World.step`; poses as their three parameters."""
-        n = len(transitions["rows"])
-        places = (self.head + torch.arange(n, device=self.data["rows"].device)) % self.capacity
-        for name, values in transitions.items():
-            values = rigid.matrix_to_params_2d(values) if values.dim() == 3 else values
-            self.data[name][places] = values.to(self.data[name].dtype)
-        self.head, self.size = (self.head + n) % self.capacity, min(self.size + n, self.capacity)
-
-    def sample(self, n: int, generator) -> dict[str, torch.Tensor]:
-        """`n` transitions, uniformly, with replacement."""
-        places = torch.randint(self.size, (n,), generator=generator, device=self.data["rows"].device)
-        batch = {name: values[places] for name, values in self.data.items()}
-        for name in ("before", "after"):
-            batch[name] = rigid.params_to_matrix_2d(batch[name].double())
-        return batch | {"rows": batch["rows"].long(), "actions": batch["actions"].long()}
-
-
-class DeepQ:
-    """DQN as in Mnih et al. 2015; `double` for double DQN.
-
-    Batch normalisation: the network that learns normalises by its batch; the one that acts and the target
-    network use running averages, copied with the weights, so that targets do not depend on their batch.
-    """
-
-    def __init__(self, pairs: Pairs, settings: DrlSettings, network, generator, double: bool):
-        self.pairs, self.settings, self.network, self.generator = pairs, settings, network, generator
-        self.double, self.count = double, 0
-        self.target = copy.deepcopy(network).eval()
-        self.optimiser = torch.optim.RMSprop(network.parameters(), lr=settings.dqn_learning_rate)
-        device = pairs.fixed.device
-        self.world = drl_world.World(
-            len(pairs), settings.explore, settings.ranges, generator, settings.episode, device
-        )
-        self.memory = Replay(
-            max(min(settings.memory, settings.warmup + settings.steps * settings.explore), settings.explore),
-            device,
-        )
-
-    def _see(self, rows, poses):
-        return render(self.pairs, rows, poses, self.settings.observation)
-
-    @torch.no_grad()
-    def explore(self, epsilon: float):
-        """Every agent takes one step: at random with probability epsilon, else the best action known."""
-        n, device = self.settings.explore, self.pairs.fixed.device
-        actions = torch.randint(6, (n,), generator=self.generator, device=device)
-        greedy = torch.rand(n, generator=self.generator, device=device) >= epsilon
-        if greedy.any():
-            seen = self._see(self.world.rows[greedy], self.world.poses[greedy])
-            actions[greedy] = self.network.eval()(seen).argmax(dim=1)
-        self.memory.add(self.world.step(actions))
-
-    @torch.no_grad()
-    def targets(self, batch) -> torch.Tensor:
-        """r + gamma max Q(s', .) by the target network; nothing after an end."""
-        seen = self._see(batch["rows"], batch["after"])
-        values = self.target(seen)
-        chosen = self.network.eval()(seen).argmax(dim=1) if self.double else values.argmax(dim=1)
-        future = values.gather(1, chosen[:, None])[:, 0]
-        return batch["rewards"] + mdp.GAMMA * future * ~batch["ends"]
-
-    @property
-    def images(self) -> int:
-        """Exploration steps so far."""
-        return self.settings.warmup + self.count * self.settings.explore
-
-    def step(self, progress: float) -> float:
-        """Exploration, then one training step; `progress` 0..1 sets epsilon. Returns the loss."""
-        s = self.settings
-        while self.memory.size < min(s.warmup, self.memory.capacity):
-            self.explore(1.0)
-        self.explore(1.0 - (1.0 - s.epsilon_end) * min(progress / s.epsilon_share, 1.0))
-        batch = self.memory.sample(s.batch, self.generator)
-        targets = self.targets(batch)
-        values = self.network.train()(self._see(batch["rows"], batch["before"]))
-        loss = F.smooth_l1_loss(values.gather(1, batch["actions"][:, None])[:, 0], targets)
-        value = _update(self.optimiser, self.network, loss)
-        self.count += 1
-        if self.count % s.target_every == 0:
-            self.target.load_state_dict(self.network.state_dict())
-        return value
-
-    def state(self) -> dict:
-        memory = {name: values[: self.memory.size].clone() for name, values in self.memory.data.items()}
-        return {
-            "target": self.target.state_dict(),
-            "world": self.world.state(),
-            "count": self.count,
-            "memory": memory,
-            "head": self.memory.head,
-            "size": self.memory.size,
-        }
-
-    def restore(self, state: dict):
-        self.target.load_state_dict(state["target"])
-        self.world.restore(state["world"])
-        self.count, self.memory.head, self.memory.size = state["count"], state["head"], state["size"]
-        for name, values in state["memory"].items():
-            self.memory.data[name][: len(values)] = values.to(self.memory.data[name])
-
-
-def _update(optimiser, network, loss) -> float:
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
-    optimiser.step()
-    return float(loss.detach())
-
-
-def learner(method: str, pairs: Pairs, settings: DrlSettings, seed: int):
-    """A learner of `method` with its network; equal seeds start from equal weights."""
-    torch.manual_seed(seed)
-    norm = "batch" if method == "dsl" else settings.dqn_norm
-    network = PlanarNetwork(settings.window, settings.observation, norm).to(pairs.fixed.device)
-    generator = torch.Generator(pairs.fixed.device).manual_seed(1000 + seed)
-    if method == "dsl":
-        return Supervised(pairs, settings, network, generator)
-    return DeepQ(pairs, settings, network, generator, double=method == "double_dqn")
-
-
 @torch.no_grad()
 def walk(network, pairs: Pairs, starts: torch.Tensor, settings: DrlSettings) -> torch.Tensor:
-    """Final poses (n, 3, 3) of an agent that takes the best action `settings.actions` times, pair i from start i.
+    """Final poses (n, 3, 3) of an agent that takes the best action `settings.actions` times, pair i from
+    start i.
 
-    The walk is deterministic: who has returned to where it stood two steps ago goes to and fro for ever and is
-    left where it stands.
+    The walk is deterministic: who has returned to where it stood two steps ago goes to and fro for ever and
+    is left where it stands.
     """
     network.eval()
     poses, older = starts.clone(), torch.full_like(starts, float("nan"))
@@ -273,7 +102,9 @@ def test_starts(n: int, settings: DrlSettings, device="cpu") -> torch.Tensor:
     return drl_world.draw(n, settings.ranges, torch.Generator().manual_seed(20170204)).to(device)
 
 
-def train(method, seed: int, pairs: Pairs, test: Pairs, settings: DrlSettings, checkpoint=None, say=print, name=""):
+def train(
+    method, seed: int, pairs: Pairs, test: Pairs, settings: DrlSettings, checkpoint=None, say=print, name=""
+):
     """Train one method with one seed; returns the rows of its curve (`_row`), under `name`.
 
     `checkpoint` (path): written at every point of the curve, resumed from if its settings are the same.
@@ -296,14 +127,16 @@ def train(method, seed: int, pairs: Pairs, test: Pairs, settings: DrlSettings, c
             _keep(checkpoint, job, settings, rows, step, loss)
             left = (time.time() - begun) / (step - first) * (settings.steps - step)
             say(
-                f"{name:22s} seed {seed}  step {step:6d} of {settings.steps}  success {result['success']:4.0%}"
+                f"{name:22s} seed {seed}  step {step:6d} of {settings.steps}"
+                f"  success {result['success']:4.0%}"
                 f"  median {result['median_mm']:5.1f} mm  loss {loss:.3f}  about {left / 60:.1f} min left"
             )
     return rows
 
 
 def _row(name, seed, step, result, loss, images, seconds):
-    """A point of a curve: success and median on the test cases, running loss, images seen, training seconds."""
+    """A point of a curve: success and median on the test cases, running loss, images seen, training
+    seconds."""
     row = {"method": name, "seed": seed, "step": step, **result, "loss": loss}
     return row | {"images": images, "seconds": round(seconds, 2)}
 

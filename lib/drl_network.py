@@ -14,7 +14,8 @@ MEAN_VALUE = 6.5  # mean of the exact values over the range of starts; the same 
 
 
 class PlanarNetwork(nn.Module):
-    """(n, channels, w, w) -> (n, 6). `norm`: "batch" (the paper) or "none". Raises UserError on a small window."""
+    """(n, channels, w, w) -> (n, 6). `norm`: "batch" (the paper) or "none". Raises UserError on a small
+    window."""
 
     def __init__(self, window: int, observation: str = "difference", norm: str = "batch", outputs: int = 6):
         super().__init__()

@@ -1,14 +1,15 @@
 """Appendix A, checked in numbers: is Q of the greedy action maximal?
 
-The proposition speaks of *continuous* actions: every step a with |v' - v| = 1 in the six parameters. The greedy
-one goes straight to the origin, so the value of a state depends on its distance alone, and there are two ways
-to count it:
+The proposition speaks of *continuous* actions: every step a with |v' - v| = 1 in the six parameters. The
+greedy one goes straight to the origin, so the value of a state depends on its distance alone, and there are
+two ways to count it:
 
 * `value_in_steps`: Appendix A. Every reward on the way is 1: F(p) for p = ceil(D - 0.5) steps.
 * `value_exact`: Eq. 3 and 4 to the letter. The last step is as long as the others and may overshoot the
   origin: from 0.5 < d <= 1.5 it lands at |d - 1| and earns only d - |d - 1|, which is less than 1 for d < 1.
 
-`gain` asks the proposition's question of random states: by how much is the best of all other unit steps better?
+`best_other` asks the proposition's question of random states: by how much is the best of all other unit steps
+better?
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def steps_to_goal(distance, tolerance: float = mdp.TOLERANCE):
 
 
 def value_in_steps(distance, gamma: float = mdp.GAMMA, bonus: float = mdp.BONUS):
-    """Q(s, a*) as Appendix A counts it: F(p). Inside the tolerance F(0) = R / gamma, which Eq. 3 pays on entry."""
+    """Q(s, a*) as Appendix A counts it: F(p). Inside the tolerance F(0) = R / gamma, which Eq. 3 pays on
+    entry."""
     return mdp.closed_form(steps_to_goal(distance), gamma, bonus)
 
 
@@ -75,29 +77,45 @@ def random_steps(v: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 
 def action_values(distance, after, value, gamma: float = mdp.GAMMA, bonus: float = mdp.BONUS):
-    """Q(s, a) = D - D' + gamma V(D'), or + R on arrival (which `value` gives as R / gamma inside the tolerance)."""
+    """Q(s, a) = D - D' + gamma V(D'), or + R on arrival (which `value` gives as R / gamma inside the
+    tolerance)."""
     return distance - after + gamma * value(after, gamma, bonus)
 
 
+def best_other(v: np.ndarray, value, n: int = 400, gamma=mdp.GAMMA, bonus=mdp.BONUS, seed: int = 1):
+    """The best of `n` other unit steps from each state, against the greedy one; in parts, to save memory.
+
+    Returns (gain, landing), both (len(v),): largest Q(s, a) minus Q(s, a*), which the proposition says is
+    never above zero, and the distance at which that best other step ends."""
+    gains, landings = [], []
+    for part, states in enumerate(np.array_split(v, max(1, len(v) // 1000))):
+        distance = np.linalg.norm(states, axis=1)
+        after = np.linalg.norm(states[:, None] + random_steps(states, n, seed + 1000 * part), axis=-1)
+        q = action_values(distance[:, None], after, value, gamma, bonus)
+        best = q.argmax(axis=1)[:, None]
+        greedy = action_values(distance, np.abs(distance - 1), value, gamma, bonus)
+        gains.append(np.take_along_axis(q, best, 1)[:, 0] - greedy)
+        landings.append(np.take_along_axis(after, best, 1)[:, 0])
+    return np.concatenate(gains), np.concatenate(landings)
+
+
 def gain(v: np.ndarray, value, n: int = 400, gamma=mdp.GAMMA, bonus=mdp.BONUS, seed: int = 1) -> np.ndarray:
-    """Largest Q(s, a) over `n` other unit steps minus Q(s, a*), (len(v),). The proposition says: below zero."""
-    distance = np.linalg.norm(v, axis=1)
-    others = np.linalg.norm(v[:, None] + random_steps(v, n, seed), axis=-1)
-    greedy = action_values(distance, np.abs(distance - 1), value, gamma, bonus)
-    return action_values(distance[:, None], others, value, gamma, bonus).max(axis=1) - greedy
+    """Only the gain of `best_other`, (len(v),)."""
+    return best_other(v, value, n, gamma, bonus, seed)[0]
 
 
 def predicted_share(level, gamma: float, bonus: float):
-    """Share of states whose greedy step ends within 1 before the next whole step p = `level` that are better off
-    dawdling, Appendix A's counting: gamma (F(p + 1) - F(p)) = gamma^p (gamma - (1 - gamma) R), if positive.
-    Zero exactly from R = gamma / (1 - gamma) on."""
+    """Share of states whose greedy step ends within 1 before the next whole step p = `level` that are better
+    off dawdling, Appendix A's counting: gamma (F(p + 1) - F(p)) = gamma^p (gamma - (1 - gamma) R), if
+    positive. Zero exactly from R = gamma / (1 - gamma) on."""
     return np.clip(gamma ** np.asarray(level) * (gamma - (1 - gamma) * bonus), 0, 1)
 
 
 def discrete_gain(residuals: torch.Tensor, gamma=mdp.GAMMA, bonus=mdp.BONUS, horizon: int = 1000) -> dict:
     """The twelve actions really used, exact Q of each. Residuals V (n, 4, 4) -> dict of (n,) arrays:
-    `gain` = largest Q minus the largest Q among greedy actions (0 where greedy is best), `spread` = largest minus
-    smallest Q, `loss_mm` = how much less the best-valued action reduces D than the greedy one, `distance` = D."""
+    `gain` = largest Q minus the largest Q among greedy actions (0 where greedy is best), `spread` = largest
+    minus smallest Q, `loss_mm` = how much less the best-valued action reduces D than the greedy one,
+    `distance` = D."""
     q = mdp.q_targets(residuals, gamma=gamma, bonus=bonus, horizon=horizon)
     greedy, reward = mdp.greedy_actions(residuals), mdp.rewards(residuals)
     best = q.argmax(dim=1, keepdim=True)
@@ -118,8 +136,9 @@ def discrete_states(n: int, seed: int, ranges=(30, 30, 150, 30, 30, 30)) -> torc
 
 
 def follow(residuals: torch.Tensor, policy: str, steps: int = 400, horizon: int = mdp.HORIZON) -> dict:
-    """Walk from each residual by `policy`: "greedy" (Eq. 2) or "q" (the largest exact Q, which is what a perfectly
-    trained network does) until arrival. Returns `steps` taken and the `distance` left, (n,) arrays."""
+    """Walk from each residual by `policy`: "greedy" (Eq. 2) or "q" (the largest exact Q, which is what a
+    perfectly trained network does) until arrival. Returns `steps` taken and the `distance` left, (n,)
+    arrays."""
     V, taken = residuals.clone(), np.zeros(len(residuals), dtype=int)
     alive = torch.arange(len(V))
     for _ in range(steps):

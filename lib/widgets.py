@@ -1,9 +1,10 @@
 """The manual registration tool (the paper's M4): six degrees of freedom, three planes and one volume view.
 
-`Session` is the tool without a screen: a pose that sliders and buttons move, a clock, and a file that keeps the
-way. `panel` puts it on a screen (ipywidgets). The parameters p are millimetres and degrees about the centre of
-the fixed window, the pose is `C M(p) C^-1 T_initial` (moving -> fixed, LPS), so one click on a button moves one
-of them by exactly 1. Nobody's sessions are invented: a row of method `human` comes from a recorded file only.
+`Session` is the tool without a screen: a pose that sliders and buttons move, a clock, and a file that keeps
+the way. `panel` puts it on a screen (ipywidgets). The parameters p are millimetres and degrees about the
+centre of the fixed window, the pose is `C M(p) C^-1 T_initial` (moving -> fixed, LPS), so one click on a
+button moves one of them by exactly 1. Nobody's sessions are invented: a row of method `human` comes from a
+recorded file only.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class Session:
             self._note()
 
     def set(self, name: str, value: float) -> None:
-        """A slider was moved: one parameter to `value` mm or degrees. Nothing happens while the clock stands."""
+        """A slider was moved: one parameter to `value` mm or degrees. Nothing happens while the clock
+        stands."""
         k = NAMES.index(name)
         value = float(np.clip(value, -self.limits[k], self.limits[k]))
         if self.running and value != self.params[k]:
@@ -90,7 +92,8 @@ class Session:
         self.path.append([round(self.clock() - self.begun, 3), *(float(p) for p in self.params)])
 
     def save(self, folder, cfg) -> Path:
-        """Write the stopped session to `folder` as <user>_<case>_<start>.json; atomically. Raises UserError."""
+        """Write the stopped session to `folder` as <user>_<case>_<start>.json; atomically. Raises
+        UserError."""
         if self.seconds is None:
             raise UserError("The session is still running; press stop before saving.")
         patient = self.case.patient
@@ -142,7 +145,8 @@ def sessions(folder, cfg) -> list[dict]:
 def human_rows(recorded, cases, cfg) -> list[dict]:
     """Rows of method `human`: one for each recorded session whose case and start are among `cases`.
 
-    A session whose start differs from the case's (the population was rebuilt otherwise) is refused: UserError.
+    A session whose start differs from the case's (the population was rebuilt otherwise) is refused:
+    UserError.
     """
     from lib.cases import Result, row
 
@@ -162,7 +166,8 @@ def human_rows(recorded, cases, cfg) -> list[dict]:
 
 
 def is_interactive() -> bool:
-    """True in a notebook front end with a person before it; not under papermill, nbval, nbconvert or a script."""
+    """True in a notebook front end with a person before it; not under papermill, nbval, nbconvert or a
+    script."""
     if os.environ.get("MPLBACKEND", "").lower() == "agg" or os.environ.get("NBVAL") or os.environ.get("CI"):
         return False
     shell = sys.modules.get("IPython")
