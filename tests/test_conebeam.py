@@ -115,3 +115,12 @@ def test_a_centre_outside_the_body_is_refused(centre):
 def test_air_is_refused():
     with pytest.raises(UserError, match="air"):
         simulate(body(blobs=[], hu=-1000.0), [3.0, -7.0, 11.0], np.random.default_rng(0), IDEAL)
+
+
+@pytest.mark.parametrize("extrapolation", [0.0, 0.01, 0.024, 0.05, 1.0])
+@pytest.mark.parametrize("short", [0.0, 1.0])
+def test_every_voxel_is_a_number(extrapolation, short):
+    settings = replace(IDEAL, views=24, spacing=8.0, detector_pixel=5.0, short_scan=short)
+    settings = replace(settings, extrapolation=(extrapolation, extrapolation))
+    scan = simulate(body(radius=100.0, spacing=6.0), [3.0, -7.0, 11.0], np.random.default_rng(7), settings)
+    assert torch.isfinite(scan.array).all()

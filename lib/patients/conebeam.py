@@ -94,8 +94,8 @@ def draw_scanner(rng: np.random.Generator, settings: ConeBeamSettings) -> tuple[
     half_rows = height / 2 * sdd / (sid - radius * rng.uniform(0.5, 1.0))
     columns = int(np.ceil(2 * half_width / settings.detector_pixel)) + 2
     rows = int(np.ceil(2 * half_rows / settings.detector_pixel)) + 1
-    fan = 2 * np.degrees(np.arctan(half_width / sdd))
-    arc = min(360.0, 182.0 + fan + rng.uniform(0, 15)) if rng.random() < settings.short_scan else 360.0
+    fan = 2 * np.degrees(np.arctan(columns / 2 * settings.detector_pixel / sdd))
+    arc = min(360.0, 185.0 + fan + rng.uniform(0, 15)) if rng.random() < settings.short_scan else 360.0
     start, turn = rng.uniform(0, 360), rng.choice([-1.0, 1.0])
     angles = start + turn * arc * np.arange(settings.views) / settings.views
     nx, nz = int(np.ceil(2 * radius / settings.spacing)), int(height / settings.spacing)

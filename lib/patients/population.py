@@ -23,7 +23,7 @@ from lib.patients.anatomy import Anatomy
 from lib.patients.conebeam import ConeBeamSettings, simulate
 from lib.patients.store import Patient
 
-VERSION = 1  # raise it when the same settings make other patients
+VERSION = 2  # raise it when the same settings make other patients
 
 
 @dataclass(frozen=True)

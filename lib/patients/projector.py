@@ -128,7 +128,8 @@ def reconstruct(
     fdk.SetInput(1, stack)
     fdk.SetGeometry(geometry)
     ramp = fdk.GetRampFilter()
-    ramp.SetTruncationCorrection(extrapolate)
+    # Over less than two pixels RTK divides by zero: nothing is continued then.
+    ramp.SetTruncationCorrection(extrapolate if extrapolate * scanner.columns >= 3 else 0.0)
     ramp.SetCosineCutFrequency(cosine)
     fdk.Update()
     return itk.array_from_image(fdk.GetOutput())[::-1].transpose(1, 0, 2).copy()

@@ -1,0 +1,144 @@
+"""Patients are functions of settings and number; building resumes, and says what went wrong."""
+
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lib import rigid
+from lib.errors import UserError
+from lib.patients import place, population, store, summary
+from lib.patients.population import PatientSettings, Task
+from lib.volume import Volume
+
+SMALL = PatientSettings(spine=2, heart=1, spacing=8.0, cbct_spacing=8.0, views=30, detector_pixel=12.0, workers=1)
+
+
+@pytest.fixture(scope="module")
+def spine():
+    return population.make_patient("spine", 1, SMALL)
+
+
+def test_the_same_number_is_the_same_patient(spine):
+    again = population.make_patient("spine", 1, replace(SMALL, spine=80, workers=7))
+    assert torch.equal(spine.fixed.array, again.fixed.array) and torch.equal(spine.moving.array, again.moving.array)
+    assert np.array_equal(spine.truth, again.truth)
+    assert spine.meta["fingerprint"] == again.meta["fingerprint"]
+
+
+def test_truth_carries_landmarks_and_is_not_identity(spine):
+    assert np.allclose(rigid.apply(spine.truth, spine.landmarks_moving), spine.landmarks_fixed)
+    assert spine.landmarks_fixed.shape == (32, 3)
+    assert np.abs(rigid.matrix_to_params(spine.truth)[3:]).max() > 0.1
+    error = np.linalg.norm(spine.annotated["landmarks_fixed"] - spine.landmarks_fixed, axis=1).mean()
+    assert 0.5 < error < 1.5
+    assert torch.isfinite(spine.fixed.array).all() and torch.isfinite(spine.moving.array).all()
+
+
+def test_heart_truth_is_the_heart_s_not_the_body_s():
+    patient = population.make_patient("heart", 0, SMALL)
+    carried = rigid.apply(patient.truth, np.asarray(patient.mesh_moving[0]))
+    left = np.linalg.norm(carried - patient.mesh_fixed[0], axis=1).mean()
+    assert 0.3 < left < 15  # the heart has changed its shape, yet the pose is its best
+    worse = rigid.translation([12, 0, 0]) @ patient.truth
+    assert np.linalg.norm(rigid.apply(worse, np.asarray(patient.mesh_moving[0])) - patient.mesh_fixed[0], axis=1).mean() > left
+    assert {"mesh_fixed", "mesh_moving"} == set(patient.annotated)
+
+
+def test_build_resumes_and_notices_other_settings(tmp_path, monkeypatch, spine):
+    made = []
+
+    def fake(task, folder, settings):
+        made.append(task.id)
+        spine.id, spine.meta = task.id, {"fingerprint": population.fingerprint(task, settings)}
+        store.save(spine, folder)
+
+    monkeypatch.setattr(population, "make_and_save", fake)
+    monkeypatch.setattr(population, "_pool", lambda workers: Inline())
+    said = []
+    folders = population.build(SMALL, "spine", "smoke", tmp_path, said.append)
+    assert [f.relative_to(tmp_path).as_posix() for f in folders] == [
+        f"smoke/virtual_spine/virtual_spine_00{n}" for n in (0, 1)]  # fmt: skip
+    assert made == [f.name for f in folders] and "s left" in said[-1]
+    made.clear()
+    population.build(SMALL, "spine", "smoke", tmp_path, said.append)
+    assert made == []
+    shutil.rmtree(folders[0])
+    population.build(replace(SMALL, n_test=3), "spine", "smoke", tmp_path, said.append)
+    assert made == ["virtual_spine_000"]
+    made.clear()
+    population.build(replace(SMALL, seed=1), "spine", "smoke", tmp_path, said.append)
+    assert len(made) == 2
+    row = summary.row(folders[1])
+    assert row["overlap"] > 0.3 and 200 < row["cbct_diameter_mm"] < 280 and 150 < row["cbct_height_mm"] < 210
+
+
+class Inline:
+    """A pool that runs what it is given at once."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def shutdown(self, **_):
+        pass
+
+    def submit(self, function, *arguments):
+        from concurrent.futures import Future
+
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def test_what_goes_wrong_is_said(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="no experiment"):
+        population.build(SMALL, "knee", "smoke", tmp_path)
+    monkeypatch.setattr(population, "_pool", lambda workers: Inline())
+    monkeypatch.setattr(population, "make_and_save", lambda *_: 1 / 0)
+    with pytest.raises(UserError, match="virtual_heart_000 could not be made: ZeroDivisionError"):
+        population.build(SMALL, "heart", "smoke", tmp_path)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 0))
+    with pytest.raises(UserError, match="too little space"):
+        population.build(SMALL, "heart", "smoke", tmp_path)
+
+
+def test_tasks_grow_from_what_is_there(monkeypatch):
+    monkeypatch.setattr(population, "present_sources", lambda *_: ["a", "b"])
+    tasks = population.tasks(replace(SMALL, grown=3), "spine")
+    assert [t.id for t in tasks[2:]] == ["grown_spine_000", "grown_spine_001", "grown_spine_002"]
+    assert [t.source for t in tasks] == [None, None, "a", "b", "a"]
+    monkeypatch.setattr(population, "present_sources", lambda *_: [])
+    assert len(population.tasks(replace(SMALL, grown=3), "spine")) == 2
+    assert population.fingerprint(Task("spine", 0), SMALL) != population.fingerprint(Task("spine", 0, "a"), SMALL)
+
+
+def test_crop_keeps_the_target_and_the_world():
+    ct = Volume(torch.arange(40.0 * 30 * 150).reshape(150, 30, 40), 4.0, (-10, 5, -300))
+    for seed in range(20):
+        target = ct.centre
+        for experiment, keep in (("spine", 110), ("heart", 85)):
+            cut = place.crop(ct, target, np.random.default_rng(seed), experiment)
+            ends = (np.linalg.inv(cut.affine) @ np.append(target, 1))[2] * 4, cut.size[2] * 4
+            assert ends[0] >= keep - 8 and ends[1] - ends[0] >= keep - 8
+            index = np.round(np.linalg.inv(ct.affine) @ np.append(cut.origin, 1)).astype(int)
+            assert cut.array[0, 0, 0] == ct.array[index[2], index[1], index[0]]
+
+
+def test_wobble_is_smooth_and_of_the_asked_size():
+    rng = np.random.default_rng(0)
+    points = rng.normal(0, 40, (4000, 3))
+    sizes = [np.linalg.norm(place.wobble(points, rng, 1.5) - points, axis=1) for _ in range(20)]
+    assert np.sqrt(np.mean(np.square(sizes))) == pytest.approx(1.5, rel=0.2)
+    near = points + 0.1
+    a, b = (place.wobble(p, np.random.default_rng(1), 1.5) - p for p in (points, near))
+    assert np.abs(a - b).max() < 0.15
