@@ -152,19 +152,23 @@ def _data(options) -> None:
 
 
 def _train(options) -> None:
-    from lib import train
+    """What notebook 03 does for one network: patients, pairs, training. Resumes from its checkpoint."""
+    import dataclasses
 
-    if not hasattr(train, "main"):
-        raise UserError(
-            "Training from the command line is not there yet; run notebooks/03_agent_training.ipynb."
-        )
-    train.main(
-        profile=options.profile,
-        experiment=options.experiment,
-        split=options.split,
-        agent=options.agent,
-        stage=options.stage,
+    from lib import config, pairs, train
+    from lib.patients import population
+
+    cfg = dataclasses.replace(
+        config.load(options.profile), experiment=options.experiment, split=options.split
     )
+    population.build(cfg.patients, cfg.experiment, cfg.profile)
+    folders = pairs.split_folders(cfg)
+    sides = [
+        pairs.prepare_pairs(folders[side], options.stage, cfg.stream) for side in ("train", "validation")
+    ]
+    data = [pairs.load_pairs(side) for side in sides]
+    out = config.run_dir(cfg) / "agents"
+    train.train(*data, cfg.stream, cfg.training, cfg.experiment, options.stage, options.agent, out)
 
 
 def _bench(options) -> None:

@@ -39,7 +39,6 @@ class RegisterSettings:
     working_mm: float = 2.0  # images are averaged down to about this spacing before anything else
     coarse_steps: int = 200  # N1
     fine_steps: int = 100  # N2
-    polish_limit_mm: float = 15.0  # a polish that moves further is not believed
     seed: int = 0
     trust: trust.TrustThresholds = field(default_factory=trust.TrustThresholds)
 
@@ -95,7 +94,7 @@ def register(fixed, moving, experiment: str = "spine", initial=None, agent=None,
     clock["agent"] = time.perf_counter() - begin
     if polish:
         begin = time.perf_counter()
-        _polish(result, player, small_fixed, small_moving, settings)
+        _polish(result, small_fixed, small_moving)
         clock["polish"] = time.perf_counter() - begin
     clock["total"] = time.perf_counter() - started
     result.seconds = {name: round(value, 2) for name, value in clock.items()}
@@ -196,23 +195,17 @@ def _roll_out(
     return Registration(ends[best], chosen.trajectory, values, np.asarray(centre), verdict, ends, {})
 
 
-def _polish(result: Registration, player, fixed: Volume, moving: Volume, settings: RegisterSettings) -> None:
-    """End with tuned mutual information from the agent's result; keep it only if the images become more
-    alike."""
-    from lib.baselines import itk_tuned
+def _polish(result: Registration, fixed: Volume, moving: Volume) -> None:
+    """End with tuned mutual information (`lib.baselines.polish`), kept only where it is better supported."""
+    from lib.baselines import polish
     from lib.baselines.settings import BaselineSettings
 
-    mask = field_of_view(fixed)
-    try:
-        pose = itk_tuned.register(fixed, moving, result.pose, BaselineSettings(), mask).pose
-    except RuntimeError as error:
-        result.note = f"polish failed ({str(error).strip().splitlines()[-1][:80]})"
-        return
+    pose = polish.register(fixed, moving, result.pose, BaselineSettings(), field_of_view(fixed)).pose
     moved = float(trust.displacement(result.pose, pose, result.centre))
-    before, after = similarity(fixed, moving, np.stack([result.pose, pose]), result.centre)
-    if moved > settings.polish_limit_mm or after < before:
-        result.note = f"polish not kept (moved {moved:.1f} mm, likeness {before:.3f} to {after:.3f})"
+    result.polished = moved > 1e-6
+    if not result.polished:
+        result.note = "polish not kept: it was not better supported"
         return
-    result.pose, result.polished = pose, True
-    result.trust.similarity = float(after)
-    result.note = f"polished by {moved:.1f} mm, likeness {before:.3f} to {after:.3f}"
+    result.pose = pose
+    result.trust.similarity = float(similarity(fixed, moving, pose[None], result.centre)[0])
+    result.note = f"polished by {moved:.1f} mm"

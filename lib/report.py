@@ -82,13 +82,13 @@ def overlay_figure(fixed: Volume, moving: Volume, poses: dict[str, np.ndarray], 
     import matplotlib.pyplot as plt
 
     windows = window_of(fixed), window_of(moving)
-    figure, axes = plt.subplots(len(poses), 3, figsize=(11, 3.8 * len(poses)), squeeze=False)
+    size = (11, 3.8 * len(poses))
+    figure, axes = plt.subplots(len(poses), 3, figsize=size, squeeze=False, layout="constrained")
     for row, (name, pose) in zip(axes, poses.items(), strict=True):
         for ax, plane in zip(row, PLANES, strict=True):
             ax.imshow(overlay(*slices(fixed, moving, pose, centre, plane), windows))
             ax.set_title(f"{name}, {plane}", fontsize=10)
             ax.axis("off")
-    figure.tight_layout()
     return figure
 
 
@@ -97,7 +97,7 @@ def difference_figure(fixed: Volume, moving: Volume, pose: np.ndarray, centre):
     import matplotlib.pyplot as plt
 
     windows = window_of(fixed), window_of(moving)
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.8))
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
     for ax, plane in zip(axes, PLANES, strict=True):
         still, moved = slices(fixed, moving, pose, centre, plane)
         both = np.isfinite(still) & np.isfinite(moved)
@@ -109,7 +109,6 @@ def difference_figure(fixed: Volume, moving: Volume, pose: np.ndarray, centre):
         )
         ax.set_title(f"difference, {plane}", fontsize=10)
         ax.axis("off")
-    figure.tight_layout()
     return figure
 
 
@@ -120,7 +119,7 @@ def path_figure(result):
 
     start = rigid.invert(result.trajectory[0])
     moved = rigid.matrix_to_params(rigid.centred(result.trajectory @ start, result.centre))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
     for column, name in enumerate(NAMES):
         left.plot(moved[:, column], label=name, linestyle="-" if column < 3 else "--")
     left.set(xlabel="step", ylabel="mm (t), degrees (r)", title="path of the six parameters")
@@ -131,7 +130,6 @@ def path_figure(result):
         ylabel="margin (standard deviations)",
         title="how clearly the agent preferred its action",
     )
-    figure.tight_layout()
     return figure
 
 

