@@ -158,6 +158,8 @@ rule roll_out:
 rule baselines:
     input:
         rules.patients.output,
+        # `dsl_polish` starts where the agents end.
+        rules.roll_out.output if "dsl_polish" in LOADED.baselines.methods else [],
         **made_of("05_baselines"),
     output:
         f"{RUN}/cases_itk.csv",
