@@ -4,6 +4,7 @@ At each step the agent sees the fixed window and the moving image at its present
 value: T <- a T, in coordinates centred at the fixed window. N1 = 200 coarse steps, then the saliency of the coarse
 network gives the centre of the region of interest, then N2 = 100 fine steps there. Batched over cases.
 """
+
 from __future__ import annotations
 
 import time
@@ -28,7 +29,9 @@ class AgentSettings:
 
     coarse_steps: int = 200  # N1
     fine_steps: int = 100  # N2
-    best_three: float = 0.0  # probability of a random choice among the best three actions (the paper gives none)
+    best_three: float = (
+        0.0  # probability of a random choice among the best three actions (the paper gives none)
+    )
     adaptive: bool = False  # large steps far away, +-1 near: a variant beside the paper's agent
     refine: str = "saliency"  # where the fine window is centred: saliency (the paper) | centre | none
     saliency_percentile: float = 95.0  # threshold of the saliency map
@@ -46,6 +49,9 @@ class Stage:
     source: float
     device: torch.device
     half: bool
+    linear: bool = (
+        True  # coarse windows take the nearest voxel of their finer source, as in training: four times faster
+    )
 
     @classmethod
     def load(cls, path, device: str = "auto") -> Stage:
@@ -56,7 +62,16 @@ class Stage:
         if half:
             model = model.to(torch.bfloat16)
         s = net.settings
-        return cls(model, s.observation, s.window, float(meta["voxel"]), float(meta["source"]), device, half)
+        return cls(
+            model,
+            s.observation,
+            s.window,
+            float(meta["voxel"]),
+            float(meta["source"]),
+            device,
+            half,
+            meta.get("stage") != "coarse",
+        )
 
     def values(self, observation: torch.Tensor) -> torch.Tensor:
         """Action values (n, 12), float32."""
@@ -121,9 +136,14 @@ class Windows:
         self.stage, self.centres = stage, torch.as_tensor(np.asarray(centres))
         self.moving = SourceBank.of(moving, stage.device)
         self.moving_of = torch.arange(n) if moving_of is None else torch.as_tensor(moving_of)
-        bank, which = SourceBank.of(fixed, stage.device), torch.arange(n) if fixed_of is None else torch.as_tensor(fixed_of)
+        bank, which = (
+            SourceBank.of(fixed, stage.device),
+            torch.arange(n) if fixed_of is None else torch.as_tensor(fixed_of),
+        )
         frames = bank.to_index.cpu()[which] @ self._shift(self.centres)
-        self.fixed, self.fixed_ok = cut(bank, which.to(stage.device), frames.to(stage.device), stage.window, stage.voxel)
+        self.fixed, self.fixed_ok = cut(
+            bank, which.to(stage.device), frames.to(stage.device), stage.window, stage.voxel, stage.linear
+        )
 
     @staticmethod
     def _shift(centres):
@@ -135,7 +155,10 @@ class Windows:
         """poses (n, 4, 4) float64, world. Returns fixed, moved, valid."""
         frames = self.moving.to_index.cpu()[self.moving_of] @ rigid.invert(poses) @ self._shift(self.centres)
         device = self.stage.device
-        moved, ok = cut(self.moving, self.moving_of.to(device), frames.to(device), self.stage.window, self.stage.voxel)
+        stage = self.stage
+        moved, ok = cut(
+            self.moving, self.moving_of.to(device), frames.to(device), stage.window, stage.voxel, stage.linear
+        )
         return self.fixed, moved, ok & self.fixed_ok
 
     def observe(self, poses):
@@ -154,7 +177,9 @@ def _step_sizes(recent: list[torch.Tensor], step: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def roll_out(windows: Windows, poses: np.ndarray, steps: int, settings: AgentSettings) -> tuple[np.ndarray, np.ndarray]:
+def roll_out(
+    windows: Windows, poses: np.ndarray, steps: int, settings: AgentSettings
+) -> tuple[np.ndarray, np.ndarray]:
     """Follow the largest action value for `steps` steps. poses (n, 4, 4) -> poses (steps + 1, n, 4, 4), values (steps, n, 12)."""
     pose = torch.as_tensor(np.asarray(poses, dtype=np.float64))
     shift = windows._shift(windows.centres)
@@ -167,7 +192,9 @@ def roll_out(windows: Windows, poses: np.ndarray, steps: int, settings: AgentSet
         q = windows.stage.values(windows.observe(pose)).cpu()
         best = q.argmax(1)
         if settings.best_three > 0:
-            other = q.topk(3, dim=1).indices.gather(1, torch.randint(3, (len(q), 1), generator=generator))[:, 0]
+            other = q.topk(3, dim=1).indices.gather(1, torch.randint(3, (len(q), 1), generator=generator))[
+                :, 0
+            ]
             best = torch.where(torch.rand(len(q), generator=generator) < settings.best_three, other, best)
         if settings.adaptive:
             recent = [*recent[-3:], best]
@@ -184,7 +211,7 @@ def _unique(volumes: list[Volume]):
     order: dict[int, int] = {}
     index = [order.setdefault(id(v), len(order)) for v in volumes]
     distinct = [None] * len(order)
-    for v, i in zip(volumes, index):
+    for v, i in zip(volumes, index, strict=False):
         distinct[i] = v
     return distinct, index
 
@@ -223,6 +250,8 @@ def run(agent: Agent, fixed: list[Volume], moving: list[Volume], initial: np.nda
     return results
 
 
-def register(fixed: Volume, moving: Volume, initial: np.ndarray, agent: Agent, settings: AgentSettings | None = None) -> AgentResult:
+def register(
+    fixed: Volume, moving: Volume, initial: np.ndarray, agent: Agent, settings: AgentSettings | None = None
+) -> AgentResult:
     """Register one pair. `initial` and the result's `pose` map moving to fixed world points."""
     return run(agent, [fixed], [moving], np.asarray(initial)[None], settings or AgentSettings())[0]

@@ -11,6 +11,7 @@ the residuals lies where greedy paths run, v clipped to +-m with m log-uniform.
 
 The same code runs on CPU and GPU, with torch and NumPy only.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -37,16 +38,32 @@ class StreamSettings:
     fine_voxel: float = 3.0  # mm, window voxel of the second
     coarse_source: float = 4.0  # mm, pyramid level the coarse windows are cut from
     fine_source: float = 2.0  # mm, pyramid level the fine windows are cut from
-    spine_range: tuple[float, ...] = (30.0, 30.0, 150.0, 30.0, 30.0, 30.0)  # coarse residuals, mm and degrees (E1)
+    spine_range: tuple[float, ...] = (
+        30.0,
+        30.0,
+        150.0,
+        30.0,
+        30.0,
+        30.0,
+    )  # coarse residuals, mm and degrees (E1)
     heart_range: tuple[float, ...] = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # (E2)
-    fine_range: tuple[float, ...] = (10.0, 10.0, 12.0, 8.0, 8.0, 8.0)  # fine residuals (the paper: 5 mm, 5 degrees)
+    fine_range: tuple[float, ...] = (
+        10.0,
+        10.0,
+        12.0,
+        8.0,
+        8.0,
+        8.0,
+    )  # fine residuals (the paper: 5 mm, 5 degrees)
     fixed_shift: float = 20.0  # mm, the fixed window's own random shift (the paper: 30)
     fixed_turn: float = 12.0  # degrees, its own random rotation (the paper: 30)
     affine: float = 0.25  # Eq. 6: bound of the nine random elements; 0 turns co-deformation off
     dense_share: float = 0.5  # share of samples drawn near the truth and along greedy paths
     mirror: bool = True  # half of the samples left-right mirrored
     perturb: bool = True  # random gain, noise, soft blobs, cropped ends on top of the simulated physics
-    linear_share: float = 0.1  # share of batches interpolated linearly; the rest takes the nearest source voxel
+    linear_share: float = (
+        0.1  # share of batches interpolated linearly; the rest takes the nearest source voxel
+    )
     poses_per_window: int = 4  # moved windows that share one fixed window
 
     def voxel(self, stage: str) -> float:
@@ -86,7 +103,9 @@ class TrainingPair:
             sources = [Source(torch.from_numpy(data[k]), data[f"{k}_affine"]) for k in ("fixed", "moving")]
             return cls(str(data["id"]), *sources, data["truth"], data["anchors"])
         except (OSError, ValueError, KeyError):
-            raise UserError(f"{path}: not a complete training pair; delete it and run notebook 01 again.") from None
+            raise UserError(
+                f"{path}: not a complete training pair; delete it and run notebook 01 again."
+            ) from None
 
 
 def draw_residuals(n: int, limits, dense_share: float, generator: torch.Generator) -> torch.Tensor:
@@ -129,9 +148,12 @@ class Stream:
         """Random patient, window centre, affine and pose of the fixed window: which (n,), frames (n, 4, 4) window -> world."""
         s = self.settings
         which = torch.randint(len(self.anchors), (n,), generator=self.generator)
-        centre = torch.stack([
-            self.anchors[w][torch.randint(len(self.anchors[w]), (1,), generator=self.generator)[0]] for w in which.tolist()
-        ])
+        centre = torch.stack(
+            [
+                self.anchors[w][torch.randint(len(self.anchors[w]), (1,), generator=self.generator)[0]]
+                for w in which.tolist()
+            ]
+        )
         shear = torch.eye(4, dtype=torch.float64).repeat(n, 1, 1)
         shear[:, :3, :3] += self._uniform(n, 3, 3).double() * s.affine
         if s.mirror:
@@ -146,7 +168,9 @@ class Stream:
         """Cropped ends along the source's last axis, drawn independently of the residual (no shortcut through them)."""
         nz = bank.sizes[which.to(bank.sizes.device), 2].cpu().float()
         span = nz - 3
-        cut_low, cut_high = (torch.rand(len(which), generator=self.generator) ** 2 * share * span for _ in range(2))
+        cut_low, cut_high = (
+            torch.rand(len(which), generator=self.generator) ** 2 * share * span for _ in range(2)
+        )
         return torch.stack([1 + cut_low, nz - 2 - cut_high], dim=1)
 
     def _bounded(self, v, which, frames):
@@ -157,7 +181,9 @@ class Stream:
         for _ in range(2):
             z = base + per_mm * v[:, 2].double()
             outside = (z < 0.06 * nz) | (z > 0.94 * nz)
-            v[outside, 2] = -v[outside, 2] * torch.where(torch.rand(int(outside.sum()), generator=self.generator) < 0.5, 1.0, 0.5)
+            v[outside, 2] = -v[outside, 2] * torch.where(
+                torch.rand(int(outside.sum()), generator=self.generator) < 0.5, 1.0, 0.5
+            )
         return v
 
     def _plan(self, n: int):
@@ -169,7 +195,12 @@ class Stream:
         v = self._bounded(v, which[repeat], frames[repeat])
         residual = rigid.params_to_matrix(v.double())
         fixed_m = self.fixed.to_index.cpu()[which] @ frames
-        moving_m = self.moving.to_index.cpu()[which][repeat] @ self.truth_inverse[which][repeat] @ frames[repeat] @ residual
+        moving_m = (
+            self.moving.to_index.cpu()[which][repeat]
+            @ self.truth_inverse[which][repeat]
+            @ frames[repeat]
+            @ residual
+        )
         ends = (None, None)
         if s.perturb:
             ends = (self._z_range(self.fixed, which, 0.25), self._z_range(self.moving, which, 0.3))
@@ -224,10 +255,17 @@ class Stream:
         images.mul_(wide(self._uniform(n, low=0.75, high=1.25))).add_(wide(self._uniform(n) * 0.1))
         need = images.numel()
         start = int(torch.randint(max(1, self.noise.numel() - need), (1,), generator=self.generator))
-        grain = self.noise[start : start + need] if need < self.noise.numel() else torch.randn(need, device=self.device)
+        grain = (
+            self.noise[start : start + need]
+            if need < self.noise.numel()
+            else torch.randn(need, device=self.device)
+        )
         images.addcmul_(grain.view(images.shape), wide(self._uniform(n, low=0, high=noise)))
         rows = torch.nonzero(torch.rand(n, generator=self.generator) < 0.3)[:, 0]
-        centre, width = self._uniform(len(rows), 3, low=0, high=w), self._uniform(len(rows), 1, low=1.0, high=w / 8)
+        centre, width = (
+            self._uniform(len(rows), 3, low=0, high=w),
+            self._uniform(len(rows), 1, low=1.0, high=w / 8),
+        )
         axis = torch.exp(-0.5 * ((torch.arange(w) - centre[..., None]) / width[..., None]) ** 2)
         axis[:, 0] *= self._uniform(len(rows), 1)
         axis = axis.to(self.device)

@@ -13,6 +13,7 @@ Where Eq. 3 ends. Unit steps leave a residual of up to half a unit on each of si
 out of reach and the recursion would not end. Our rule: a state is *arrived* when D <= tolerance, or when no
 action brings it nearer; entering it earns the bonus. See docs/deviations.md.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -33,7 +34,12 @@ class TheorySettings:
 
     states: int = 5000  # random states checked per question
     seed: int = 0  # seed of the random states
-    gammas: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)  # discount factors at which R > gamma / (1 - gamma) is probed
+    gammas: tuple[float, ...] = (
+        0.5,
+        0.8,
+        0.9,
+        0.95,
+    )  # discount factors at which R > gamma / (1 - gamma) is probed
 
 
 def successors(residuals: torch.Tensor, step: float = 1.0) -> torch.Tensor:
@@ -88,7 +94,9 @@ class _GreedyPath:
     def _look_ahead(self, rows):
         """The best rotation from here, for the rows whose R has changed."""
         R = self.R[rows]
-        products = (R.reshape(-1, 3) @ self._turns).reshape(len(R), 3, -1, 3).transpose(1, 2)  # all R a^-1 in one GEMM
+        products = (
+            (R.reshape(-1, 3) @ self._turns).reshape(len(R), 3, -1, 3).transpose(1, 2)
+        )  # all R a^-1 in one GEMM
         candidates = rigid.rotation_to_angles(products).square().sum(-1)
         self.next_angle2[rows], self.next_turn[rows] = candidates.min(dim=1)
 
@@ -120,7 +128,9 @@ class _GreedyPath:
         return stuck
 
 
-def greedy_value(residuals, gamma=GAMMA, tolerance=TOLERANCE, bonus=BONUS, allowed=ALL_ACTIONS, horizon=HORIZON):
+def greedy_value(
+    residuals, gamma=GAMMA, tolerance=TOLERANCE, bonus=BONUS, allowed=ALL_ACTIONS, horizon=HORIZON
+):
     """Q(s, a*): the discounted reward along the greedy path from each residual (n, 4, 4) -> (n,).
 
     A state that is already arrived gives the bonus alone: it is what Eq. 3 pays on entering it.

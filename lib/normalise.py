@@ -4,6 +4,7 @@ Real cone-beam CT is not in Hounsfield units. Each image is shifted (or, if it i
 own soft-tissue level inside its field of view, clipped to -150..500 HU, and divided by its local contrast
 (Gaussian of 20 mm). Outside the field of view there is nothing: a mask says so. torch and NumPy only.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -99,7 +100,11 @@ def local_contrast(hu: torch.Tensor, weight: torch.Tensor, spacing) -> tuple[tor
     for axis in range(3):
         n = hu.shape[2 - axis]
         at = torch.arange(n, dtype=torch.float32) * float(spacing[axis])
-        knots = torch.linspace(0, float(at[-1]), max(2, int(float(at[-1]) / (LOCAL_SIGMA / 2)) + 1)) if n > 1 else at
+        knots = (
+            torch.linspace(0, float(at[-1]), max(2, int(float(at[-1]) / (LOCAL_SIGMA / 2)) + 1))
+            if n > 1
+            else at
+        )
         down.append(gaussian_rows(knots[:, None] - at, LOCAL_SIGMA))
         up.append(linear_rows(at, knots))
     sums = []

@@ -3,6 +3,7 @@
 This is the door between the volumes (NIfTI, read through ITK) and training, which needs torch and NumPy only: a bare
 GPU box gets the `pair_<stage>_<voxel>mm.npz` files.
 """
+
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
@@ -39,12 +40,20 @@ def split_folders(cfg) -> dict[str, list[Path]]:
     from lib.patients import population
 
     s, root = cfg.patients, config.data_dir(cfg)
-    drawn = [population.folder_of(t, cfg.profile) for t in population.tasks(s, cfg.experiment) if t.source is None]
+    drawn = [
+        population.folder_of(t, cfg.profile) for t in population.tasks(s, cfg.experiment) if t.source is None
+    ]
     if cfg.dataset and cfg.dataset != f"virtual_{cfg.experiment}":
         drawn = sorted(p.parent for p in (root / cfg.dataset).glob("*/patient.json"))
         if not drawn:
-            raise UserError(f"{root / cfg.dataset}: no patients of data set {cfg.dataset!r}; run `make data DATASET={cfg.dataset}` first.")
-    grown = [population.folder_of(t, cfg.profile) for t in population.tasks(s, cfg.experiment) if t.source is not None]
+            raise UserError(
+                f"{root / cfg.dataset}: no patients of data set {cfg.dataset!r}; run `make data DATASET={cfg.dataset}` first."
+            )
+    grown = [
+        population.folder_of(t, cfg.profile)
+        for t in population.tasks(s, cfg.experiment)
+        if t.source is not None
+    ]
     parts = manifest.split([f.name for f in drawn], cfg.split, s.n_splits, s.n_test, s.n_validation, s.seed)
     folder = {f.name: f for f in drawn}
     found = {side: [folder[name] for name in names] for side, names in parts.items()}
@@ -64,7 +73,13 @@ def _make(folder, stage, settings) -> Path:
     if path.exists() and path.stat().st_mtime >= source.stat().st_mtime:
         return path
     patient, mm = store.load(folder), settings.source(stage)
-    pair = TrainingPair(patient.id, prepare(patient.fixed, True, mm), prepare(patient.moving, False, mm), patient.truth, anchors(patient, stage))
+    pair = TrainingPair(
+        patient.id,
+        prepare(patient.fixed, True, mm),
+        prepare(patient.moving, False, mm),
+        patient.truth,
+        anchors(patient, stage),
+    )
     pair.save(path)
     return path
 
@@ -80,7 +95,9 @@ def prepare_pairs(folders, stage: str, settings: StreamSettings, workers: int = 
     folders = [Path(f) for f in folders]
     missing = [f for f in folders if not (f / "patient.json").exists()]
     if missing:
-        raise UserError(f"{missing[0]}: there is no patient here; run notebook 01 (make reproduce does) first.")
+        raise UserError(
+            f"{missing[0]}: there is no patient here; run notebook 01 (make reproduce does) first."
+        )
     todo = [f for f in folders if not pair_path(f, stage, settings).exists()]
     if workers > 1 and len(todo) > 2:
         with ProcessPoolExecutor(workers, initializer=_one_thread) as pool:

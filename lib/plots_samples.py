@@ -1,4 +1,5 @@
 """Pictures of what the network sees: windows, their difference, the residuals they are drawn with."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -33,10 +34,14 @@ def samples(fixed, moved, valid, v, plane: str = "sagittal", title: str = ""):
             ax.set_xticks([])
             ax.set_yticks([])
         t, r = np.asarray(v[column])[:3], np.asarray(v[column])[3:]
-        axes[0][column].set_title(f"{t[0]:+.0f} {t[1]:+.0f} {t[2]:+.0f} mm\n{r[0]:+.0f} {r[1]:+.0f} {r[2]:+.0f}°", fontsize=7)
+        axes[0][column].set_title(
+            f"{t[0]:+.0f} {t[1]:+.0f} {t[2]:+.0f} mm\n{r[0]:+.0f} {r[1]:+.0f} {r[2]:+.0f}°", fontsize=7
+        )
     for row, name in enumerate(("fixed (CBCT)", "moved (CT)", "difference")):
         axes[row][0].set_ylabel(name, fontsize=8)
-    figure.suptitle(f"{title} · {plane} · normalised contrast -1..1 · blue: both images have data", fontsize=8)
+    figure.suptitle(
+        f"{title} · {plane} · normalised contrast -1..1 · blue: both images have data", fontsize=8
+    )
     return figure
 
 

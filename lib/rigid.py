@@ -4,6 +4,7 @@ A pose `T` maps *moving* world points to *fixed* world points (LPS, mm). Six par
 `[tx, ty, tz, rx, ry, rz]` in millimetres and degrees. Everything takes NumPy arrays or torch tensors,
 batched over leading dimensions, and gives back the same kind.
 """
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,4 +1,5 @@
 """Test cases of a split walked by trained agents: rows, trajectories, attention. What notebook 04 calls."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -18,7 +19,10 @@ def trained_agent(cfg, name: str) -> Agent:
     if not (folder / f"{name}_coarse.safetensors").exists():
         folders = pairs.split_folders(cfg)
         for stage in ["coarse"] + (["fine"] if cfg.experiment == "spine" or cfg.training.heart_fine else []):
-            data = [pairs.load_pairs(pairs.prepare_pairs(folders[s], stage, cfg.stream)) for s in ("train", "validation")]
+            data = [
+                pairs.load_pairs(pairs.prepare_pairs(folders[s], stage, cfg.stream))
+                for s in ("train", "validation")
+            ]
             train.train(*data, cfg.stream, cfg.training, cfg.experiment, stage, name, folder)
     return Agent.load(folder, name)
 
@@ -56,7 +60,11 @@ def write(cfg, name: str, cases, results, folder=None) -> list[dict]:
     """
     folder, rows = Path(folder or config.run_dir(cfg)), []
     device = str(train.device_for())
-    for method, pose_of in ((name, lambda r: r.pose), (f"{name}_coarse", lambda r: r.coarse.poses[-1]), ("initial", None)):
+    for method, pose_of in (
+        (name, lambda r: r.pose),
+        (f"{name}_coarse", lambda r: r.coarse.poses[-1]),
+        ("initial", None),
+    ):
         if method == f"{name}_coarse" and all(r.fine is None for r in results):
             continue
         mine = []
@@ -71,7 +79,7 @@ def write(cfg, name: str, cases, results, folder=None) -> list[dict]:
         np.savez_compressed(
             temporary,
             case=[c.id for c in cases], start=[c.start for c in cases],
-            states=np.stack([states(c, r.trajectory) for c, r in zip(cases, results)]).astype(np.float32),
+            states=np.stack([states(c, r.trajectory) for c, r in zip(cases, results, strict=False)]).astype(np.float32),
             roi=np.stack([r.roi if r.roi is not None else np.full(3, np.nan) for r in results]),
         )  # fmt: skip
     return rows
@@ -108,7 +116,15 @@ def attention_distances(cfg, agent: Agent, cases, results):
         roi = result.roi if result.roi is not None else attention(agent, case)[1]
         points = object_points(case)
         nearest = [float(np.linalg.norm(points - p, axis=1).min()) for p in (roi, case.centre)]
-        rows.append({"case": case.id, "start": case.start, "agent": agent.name, "saliency": nearest[0], "centre": nearest[1]})
+        rows.append(
+            {
+                "case": case.id,
+                "start": case.start,
+                "agent": agent.name,
+                "saliency": nearest[0],
+                "centre": nearest[1],
+            }
+        )
     table = pd.DataFrame(rows)
     with provenance.atomic(config.run_dir(cfg) / f"attention_{agent.name}.csv") as temporary:
         table.to_csv(temporary, index=False)
@@ -162,5 +178,14 @@ def summary(cfg, names):
         if path.exists():
             rows = case_rows.read_rows(path)
             p10, p50, p90 = metrics.percentiles(rows["final_error_mm"])
-            out.append({"method": method, "n": len(rows), "success": f"{rows['success'].mean():.0%}", "p10": p10, "p50": p50, "p90": p90})
+            out.append(
+                {
+                    "method": method,
+                    "n": len(rows),
+                    "success": f"{rows['success'].mean():.0%}",
+                    "p10": p10,
+                    "p50": p50,
+                    "p90": p90,
+                }
+            )
     return pd.DataFrame(out).round(2)

@@ -4,6 +4,7 @@ One back-propagation of the sum of the network's outputs gives the saliency map;
 weighted by their saliency, give the centre. We take the magnitude of the derivative, the largest over channels, at the
 first state of coarse registration, smoothed by one voxel (docs/deviations.md).
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -25,12 +26,14 @@ def maps(windows, poses: np.ndarray, stage) -> np.ndarray:
     return torch.cat(out).numpy()
 
 
-def centres(saliency: np.ndarray, window_centres: np.ndarray, voxel: float, percentile: float = 95.0) -> np.ndarray:
+def centres(
+    saliency: np.ndarray, window_centres: np.ndarray, voxel: float, percentile: float = 95.0
+) -> np.ndarray:
     """Weighted centre (n, 3), world LPS mm, of the voxels above the percentile; windows are axis-aligned in the world."""
     size = saliency.shape[-1]
     offset = (np.arange(size) - (size - 1) / 2) * voxel
     result = np.empty((len(saliency), 3))
-    for row, (volume, centre) in enumerate(zip(saliency, np.asarray(window_centres))):
+    for row, (volume, centre) in enumerate(zip(saliency, np.asarray(window_centres), strict=False)):
         weight = np.where(volume >= np.percentile(volume, percentile), volume, 0.0)
         total = max(weight.sum(), 1e-12)
         shift = [(weight.sum(axis=axes) * offset).sum() / total for axes in ((0, 1), (0, 2), (1, 2))]

@@ -3,6 +3,7 @@
 Imports torch, NumPy and the standard library only, so it runs on a bare GPU box. A run that was interrupted goes on
 from its last checkpoint with the very same samples: the stream's seed is a function of the step.
 """
+
 from __future__ import annotations
 
 import csv
@@ -19,7 +20,17 @@ from lib.augment import Stream, StreamSettings, TrainingPair
 from lib.errors import UserError
 
 AGENTS = {"dsl": "difference", "dsl_two_channel": "two_channel", "dsl_three_channel": "three_channel"}
-LOG_COLUMNS = ("step", "samples", "loss", "val_loss", "val_agreement", "val_regret", "learning_rate", "samples_per_second", "seconds")
+LOG_COLUMNS = (
+    "step",
+    "samples",
+    "loss",
+    "val_loss",
+    "val_agreement",
+    "val_regret",
+    "learning_rate",
+    "samples_per_second",
+    "seconds",
+)
 BLOCK = 50  # steps between reseedings of the stream; checkpoints and log lines fall on multiples of it
 
 
@@ -35,7 +46,9 @@ class TrainSettings:
     schedule: str = "cosine"  # cosine, with warm-up | step (the paper: x0.7 every 10,000 steps)
     warm_up: int = 50  # steps of linear warm-up
     weight_decay: float = 1.0e-3  # AdamW only
-    value_weight: float = 0.05  # weight of the error common to all 12 actions; 1 is Eq. 5 as printed (the paper)
+    value_weight: float = (
+        0.05  # weight of the error common to all 12 actions; 1 is Eq. 5 as printed (the paper)
+    )
     padding: str = "mixed"  # network: valid (the paper) | mixed | same
     stem: str = "strided"  # network: pool (the paper) | strided
     filters: tuple[int, ...] = (16, 32, 32, 128, 128)  # network (the paper: 8, 32, 32, 128, 128)
@@ -71,9 +84,13 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
 
 def _optimiser(model, settings: TrainSettings):
     if settings.optimiser == "rmsprop":
-        return torch.optim.RMSprop(model.parameters(), settings.learning_rate, alpha=0.99, eps=1e-8, momentum=0.0)
+        return torch.optim.RMSprop(
+            model.parameters(), settings.learning_rate, alpha=0.99, eps=1e-8, momentum=0.0
+        )
     if settings.optimiser == "adamw":
-        return torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+        return torch.optim.AdamW(
+            model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
     raise UserError(f"training.optimiser is {settings.optimiser!r}; use adamw or rmsprop.")
 
 
@@ -91,7 +108,7 @@ class _Validation:
     def __init__(self, pairs, stream_settings, experiment, stage, observation, n, device):
         stream = Stream(pairs, stream_settings, experiment, stage, observation, seed=991, device=device)
         parts = [stream.batch(min(64, n - a)) for a in range(0, n, 64)]
-        self.x, self.q, v = (torch.cat(t) for t in zip(*parts))
+        self.x, self.q, v = (torch.cat(t) for t in zip(*parts, strict=False))
         residual = rigid.params_to_matrix(v)
         self.optimal, self.reward = mdp.greedy_actions(residual, 1e-4), mdp.rewards(residual)
 
@@ -103,7 +120,11 @@ class _Validation:
         best = q.argmax(1)
         rows = torch.arange(len(best))
         regret = self.reward.max(1).values - self.reward[rows, best]
-        return float((q - self.q).square().mean()), float(self.optimal[rows, best].float().mean()), float(regret.mean())
+        return (
+            float((q - self.q).square().mean()),
+            float(self.optimal[rows, best].float().mean()),
+            float(regret.mean()),
+        )
 
 
 def _save_checkpoint(path, model, optimiser, step, seconds, identity):
@@ -127,7 +148,9 @@ def _load_checkpoint(path, model, optimiser, identity):
         if name.startswith("optimiser."):
             _, index, key = name.split(".", 2)
             parameter = parameters[int(index)]
-            if value.shape == parameter.shape:  # fused kernels read memory in the parameter's own (channels-last) order
+            if (
+                value.shape == parameter.shape
+            ):  # fused kernels read memory in the parameter's own (channels-last) order
                 value = torch.empty_like(parameter).detach().copy_(value)
             state.setdefault(int(index), {})[key] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
@@ -165,19 +188,33 @@ def train(pairs: list[TrainingPair], validation: list[TrainingPair], stream_sett
     folder, device = Path(folder), device_for(device)
     folder.mkdir(parents=True, exist_ok=True)
     name = name or f"{agent}_{stage}"
-    final, log_path, checkpoint = (folder / f"{name}{end}" for end in (".safetensors", "_log.csv", ".checkpoint"))
+    final, log_path, checkpoint = (
+        folder / f"{name}{end}" for end in (".safetensors", "_log.csv", ".checkpoint")
+    )
     identity = f"{stream_settings}|{settings}|{experiment}|{stage}|{agent}|{sorted(p.id for p in pairs)}"
     if final.exists() and weights.load(final)[1].get("identity") == identity:
         say(f"{name}: already trained, {final}")
         return final
     half = half_precision(settings.precision, device)
     torch.manual_seed(settings.seed)
-    shape = network.NetworkSettings(stream_settings.window, AGENTS[agent], settings.padding, settings.stem, settings.filters, outputs)
+    shape = network.NetworkSettings(
+        stream_settings.window, AGENTS[agent], settings.padding, settings.stem, settings.filters, outputs
+    )
     stream = Stream(pairs, stream_settings, experiment, stage, AGENTS[agent], settings.seed, device)
     mean = 7.0 if loss_of is None else 0.0
-    model = network.ActionValueNetwork(shape, mean).to(device).to(memory_format=torch.channels_last_3d).train()
+    model = (
+        network.ActionValueNetwork(shape, mean).to(device).to(memory_format=torch.channels_last_3d).train()
+    )
     optimiser = _optimiser(model, settings)
-    checks = _Validation(validation or pairs, stream_settings, experiment, stage, AGENTS[agent], settings.validation_samples, device)
+    checks = _Validation(
+        validation or pairs,
+        stream_settings,
+        experiment,
+        stage,
+        AGENTS[agent],
+        settings.validation_samples,
+        device,
+    )
 
     def forward(x):
         x = x.to(memory_format=torch.channels_last_3d)
@@ -188,7 +225,9 @@ def train(pairs: list[TrainingPair], validation: list[TrainingPair], stream_sett
     step, before = _load_checkpoint(checkpoint, model, optimiser, identity)
     rows, started, losses, saved = _keep_log(log_path, step), time.time(), [], time.time()
     first = step
-    say(f"{name}: {settings.samples:,} samples on {device.type}{' bf16' if half else ''}, from step {step} of {steps}; result in {final}")
+    say(
+        f"{name}: {settings.samples:,} samples on {device.type}{' bf16' if half else ''}, from step {step} of {steps}; result in {final}"
+    )
     while step < steps:
         if step % BLOCK == 0:
             stream.reseed(settings.seed * 1_000_003 + step)
@@ -208,7 +247,7 @@ def train(pairs: list[TrainingPair], validation: list[TrainingPair], stream_sett
             rate = (step - first) * settings.batch / seconds
             mean_loss = float(torch.stack(losses).mean())
             values = (step, step * settings.batch, mean_loss, *measured, group["lr"], rate, before + seconds)
-            rows.append(dict(zip(LOG_COLUMNS, (f"{x:.6g}" for x in values))))
+            rows.append(dict(zip(LOG_COLUMNS, (f"{x:.6g}" for x in values), strict=False)))
             _write_log(log_path, rows)
             losses.clear()
             say(f"{name}: step {step}/{steps} loss {mean_loss:.3f} validation {measured[0]:.3f} greedy action {measured[1]:.0%} "

@@ -3,6 +3,7 @@
 NIfTI's RAS is converted at the door by ITK. A pose maps moving world points to fixed world points; the
 transform files we write map *fixed* to *moving*, as ITK, elastix, ANTs and 3D Slicer expect.
 """
+
 from __future__ import annotations
 
 import os
@@ -57,7 +58,9 @@ class Volume:
 
     def points(self) -> torch.Tensor:
         """World positions of all voxels, (nz, ny, nx, 3) float32."""
-        k, j, i = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in self.array.shape), indexing="ij")
+        k, j, i = torch.meshgrid(
+            *(torch.arange(n, dtype=torch.float32) for n in self.array.shape), indexing="ij"
+        )
         affine = torch.as_tensor(self.affine, dtype=torch.float32)
         return torch.stack([i, j, k], dim=-1) @ affine[:3, :3].T + affine[:3, 3]
 
@@ -72,7 +75,9 @@ def sample(volume: Volume, points: torch.Tensor, fill: float = AIR, mode: str = 
     source = (volume.array.float() - fill)[None, None]
     values = F.grid_sample(source, grid, mode=kind, padding_mode="zeros", align_corners=True)
     inside = ((index >= -0.5) & (index <= size - 0.5)).all(-1)
-    return torch.where(inside, values.reshape(points.shape[:-1]) + fill, torch.tensor(fill, device=index.device))
+    return torch.where(
+        inside, values.reshape(points.shape[:-1]) + fill, torch.tensor(fill, device=index.device)
+    )
 
 
 def along(array: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor:
@@ -94,7 +99,9 @@ def linear_rows(target: torch.Tensor, knots: torch.Tensor) -> torch.Tensor:
 def gaussian_rows(distance: torch.Tensor, sigma: float) -> torch.Tensor:
     """Rows of Gaussian weights summing to one; cut at the edges of the grid, so that nothing bleeds in from outside."""
     weights = torch.exp(-0.5 * (distance / sigma) ** 2)
-    weights = weights.where(weights > 1e-6, torch.zeros((), dtype=weights.dtype))  # denormals would cost a factor of ten
+    weights = weights.where(
+        weights > 1e-6, torch.zeros((), dtype=weights.dtype)
+    )  # denormals would cost a factor of ten
     return weights / weights.sum(dim=1, keepdim=True)
 
 
@@ -113,10 +120,7 @@ def resample(volume: Volume, spacing) -> Volume:
         target = (torch.arange(count, dtype=torch.float64) + 0.5) * new
         at = (torch.arange(n, dtype=torch.float64) + 0.5) * old
         distance = target.clamp(float(at[0]), float(at[-1]))[:, None] - at
-        if new > 1.2 * old:
-            matrix = gaussian_rows(distance, 0.42 * new)
-        else:
-            matrix = linear_rows(target, at)
+        matrix = gaussian_rows(distance, 0.42 * new) if new > 1.2 * old else linear_rows(target, at)
         array = along(array, matrix.float(), int(axis))
     corner = volume.origin - volume.direction @ (volume.spacing / 2)
     return Volume(array, spacing, corner + volume.direction @ (spacing / 2), volume.direction)
@@ -160,7 +164,9 @@ def read(path) -> Volume:
     try:
         return from_sitk(sitk.ReadImage(str(path)))
     except RuntimeError as error:
-        raise UserError(f"{path}: not a readable 3-D image ({str(error).strip().splitlines()[-1]}).") from None
+        raise UserError(
+            f"{path}: not a readable 3-D image ({str(error).strip().splitlines()[-1]})."
+        ) from None
 
 
 def write(volume: Volume, path, dtype=np.int16) -> None:
@@ -195,7 +201,9 @@ def write_transform(pose: np.ndarray, path, centre=(0.0, 0.0, 0.0)) -> None:
         os.replace(temporary, path)
     except (RuntimeError, OSError) as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: the transform could not be written ({str(error).strip().splitlines()[-1]}).") from None
+        raise UserError(
+            f"{path}: the transform could not be written ({str(error).strip().splitlines()[-1]})."
+        ) from None
 
 
 def read_transform(path) -> np.ndarray:
@@ -212,6 +220,9 @@ def read_transform(path) -> np.ndarray:
     columns = [np.array(transform.TransformPoint(tuple(e))) - origin for e in np.eye(3)]
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = np.stack(columns, axis=1), origin
-    if not np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-3) or np.linalg.det(matrix[:3, :3]) < 0:
+    if (
+        not np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-3)
+        or np.linalg.det(matrix[:3, :3]) < 0
+    ):
         raise UserError(f"{path}: the transform is not rigid; give a rotation and translation only.")
     return rigid.invert(matrix)

@@ -3,6 +3,7 @@
 A bare GPU box has no safetensors package; the format is an 8-byte length, a JSON header and raw bytes.
 tests/test_weights.py proves both directions against the safetensors package.
 """
+
 from __future__ import annotations
 
 import json
@@ -26,7 +27,11 @@ def save(tensors: dict[str, torch.Tensor], path, metadata: dict[str, str] | None
         header["__metadata__"] = {str(k): str(v) for k, v in metadata.items()}
     for name, tensor in tensors.items():
         blob = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, offset + len(blob)]}
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + len(blob)],
+        }
         blobs.append(blob)
         offset += len(blob)
     text = json.dumps(header).encode()
@@ -55,7 +60,11 @@ def load(path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             start, stop = entry["data_offsets"]
             if not 0 <= start <= stop <= len(body):
                 raise ValueError("offsets beyond the end of the file")
-            raw = torch.frombuffer(body, dtype=torch.uint8, offset=start, count=stop - start) if stop > start else torch.empty(0, dtype=torch.uint8)
+            raw = (
+                torch.frombuffer(body, dtype=torch.uint8, offset=start, count=stop - start)
+                if stop > start
+                else torch.empty(0, dtype=torch.uint8)
+            )
             tensors[name] = raw.clone().view(_TYPES[entry["dtype"]]).reshape(entry["shape"])
     except (ValueError, KeyError, TypeError, struct.error, RuntimeError):
         raise UserError(f"{path}: not a complete safetensors file; fetch or train it again.") from None

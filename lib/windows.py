@@ -5,6 +5,7 @@ everything between (pose, affine co-deformation, the patient's truth, the voxel 
 that each window is interpolated exactly once. Sources carry a border of OUTSIDE voxels: clamping an index to the
 border marks it as "no data", and no separate mask is needed.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -42,7 +43,9 @@ def _coordinates(matrices: torch.Tensor, window: int, voxel: float) -> list[torc
     for row in range(3):
         m = matrices[:, row].to(torch.float32)
         i, j, k = (m[:, axis, None] * offsets for axis in range(3))
-        plane = (k + m[:, 3:4])[:, :, None, None] + j[:, None, :, None]  # one full-size pass per axis, not three
+        plane = (k + m[:, 3:4])[:, :, None, None] + j[
+            :, None, :, None
+        ]  # one full-size pass per axis, not three
         found.append(plane + i[:, None, None, :])
     return found
 
@@ -94,9 +97,9 @@ def _linear(bank, which, sizes, coordinates) -> torch.Tensor:
     total, weights = torch.zeros_like(part[0]), torch.zeros_like(part[0])
     for corner in range(8):
         bits = [(corner >> a) & 1 for a in range(3)]
-        codes = _fetch(bank, which, sizes, *(lo + b for lo, b in zip(low, bits)))
+        codes = _fetch(bank, which, sizes, *(lo + b for lo, b in zip(low, bits, strict=False)))
         weight = torch.ones_like(total)
-        for f, b in zip(part, bits):
+        for f, b in zip(part, bits, strict=False):
             weight = weight * (f if b else 1 - f)
         weight.masked_fill_(codes == OUTSIDE, 0.0)
         total.addcmul_(weight, codes.float())

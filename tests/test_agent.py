@@ -1,4 +1,7 @@
 """Normalisation, windows, the stream, the network, weights, training and roll-outs: small, with known answers."""
+
+import csv
+
 import numpy as np
 import pytest
 import torch
@@ -38,7 +41,9 @@ def pair():
     ct = body()
     cbct = cone(ct)
     centre = normalise.field_of_view_centre(cbct)[None]
-    return augment.TrainingPair("a", normalise.prepare(cbct, True, 5.0), normalise.prepare(ct, False, 5.0), np.eye(4), centre)
+    return augment.TrainingPair(
+        "a", normalise.prepare(cbct, True, 5.0), normalise.prepare(ct, False, 5.0), np.eye(4), centre
+    )
 
 
 def test_field_of_view_is_the_cylinder_with_its_holes_filled():
@@ -52,7 +57,9 @@ def test_field_of_view_is_the_cylinder_with_its_holes_filled():
 def test_the_middle_of_the_field_of_view_is_found_off_centre():
     ct = body()
     p = ct.points()
-    shifted = ct.with_array(torch.where((p[..., 0] - 20).square() + p[..., 1].square() < 60**2, ct.array, torch.tensor(-2000.0)))
+    shifted = ct.with_array(
+        torch.where((p[..., 0] - 20).square() + p[..., 1].square() < 60**2, ct.array, torch.tensor(-2000.0))
+    )
     np.testing.assert_allclose(normalise.field_of_view_centre(shifted)[:2], [20, 0], atol=5)
 
 
@@ -68,7 +75,9 @@ def test_intensity_need_not_be_hounsfield(gain, offset):
 
 
 def test_a_window_at_the_truth_shows_the_same_thing(pair):
-    stream = augment.Stream([pair], augment.StreamSettings(window=24, linear_share=1.0, perturb=False), "spine", "coarse")
+    stream = augment.Stream(
+        [pair], augment.StreamSettings(window=24, linear_share=1.0, perturb=False), "spine", "coarse"
+    )
     stream.limits = (1e-6,) * 6  # co-deformed (Eq. 6) and turned, not de-aligned
     fixed, moved, valid, _ = stream.sample(8)
     assert float(np.corrcoef(fixed[valid], moved[valid])[0, 1]) > 0.85
@@ -101,7 +110,7 @@ def test_nearest_and_linear_agree_on_the_grid(pair):
 
 def test_the_same_seed_gives_the_same_samples_and_targets_are_eq_3(pair):
     a, b = (augment.Stream([pair], SETTINGS, "spine", "coarse", "two_channel", seed=5) for _ in range(2))
-    for one, two in zip(a.batch(16), b.batch(16)):
+    for one, two in zip(a.batch(16), b.batch(16), strict=False):
         torch.testing.assert_close(one, two)
     x, q, v = a.batch(16)
     assert x.shape == (16, 2, 24, 24, 24)
@@ -145,10 +154,25 @@ def test_fused_is_the_same_function():
     torch.testing.assert_close(network.fuse(net)(x), net.eval()(x), atol=1e-4, rtol=1e-4)
 
 
+def test_a_saved_network_is_small_and_the_same_to_one_percent(tmp_path):
+    net = network.ActionValueNetwork(network.NetworkSettings(32)).eval()
+    network.save(net, tmp_path / "n.safetensors", {"voxel": 8})
+    again, meta = network.load(tmp_path / "n.safetensors")
+    x = torch.randn(4, 1, 32, 32, 32)
+    before, after = net(x) - 7, again(x) - 7
+    assert float((before - after).norm() / before.norm()) < 0.02
+    assert (tmp_path / "n.safetensors").stat().st_size < 7e6 and meta["voxel"] == "8"
+
+
 def test_weights_are_safetensors_both_ways(tmp_path):
     from safetensors.torch import load_file, save_file
 
-    tensors = {"a": torch.randn(3, 4), "b": torch.arange(5), "c": torch.randn(2).bfloat16(), "d": torch.tensor(7)}
+    tensors = {
+        "a": torch.randn(3, 4),
+        "b": torch.arange(5),
+        "c": torch.randn(2).bfloat16(),
+        "d": torch.tensor(7),
+    }
     weights.save(tensors, tmp_path / "ours.safetensors", {"k": "v"})
     theirs = load_file(tmp_path / "ours.safetensors")
     save_file(tensors, tmp_path / "theirs.safetensors", {"k": "v"})
@@ -166,7 +190,9 @@ def test_weights_are_safetensors_both_ways(tmp_path):
 def test_the_loss_is_eq_5_and_its_split_has_the_same_minimum():
     q, y = torch.randn(5, 12), torch.randn(5, 12)
     torch.testing.assert_close(train.q_loss(y, q), (y - q).square().mean())
-    assert float(train.q_loss(q, q, 0.05)) == 0 and float(train.q_loss(q + 1, q, 0.05)) == pytest.approx(0.05, rel=1e-4)
+    assert float(train.q_loss(q, q, 0.05)) == 0 and float(train.q_loss(q + 1, q, 0.05)) == pytest.approx(
+        0.05, rel=1e-4
+    )
 
 
 def test_the_papers_schedule():
@@ -177,7 +203,9 @@ def test_the_papers_schedule():
 @pytest.fixture(scope="module")
 def trained(pair, tmp_path_factory):
     folder = tmp_path_factory.mktemp("agents")
-    settings = train.TrainSettings(samples=6400, batch=32, report_every=100, validation_samples=64, learning_rate=2e-3)
+    settings = train.TrainSettings(
+        samples=6400, batch=32, report_every=100, validation_samples=64, learning_rate=2e-3
+    )
     said = []
     train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl_two_channel", folder, say=said.append)
     return folder, said, settings
@@ -185,7 +213,8 @@ def trained(pair, tmp_path_factory):
 
 def test_training_learns_and_says_so(trained):
     folder, said, _ = trained
-    rows = list(__import__("csv").DictReader(open(folder / "dsl_two_channel_coarse_log.csv")))
+    with open(folder / "dsl_two_channel_coarse_log.csv") as file:
+        rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == train.LOG_COLUMNS
     assert float(rows[-1]["val_agreement"]) > 2.5 / 12  # chance is 1 in 12
     assert "min left" in said[-1] and not list(folder.glob("*.checkpoint"))
@@ -199,24 +228,37 @@ def test_a_finished_training_is_not_repeated(pair, trained):
 
 
 def test_an_interrupted_training_goes_on_to_the_same_end(pair, tmp_path):
-    settings = train.TrainSettings(samples=1600, batch=16, report_every=50, validation_samples=32, precision="fp32")
-    whole = train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "a", say=lambda s: None)
+    settings = train.TrainSettings(
+        samples=1600, batch=16, report_every=50, validation_samples=32, precision="fp32"
+    )
+    whole = train.train(
+        [pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "a", say=lambda s: None
+    )
 
     class Interrupt(Exception):
         pass
 
-
     original = train._save_checkpoint
     with pytest.MonkeyPatch.context() as patch:
-        clock = iter(range(0, 10_000_000, 100))  # every look at the clock is 100 s later: checkpoints at every block
+        clock = iter(
+            range(0, 10_000_000, 100)
+        )  # every look at the clock is 100 s later: checkpoints at every block
         patch.setattr(train.time, "time", lambda: float(next(clock)))
         calls = []
-        patch.setattr(train, "_save_checkpoint", lambda *a: (original(*a), calls.append(1), (_ for _ in ()).throw(Interrupt()))[0])
+        patch.setattr(
+            train,
+            "_save_checkpoint",
+            lambda *a: (original(*a), calls.append(1), (_ for _ in ()).throw(Interrupt()))[0],
+        )
         with pytest.raises(Interrupt):
-            train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "b", say=lambda s: None)
+            train.train(
+                [pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "b", say=lambda s: None
+            )
     assert calls and list((tmp_path / "b").glob("*.checkpoint"))
     said = []
-    resumed = train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "b", say=said.append)
+    resumed = train.train(
+        [pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "b", say=said.append
+    )
     assert "from step 50" in said[0]
     for name, tensor in weights.load(whole)[0].items():
         torch.testing.assert_close(weights.load(resumed)[0][name], tensor, msg=name)
@@ -226,15 +268,18 @@ def test_a_misspelt_agent_or_optimiser_is_one_sentence(pair, tmp_path):
     with pytest.raises(UserError, match="there is no agent"):
         train.train([pair], [], SETTINGS, train.TrainSettings(), "spine", "coarse", "dls", tmp_path)
     with pytest.raises(UserError, match="adamw or rmsprop"):
-        train.train([pair], [], SETTINGS, train.TrainSettings(optimiser="sgd"), "spine", "coarse", "dsl", tmp_path)
+        train.train(
+            [pair], [], SETTINGS, train.TrainSettings(optimiser="sgd"), "spine", "coarse", "dsl", tmp_path
+        )
     with pytest.raises(UserError, match="no training pairs"):
         train.train([], [], SETTINGS, train.TrainSettings(), "spine", "coarse", "dsl", tmp_path)
 
 
-
 def oracle(monkeypatch, truth, centre, stage):
     def values(self, observation):
-        return mdp.q_targets(torch.tensor(rigid.centred(truth @ rigid.invert(oracle.pose), centre))[None]).float()
+        return mdp.q_targets(
+            torch.tensor(rigid.centred(truth @ rigid.invert(oracle.pose), centre))[None]
+        ).float()
 
     def observe(self, poses):
         oracle.pose = poses[0].numpy()
@@ -269,7 +314,9 @@ def test_a_trained_agent_comes_nearer(trained, adaptive):
     v = np.array([[10.0, 0, 10, 0, 0, 0], [-10, 8, 0, 0, 0, 8], [0, -10, -10, 5, 0, 0]])
     initial = rigid.about(rigid.params_to_matrix(v), centre) @ truth
     loaded = agent.Agent.load(trained[0], "dsl_two_channel")
-    results = agent.run(loaded, [cbct] * 3, [ct] * 3, initial, agent.AgentSettings(coarse_steps=60, adaptive=adaptive))
+    results = agent.run(
+        loaded, [cbct] * 3, [ct] * 3, initial, agent.AgentSettings(coarse_steps=60, adaptive=adaptive)
+    )
     before = np.linalg.norm(rigid.state(truth, initial, centre), axis=1)
     after = np.array([np.linalg.norm(rigid.state(truth, r.pose, centre)) for r in results])
     assert after.mean() < 0.7 * before.mean()

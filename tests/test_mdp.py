@@ -1,4 +1,5 @@
 """Eq. 2-4: worked by hand, and against a slow, literal recursion."""
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,10 +24,16 @@ def literal(V, gamma=0.9, allowed=range(12)):
             return mdp.BONUS / gamma  # entering this state paid the bonus one step ago
         if depth > 150:
             return 0.0
-        return here - float(after[best]) + gamma * value(mdp.successors(state[None])[0][allowed][best], depth + 1)
+        return (
+            here
+            - float(after[best])
+            + gamma * value(mdp.successors(state[None])[0][allowed][best], depth + 1)
+        )
 
     here = float(mdp.norm(V[None])[0])
-    return torch.tensor([here - float(mdp.norm(s[None])[0]) + gamma * value(s) for s in mdp.successors(V[None])[0][allowed]])
+    return torch.tensor(
+        [here - float(mdp.norm(s[None])[0]) + gamma * value(s) for s in mdp.successors(V[None])[0][allowed]]
+    )
 
 
 def test_one_step_from_the_truth_by_hand():

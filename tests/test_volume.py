@@ -1,4 +1,5 @@
 """Volumes in the world, resampling without a shift, transforms out and in, proven through other readers."""
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
