@@ -72,8 +72,6 @@ def load(profile: str = "smoke", sections: Iterable[str] | None = None, **common
     values = read(profile)
     _known(common, COMMON, "parameter")
     wanted = tuple(SECTIONS) if sections is None else tuple(sections)
-    if sections is None:  # TEMPORARY
-        wanted = tuple(name for name in SECTIONS if _there(name))
     _known(wanted, SECTIONS, "section")
     built = {name: build(name, values.get(name) or {}, f"configs/{profile}.yaml") for name in wanted}
     return _with_common(Profile(profile=profile, **built), common)
@@ -116,14 +114,6 @@ def build(section: str, values: Mapping[str, Any], source: str = "the parameters
         raise UserError(f"{where} in {source} is {first['input']!r}: {first['msg'].lower()}.") from None
     except ValueError as error:
         raise UserError(f"{section} in {source}: {error}") from None
-
-
-def _there(name: str) -> bool:  # TEMPORARY
-    try:
-        section_class(name)
-    except (ImportError, AttributeError):
-        return False
-    return True
 
 
 def section_class(section: str) -> type:
