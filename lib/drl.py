@@ -51,14 +51,14 @@ class DrlSettings:
     learning_rate: float = 1.0e-3  # DSL: RMSprop without momentum (paper: 6e-5 over far more steps)
     decay: float = 0.7  # factor on the learning rate, both methods ...
     decay_every: int = 10000  # ... every so many steps
-    dqn_learning_rate: float = 5.0e-4  # DQN: RMSprop
+    dqn_learning_rate: float = 2.0e-3  # DQN: RMSprop
     dqn_norm: str = "batch"  # DQN's normalisation: batch (the paper's network) | none
     memory: int = 1_000_000  # transitions in the replay memory (Mnih: 1 M)
     warmup: int = 512  # random transitions before the first training step
     explore: int = 32  # exploration steps a training step; = batch: as many images as DSL sees (Mnih: 4)
     episode: int = 60  # an exploring agent begins again after so many steps
     epsilon_end: float = 0.1  # exploration falls from 1 to this (Mnih) ...
-    epsilon_share: float = 0.5  # ... over this share of the training
+    epsilon_share: float = 0.3  # ... over this share of the training
     target_every: int = 100  # steps between two copies into the target network
     workers: int = 1  # processes side by side, one training each
     device: str = "auto"  # auto | cpu | cuda
