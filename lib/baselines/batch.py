@@ -29,7 +29,7 @@ READS = {
     "semantic": ("semantic",),
     "elastix": ("elastix",),
     "ants": ("ants",),
-    "ants_search": ("ants",),
+    "ants_search": ("ants", "search"),
     "greedy": ("greedy",),
     "greedy_search": ("greedy",),
     "dsl_polish": ("polish",),

@@ -7,6 +7,7 @@ the other.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 
@@ -18,6 +19,19 @@ from lib.volume import Volume
 
 # One thread: the tools are reproducible only so, and two processes already share the cores.
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
+
+
+@contextlib.contextmanager
+def silence():
+    """Nothing that a tool's compiled code prints reaches the terminal (its errors still raise)."""
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def generator(settings, rng: np.random.Generator | None) -> np.random.Generator:

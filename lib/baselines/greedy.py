@@ -50,6 +50,7 @@ def _run(fixed, moving, initial, settings, mask, rng, search) -> Result:
         command += " -gm field"
     tool = Greedy3D()
     log = io.StringIO()
-    tool.execute(command, out=log, err=log, result=None, **images)
+    with common.silence():  # its line search comments on each failed step
+        tool.execute(command, out=log, err=log, result=None, **images)
     found = RAS @ np.array(tool["result"], dtype=np.float64) @ RAS
     return Result(rigid.invert(common.orthogonal(found)) @ initial, time.perf_counter() - begin)

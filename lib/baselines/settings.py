@@ -49,11 +49,15 @@ class ElastixSettings:
 
 @dataclass(frozen=True)
 class AntsSettings:
-    """antspyx: `Rigid` as shipped, and `affine_initializer`."""
+    """antspyx: `Rigid`, and `affine_initializer`."""
 
     spacing: float = 4.0
-    clamp: tuple[float, float] = (-1024.0, 3071.0)
+    clamp: tuple[float, float] = (-200.0, 800.0)
     use_mask: bool = True
+    iterations: tuple[int, ...] = (1000, 500, 100)  # a level; the shipped four levels begin at
+    shrink: tuple[int, ...] = (3, 2, 1)  # a sixth of the grid, which at 4 mm leaves too few voxels:
+    smooth: tuple[int, ...] = (2, 1, 0)  # one start in seven then ends decimetres away
+    sampling: float = 0.5  # share of the voxels (shipped: 0.2 of a finer grid)
     search_factor: float = 20.0  # degrees between tried rotations, the shipped value
     radian_fraction: float = 0.1  # share of the sphere that is searched, the shipped value: +-36 degrees
     search_iterations: int = 10  # local steps from each, the shipped value
