@@ -21,7 +21,8 @@ BLOBS = np.array([[45.0, 10, -20], [-50, 25, 15], [20, -55, 25], [-15, 40, -30],
 
 
 def body(blobs=BLOBS, radius=85.0, length=260.0, spacing=3.0, hu=0.0, offset=(3.0, -7.0, 11.0)):
-    """A water cylinder along z with dense Gaussian blobs at `blobs` mm from its centre, not centred in the world."""
+    """A water cylinder along z with dense Gaussian blobs at `blobs` mm from its centre, not centred in the
+    world."""
     size = np.array([70, 64, int(length / spacing)])
     origin = np.array(offset) - spacing * (size - 1) / 2
     volume = Volume(torch.zeros(*size[::-1].tolist()), spacing, origin)
@@ -46,7 +47,8 @@ def found(volume: Volume, expected, reach=13.0):
 
 @pytest.mark.parametrize("short", [0.0, 1.0])
 def test_everything_is_where_it_was(short):
-    """No flip, no shift: blobs lie within 0.3 voxel of where the pose says, in full and short scans, tilted."""
+    """No flip, no shift: blobs lie within 0.3 voxel of where the pose says, in full and short scans,
+    tilted."""
     phantom, centre = body(), np.array([3.0, -7.0, 11.0])
     pose = rigid.translation([20, -30, 40]) @ rigid.about(rigid.params_to_matrix([0, 0, 0, 4, -6, 7]), centre)
     scan = simulate(phantom, centre, np.random.default_rng(0), replace(IDEAL, short_scan=short), pose=pose)

@@ -71,9 +71,14 @@ def test_heart_moves_and_stays_closed():
 
     volume, _ = phantom()
     sphere = trimesh.creation.icosphere(subdivisions=2, radius=40)
-    found = grow.grow(volume, None, np.random.default_rng(2), 5.0, np.zeros(3), mesh=(sphere.vertices, sphere.faces))
+    found = grow.grow(
+        volume, None, np.random.default_rng(2), 5.0, np.zeros(3), mesh=(sphere.vertices, sphere.faces)
+    )
     for mesh in (found.mesh_ct, found.mesh_cbct):
-        assert trimesh.Trimesh(*mesh, process=False).is_watertight and trimesh.Trimesh(*mesh, process=False).volume > 0
+        assert (
+            trimesh.Trimesh(*mesh, process=False).is_watertight
+            and trimesh.Trimesh(*mesh, process=False).volume > 0
+        )
     moved = np.linalg.norm(found.mesh_ct[0] - found.mesh_cbct[0], axis=1)
     assert 0.3 < moved.mean() < 15
     assert len(found.meta["body_phases"]) == 3

@@ -14,7 +14,9 @@ from lib.patients import place, population, store, summary
 from lib.patients.population import PatientSettings, Task
 from lib.volume import Volume
 
-SMALL = PatientSettings(spine=2, heart=1, spacing=8.0, cbct_spacing=8.0, views=30, detector_pixel=12.0, workers=1)
+SMALL = PatientSettings(
+    spine=2, heart=1, spacing=8.0, cbct_spacing=8.0, views=30, detector_pixel=12.0, workers=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,9 @@ def spine():
 
 def test_the_same_number_is_the_same_patient(spine):
     again = population.make_patient("spine", 1, replace(SMALL, spine=80, workers=7))
-    assert torch.equal(spine.fixed.array, again.fixed.array) and torch.equal(spine.moving.array, again.moving.array)
+    assert torch.equal(spine.fixed.array, again.fixed.array) and torch.equal(
+        spine.moving.array, again.moving.array
+    )
     assert np.array_equal(spine.truth, again.truth)
     assert spine.meta["fingerprint"] == again.meta["fingerprint"]
 
@@ -44,7 +48,12 @@ def test_heart_truth_is_the_heart_s_not_the_body_s():
     left = np.linalg.norm(carried - patient.mesh_fixed[0], axis=1).mean()
     assert 0.3 < left < 15  # the heart has changed its shape, yet the pose is its best
     worse = rigid.translation([12, 0, 0]) @ patient.truth
-    assert np.linalg.norm(rigid.apply(worse, np.asarray(patient.mesh_moving[0])) - patient.mesh_fixed[0], axis=1).mean() > left
+    assert (
+        np.linalg.norm(
+            rigid.apply(worse, np.asarray(patient.mesh_moving[0])) - patient.mesh_fixed[0], axis=1
+        ).mean()
+        > left
+    )
     assert {"mesh_fixed", "mesh_moving"} == set(patient.annotated)
 
 
@@ -119,7 +128,9 @@ def test_tasks_grow_from_what_is_there(monkeypatch):
     assert [t.source for t in tasks] == [None, None, "a", "b", "a"]
     monkeypatch.setattr(population, "present_sources", lambda *_: [])
     assert len(population.tasks(replace(SMALL, grown=3), "spine")) == 2
-    assert population.fingerprint(Task("spine", 0), SMALL) != population.fingerprint(Task("spine", 0, "a"), SMALL)
+    assert population.fingerprint(Task("spine", 0), SMALL) != population.fingerprint(
+        Task("spine", 0, "a"), SMALL
+    )
 
 
 def test_crop_keeps_the_target_and_the_world():

@@ -1,9 +1,14 @@
-"""A cone-beam CT scan of a body, by physics: polyenergetic projections, scatter, quantum noise, truncation, motion, FDK.
+"""A cone-beam CT scan of a body, by physics: polyenergetic projections, scatter, quantum noise, truncation,
+motion, FDK.
 
-What is simulated: two materials (water, bone) seen by a spectrum and corrected for water alone, so bone hardens the
-beam; a smooth scatter background left over after correction; Poisson noise; a detector narrower than the body; a few
-gain errors of columns (rings); a body that moves between views; a scale that is not Hounsfield's. RTK does the geometry.
+What is simulated: two materials (water, bone) seen by a spectrum and corrected for water alone, so bone
+hardens the
+beam; a smooth scatter background left over after correction; Poisson noise; a detector narrower than the
+body; a few
+gain errors of columns (rings); a body that moves between views; a scale that is not Hounsfield's. RTK does
+the geometry.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -18,7 +23,8 @@ from lib.patients import projector
 from lib.volume import AIR, Volume, gaussian
 
 WATER = 0.0193  # per mm at the effective energy; defines HU here
-# A filtered 110 kVp beam in five bins: share of the signal, water and cortical bone attenuation, per mm (ICRU 44).
+# A filtered 110 kVp beam in five bins: share of the signal, water and cortical bone attenuation, per mm
+# (ICRU 44).
 SPECTRUM = np.array([0.10, 0.32, 0.33, 0.19, 0.06])
 MU_WATER = np.array([0.0268, 0.0206, 0.0184, 0.0171, 0.0161])
 MU_BONE = np.array([0.1278, 0.0604, 0.0428, 0.0356, 0.0320])
@@ -58,8 +64,10 @@ def simulate(
 ) -> Volume:
     """Scan `body` (HU) with the isocentre at `centre` (3,), body world LPS mm.
 
-    phases: arrays on the grid of `body` between which it moves during the scan. pose (4, 4): body world -> world of
-    the result, identity by default. Returns HU-like values, -1000 outside the field of view. Raises UserError for a
+    phases: arrays on the grid of `body` between which it moves during the scan. pose (4, 4): body world ->
+    world of
+    the result, identity by default. Returns HU-like values, -1000 outside the field of view. Raises
+    UserError for a
     body that does not reach the isocentre.
     """
     settings = settings or ConeBeamSettings()
@@ -85,12 +93,15 @@ def simulate(
     return Volume(torch.from_numpy(mask_cylinder(values, settings.spacing, scanner.radius)), spacing, origin)
 
 
-def draw_scanner(rng: np.random.Generator, settings: ConeBeamSettings) -> tuple[projector.Scanner, tuple[int, int, int]]:
+def draw_scanner(
+    rng: np.random.Generator, settings: ConeBeamSettings
+) -> tuple[projector.Scanner, tuple[int, int, int]]:
     """A scanner for one scan and the size (nx, ny, nz) of the grid its field of view fills."""
     radius, height = rng.uniform(*settings.diameter) / 2, rng.uniform(*settings.height)
     sid, sdd = settings.source_to_isocentre, settings.source_to_detector
     half_width = sdd * np.tan(np.arcsin(radius / sid))
-    # Tall enough for the cylinder's nearer rim in most scans, for its middle only in some (dark corners, as in reality).
+    # Tall enough for the cylinder's nearer rim in most scans, for its middle only in some (dark corners, as
+    # in reality).
     half_rows = height / 2 * sdd / (sid - radius * rng.uniform(0.5, 1.0))
     columns = int(np.ceil(2 * half_width / settings.detector_pixel)) + 2
     rows = int(np.ceil(2 * half_rows / settings.detector_pixel)) + 1
@@ -103,7 +114,7 @@ def draw_scanner(rng: np.random.Generator, settings: ConeBeamSettings) -> tuple[
 
 
 def view_phases(views: int, phases: int, rng: np.random.Generator) -> np.ndarray:
-    """Which phase each view sees (views,): a cycle that repeats a few times during the turn, back and forth."""
+    """Which phase each view sees (views,): a cycle that repeats a few times during the turn."""
     if phases == 1:
         return np.zeros(views, dtype=int)
     cycles, shift = rng.uniform(4.0, 9.0), rng.uniform()
@@ -117,7 +128,9 @@ def attenuation(hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return whole, (share * share * (3 - 2 * share) * whole).astype(np.float32)
 
 
-def detect(total: np.ndarray, bone: np.ndarray, rng: np.random.Generator, settings: ConeBeamSettings) -> np.ndarray:
+def detect(
+    total: np.ndarray, bone: np.ndarray, rng: np.random.Generator, settings: ConeBeamSettings
+) -> np.ndarray:
     """What the detector makes of line integrals (views, rows, columns): others, corrected for water.
 
     `bone` comes from pixels twice as large: it only hardens the beam, smoothly, and costs a quarter.
@@ -138,7 +151,8 @@ def detect(total: np.ndarray, bone: np.ndarray, rng: np.random.Generator, settin
 
 
 def scatter_field(primary: np.ndarray, pixel: float, sigma: float = 60.0) -> np.ndarray:
-    """Scatter arises where the beam is attenuated (primary times its log) and spreads over `sigma` mm; same shape."""
+    """Scatter arises where the beam is attenuated (primary times its log) and spreads over `sigma` mm; same
+    shape."""
     source = torch.from_numpy(primary * -np.log(np.maximum(primary, 1e-6)))
     step = max(1, int(sigma / pixel / 4))
     small = F.avg_pool2d(source[:, None], step, ceil_mode=True)[:, 0]
@@ -157,7 +171,8 @@ def _enlarge(binned: np.ndarray, shape) -> np.ndarray:
 
 
 def correct_water(signal: np.ndarray) -> np.ndarray:
-    """Transmission -> the line integral of the water that would transmit as much (the usual precorrection)."""
+    """Transmission -> the line integral of the water that would transmit as much (the usual
+    precorrection)."""
     depth = np.linspace(-30.0, 1200.0, 1200)
     log = -np.log(np.exp(-depth[:, None] * MU_WATER) @ SPECTRUM)
     return (np.interp(-np.log(signal), log, depth) * WATER).astype(np.float32)
@@ -174,13 +189,17 @@ def mask_cylinder(values: np.ndarray, spacing: float, radius: float) -> np.ndarr
 def _extent(body: Volume, centre, scanner, settings, arrays):
     """The part of the body the beam can meet: grid (its array empty) and the (start, stop) of k, j, i.
 
-    Along k the slices may run past the ends: `_cut` repeats the last one, or the body would end inside the cone.
+    Along k the slices may run past the ends: `_cut` repeats the last one, or the body would end inside the
+    cone.
     """
     index = np.linalg.inv(body.affine) @ np.append(centre, 1.0)
     sizes = np.array(body.array.shape)
     if (index[:3] < 0).any() or (index[:3] > sizes[::-1] - 1).any():
         raise UserError("The cone-beam scan is centred outside the body; give a centre within the CT.")
-    reach = scanner.rows / 2 * scanner.pixel / scanner.source_to_detector * (scanner.source_to_isocentre + 200.0) + 20.0
+    reach = (
+        scanner.rows / 2 * scanner.pixel / scanner.source_to_detector * (scanner.source_to_isocentre + 200.0)
+        + 20.0
+    )
     reach = reach / body.spacing[2]
     tissue = (torch.stack([a.amax(0) for a in arrays]).amax(0) > -700).numpy()
     rows, columns = np.flatnonzero(tissue.any(1)), np.flatnonzero(tissue.any(0))

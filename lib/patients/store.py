@@ -3,6 +3,7 @@
 NIfTI (int16 HU), an ITK transform (fixed -> moving points), landmarks as control-point tables and meshes as PLY,
 both in LPS mm. A folder is written beside its place and takes its name when complete.
 """
+
 from __future__ import annotations
 
 import json
@@ -49,7 +50,11 @@ def save(patient: Patient, folder) -> Path:
         for image in ("fixed", "moving"):
             for prefix, points, mesh in (
                 ("", getattr(patient, f"landmarks_{image}"), getattr(patient, f"mesh_{image}")),
-                ("annotated_", patient.annotated.get(f"landmarks_{image}"), patient.annotated.get(f"mesh_{image}")),
+                (
+                    "annotated_",
+                    patient.annotated.get(f"landmarks_{image}"),
+                    patient.annotated.get(f"mesh_{image}"),
+                ),
             ):
                 if points is not None:
                     write_points(points, temporary / f"{prefix}landmarks_{image}.csv", "L")
@@ -76,7 +81,11 @@ def load(folder) -> Patient:
         moving=read(folder / "ct.nii.gz"),
         truth=read_truth(folder, record),
         vertebrae=_if_there(read_points, folder / "vertebrae.csv"),
-        annotated={n.removeprefix("annotated_"): v for n, v in both.items() if n.startswith("annotated_") and v is not None},
+        annotated={
+            n.removeprefix("annotated_"): v
+            for n, v in both.items()
+            if n.startswith("annotated_") and v is not None
+        },
         meta=record.get("meta", {}),
         **{n: v for n, v in both.items() if not n.startswith("annotated_")},
     )
@@ -89,7 +98,9 @@ def load_record(folder) -> dict:
         record = json.loads(path.read_text(encoding="utf-8"))
         return record if {"id", "experiment", "dataset", "truth"} <= set(record) else _damaged(path)
     except FileNotFoundError:
-        raise UserError(f"{folder}: there is no patient here; run notebook 01 (make reproduce does) first.") from None
+        raise UserError(
+            f"{folder}: there is no patient here; run notebook 01 (make reproduce does) first."
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError):
         _damaged(path)
 
@@ -100,7 +111,9 @@ def read_truth(folder, record: dict | None = None) -> np.ndarray:
     truth = np.array(record["truth"], dtype=np.float64)
     written = read_transform(Path(folder) / "truth.tfm")
     if truth.shape != (4, 4) or not np.allclose(truth, written, atol=1e-3):
-        raise UserError(f"{folder}: truth.tfm and patient.json disagree; delete the folder and run notebook 01 again.")
+        raise UserError(
+            f"{folder}: truth.tfm and patient.json disagree; delete the folder and run notebook 01 again."
+        )
     return truth
 
 

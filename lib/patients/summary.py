@@ -1,4 +1,6 @@
-"""What a population consists of: one row a patient, measured on the saved images; and real scans to look at beside it."""
+"""What a population consists of: one row a patient, measured on the saved images; and real scans to look at
+beside it."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -15,7 +17,8 @@ FACTS = ("source", "target_level", "table", "gas", "stent", "residual_mm", "seco
 
 
 def row(folder) -> dict:
-    """id, sizes (mm), soft-tissue level and noise of the CBCT, overlap of the images, annotation error, facts."""
+    """id, sizes (mm), soft-tissue level and noise of the CBCT, overlap of the images, annotation error,
+    facts."""
     patient = store.load(folder)
     seen = field_of_view(patient.fixed)
     low, high = np.array(patient.moving.size), patient.moving.spacing
@@ -27,8 +30,10 @@ def row(folder) -> dict:
     facts = {k: patient.meta[k] for k in FACTS if isinstance(patient.meta.get(k), str | int | float | bool)}
     return {
         "id": patient.id, "dataset": patient.dataset, "ct_height_mm": round(low[2] * high[2]),
-        "cbct_diameter_mm": round(extent(seen, patient.fixed, 2)), "cbct_height_mm": round(extent(seen, patient.fixed, 0)),
-        "overlap": round(overlap(patient, seen), 3), "cbct_level_hu": round(level), "cbct_noise_hu": round(noise),
+        "cbct_diameter_mm": round(extent(seen, patient.fixed, 2)), "cbct_height_mm": round(extent(seen,
+        patient.fixed, 0)),
+        "overlap": round(overlap(patient, seen), 3), "cbct_level_hu": round(level), "cbct_noise_hu":
+        round(noise),
         "annotation_error_mm": error,
     } | facts  # fmt: skip
 
@@ -62,7 +67,8 @@ def overlap(patient, seen: torch.Tensor) -> float:
 
 
 def soft_tissue(volume: Volume, seen: torch.Tensor) -> tuple[float, float]:
-    """Median, and standard deviation of the finest detail, of what is neither gas nor bone; in the volume's numbers."""
+    """Median, and standard deviation of the finest detail, of what is neither gas nor bone; in the volume's
+    numbers."""
     values = volume.array
     fine = values - gaussian(values, (1.0, 1.0, 0.0))
     smooth = gaussian(values, (2.0, 2.0, 1.0))
@@ -71,7 +77,8 @@ def soft_tissue(volume: Volume, seen: torch.Tensor) -> tuple[float, float]:
 
 
 def real_images(experiment: str, kind: str, limit: int = 4, spacing: float = 3.0) -> dict[str, Volume]:
-    """Name -> image of real scans on this machine, to look at: `kind` "ct" or "cbct". Empty where there is none."""
+    """Name -> image of real scans on this machine, to look at: `kind` "ct" or "cbct". Empty where there is
+    none."""
     from lib import manifest
 
     found = {}
