@@ -27,7 +27,7 @@ _ROW = re.compile(r"^(\w+)\s+(\d+)\s*$")
 _WILDCARDS = re.compile(r"^\s+wildcards: (.*)")
 _JOBID = re.compile(r"^\s+jobid: (\d+)")
 _BROKEN = re.compile(r"^\w+(Exception|Error) in")
-_STEPS = re.compile(r"^\d+ of \d+ steps")
+_EMPTY = re.compile(r"^(\d+ of \d+ steps|[\w./-]+/[\w.-]+(, [\w./-]+)*$)")  # counts, lists of removed files
 _RESOURCES = re.compile(r"^\s+resources: ")
 _DONE = re.compile(r"^Finished jobid: (\d+)")
 _ERROR = re.compile(r"^Error in rule (\w+)")
@@ -72,7 +72,7 @@ def follow(lines: Iterable[str], clock=time.monotonic) -> Iterator[str]:
             yield f"{_clock()}  failed {found[1]}: its notebook in results/runs/ stops where it happened"
         elif line.startswith("Trying to restart"):
             yield f"{_clock()}  trying once more"
-        elif line.strip() and (loud or not line.startswith(_SAYS_NOTHING) and not _STEPS.match(line)):
+        elif line.strip() and (loud or not line.startswith(_SAYS_NOTHING) and not _EMPTY.match(line)):
             loud = loud or bool(_BROKEN.match(line))
             yield line
 
