@@ -38,7 +38,8 @@ BLOCK = 50  # steps between reseedings of the stream; checkpoints and log lines 
 class TrainSettings:
     """The optimiser and the shape of the network."""
 
-    samples: int = 3200  # training samples per network (the paper: 64,000 a pair, more than 5 M)
+    samples: int = 3200  # training samples of a coarse network (the paper: 64,000 a pair, more than 5 M)
+    fine_samples: int = 2400  # the same for the fine network
     heart_fine: bool = False  # also train a fine network for E2 (the paper did not)
     batch: int = 32  # samples per step (the paper: 32)
     optimiser: str = "adamw"  # adamw | rmsprop (the paper, no momentum)
@@ -221,12 +222,13 @@ def train(pairs: list[TrainingPair], validation: list[TrainingPair], stream_sett
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             return model(x).float()
 
-    steps = -(-settings.samples // settings.batch)
+    samples = settings.samples if stage == "coarse" else settings.fine_samples
+    steps = -(-samples // settings.batch)
     step, before = _load_checkpoint(checkpoint, model, optimiser, identity)
     rows, started, losses, saved = _keep_log(log_path, step), time.time(), [], time.time()
     first = step
     say(
-        f"{name}: {settings.samples:,} samples on {device.type}{' bf16' if half else ''}, from step {step} of {steps}; result in {final}"
+        f"{name}: {samples:,} samples on {device.type}{' bf16' if half else ''}, from step {step} of {steps}; result in {final}"
     )
     while step < steps:
         if step % BLOCK == 0:
