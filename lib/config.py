@@ -178,8 +178,14 @@ def results_root() -> Path:
 
 
 def run_dir(cfg: Profile) -> Path:
-    """results/runs/<profile>/<experiment>/split<k>/: what one unit of work leaves."""
-    return results_root() / "runs" / cfg.profile / cfg.experiment / f"split{cfg.split}"
+    """results/runs/<profile>/<experiment>/split<k>/: what one unit of work leaves; another data set's below it."""
+    folder = results_root() / "runs" / cfg.profile / cfg.experiment / f"split{cfg.split}"
+    return folder if cfg.dataset is None else folder / cfg.dataset
+
+
+def agents_dir(cfg: Profile) -> Path:
+    """Where the split's trained agents are: whatever data set they are tried on, they trained on the split's patients."""
+    return run_dir(dataclasses.replace(cfg, dataset=None)) / "agents"
 
 
 def results_dir(cfg: Profile | str) -> Path:

