@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_checks_its_parameters(path, cells):
     """The cell after the parameters checks them, and asks for the sections that it shows, or more."""
     at = [index for index, cell in enumerate(cells) if parameters([cell])][0]
     following = next(cell for cell in cells[at + 1 :] if cell.cell_type == "code")
-    assert "config.check(globals()" in following.source
+    assert re.search(r"config\.check\(\s*globals\(\)", following.source)
     shown: dict = {}
     exec(cells[at].source, shown)
     assert set(shown) & set(config.SECTIONS) <= set(graph.sections(path))
