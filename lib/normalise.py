@@ -27,15 +27,17 @@ def field_of_view(volume: Volume) -> torch.Tensor:
     filled slice by slice: a voxel belongs to the field of view if data lies on both sides along a row or a column.
     """
     array = volume.array
-    data = torch.isfinite(array) & (array > array[torch.isfinite(array)].min() + 1e-3)
+    finite = torch.isfinite(array)
+    data = finite & (array > torch.where(finite, array, torch.inf).min() + 1e-3)
     if data.float().mean() > 0.995:
         return torch.ones_like(data)
     between = torch.zeros_like(data)
+    seen = data.to(torch.uint8)
     for dim in (1, 2):
-        seen = data.int()
-        ahead = seen.cummax(dim).values
-        behind = seen.flip(dim).cummax(dim).values.flip(dim)
-        between |= (ahead & behind).bool()
+        index = torch.arange(data.shape[dim]).reshape([-1 if d == dim else 1 for d in range(3)])
+        first = seen.argmax(dim, keepdim=True)  # 0 where there is no data, which `last` then undoes
+        last = data.shape[dim] - 1 - seen.flip(dim).argmax(dim, keepdim=True)
+        between |= (index >= first) & (index <= last) & seen.amax(dim, keepdim=True).bool()
     return data | between
 
 
