@@ -14,6 +14,7 @@ The same code runs on CPU and GPU, with torch and NumPy only.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,9 +56,9 @@ class StreamSettings:
         8.0,
         8.0,
     )  # fine residuals (the paper: 5 mm, 5 degrees)
-    fixed_shift: float = 20.0  # mm, the fixed window's own random shift (the paper: 30)
-    fixed_turn: float = 12.0  # degrees, its own random rotation (the paper: 30)
-    affine: float = 0.25  # Eq. 6: bound of the nine random elements; 0 turns co-deformation off
+    fixed_shift: float = 12.0  # mm, the fixed window's own random shift (the paper: 30)
+    fixed_turn: float = 6.0  # degrees, its own random rotation (the paper: 30)
+    affine: float = 0.12  # Eq. 6: bound of the nine random elements (the paper: 0.25); 0 turns co-deformation off
     dense_share: float = 0.5  # share of samples drawn near the truth and along greedy paths
     mirror: bool = True  # half of the samples left-right mirrored
     perturb: bool = True  # random gain, noise, soft blobs, cropped ends on top of the simulated physics
@@ -90,7 +91,7 @@ class TrainingPair:
 
     def save(self, path) -> None:
         path = Path(path)
-        temporary = path.with_name(f".{path.name}")
+        temporary = path.with_name(f".{os.getpid()}.{path.name}")  # two trainings may prepare the same pair at once
         with open(temporary, "wb") as file:
             np.savez(file, id=self.id, fixed=self.fixed.codes.numpy(), fixed_affine=self.fixed.affine, truth=self.truth,
                      moving=self.moving.codes.numpy(), moving_affine=self.moving.affine, anchors=self.anchors)  # fmt: skip
@@ -108,11 +109,14 @@ class TrainingPair:
             ) from None
 
 
-def draw_residuals(n: int, limits, dense_share: float, generator: torch.Generator) -> torch.Tensor:
-    """Parameters v (n, 6): uniform within +-limits; a share clipped to +-m, m log-uniform in 0.5..30 (greedy paths)."""
+def draw_residuals(n: int, limits, dense_share: float, generator: torch.Generator, least: float = 0.5) -> torch.Tensor:
+    """Parameters v (n, 6): uniform within +-limits; a share clipped to +-m, m log-uniform in least..30 (greedy paths).
+
+    Below half a window voxel (`least`) nothing can be seen, and the labels would be noise.
+    """
     limits = torch.as_tensor(limits, dtype=torch.float32)
     v = (torch.rand(n, 6, generator=generator) * 2 - 1) * limits
-    m = 0.5 * (60.0 ** torch.rand(n, 1, generator=generator))
+    m = least * (30.0 / least) ** torch.rand(n, 1, generator=generator)
     dense = torch.rand(n, 1, generator=generator) < dense_share
     return torch.where(dense, torch.maximum(torch.minimum(v, m), -m), v)
 
@@ -191,7 +195,7 @@ class Stream:
         s, k = self.settings, self.settings.poses_per_window
         which, frames = self._fixed_frames(-(-n // k))
         repeat = torch.arange(len(which)).repeat_interleave(k)[:n]
-        v = draw_residuals(n, self.limits, s.dense_share, self.generator)
+        v = draw_residuals(n, self.limits, s.dense_share, self.generator, self.voxel / 2)
         v = self._bounded(v, which[repeat], frames[repeat])
         residual = rigid.params_to_matrix(v.double())
         fixed_m = self.fixed.to_index.cpu()[which] @ frames

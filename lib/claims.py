@@ -37,7 +37,7 @@ class Evidence:
 
     profile: str
     rows: pd.DataFrame  # case rows of the virtual patients
-    tables: dict[str, pd.DataFrame]  # attention, walks, patients, drl_curves
+    tables: dict[str, pd.DataFrame]  # attention, walks, patients, fig4
     theory: dict
 
     def of(self, experiment: str, method: str) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def load(folder, profile: str = "cpu") -> Evidence:
     rows = cases.read_rows(folder / "cases.csv")
     rows = rows[rows["dataset"].isin(["virtual_spine", "virtual_heart"])]
     tables = {}
-    for name in ("attention", "walks", "patients", "drl_curves"):
+    for name in ("attention", "walks", "patients", "fig4"):
         path = folder / f"{name}.csv"
         tables[name] = pd.read_csv(path) if path.exists() else pd.DataFrame()
     theory = folder / "theory.json"

@@ -33,7 +33,7 @@ def c5(data):
 def c6(data):
     """Success at the last training step. Reproduced: DSL's worst seed beats DRL's best, by 20 points on
     average; partly: DSL is better on average."""
-    curves = data.tables["drl_curves"]
+    curves = data.tables["fig4"]
     statement, paper = (
         "DSL learns far faster than DRL at equal steps (2-D)",
         "Fig. 4: far above at every step",

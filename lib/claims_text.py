@@ -14,7 +14,7 @@ SHOWN_BY = {
     ),
     "C3": ("make reproduce", "cases.csv"),
     "C5": ("make reproduce", "attention.csv"),
-    "C6": ("make claims", "drl_curves.csv"),
+    "C6": ("make claims", "fig4.csv"),
     "C7": ("make claims", "theory.json"),
     "C8": ("make claims", "cases.csv"),
     "C9": ("make claims", "cases.csv"),

@@ -2,7 +2,7 @@
 
 attention.csv    distance (mm) of the saliency centre, and of the image centre, to the true object, a line
 a case walks.csv        how each test case's path went: net over gross length, revisited states, spread at
-the end patients.csv     what is in each test patient's CBCT: stent, table, gas, devices drl_curves.csv
+the end patients.csv     what is in each test patient's CBCT: stent, table, gas, devices fig4.csv
 Figure 4's curves; theory.json: Appendix A in numbers (both copied from their notebooks' runs)
 """
 
@@ -37,7 +37,7 @@ def gather(profile: str) -> list[Path]:
             with provenance.atomic(out / name) as temporary:
                 table.to_csv(temporary, index=False)
             written.append(out / name)
-    for name in ("drl_curves.csv", "theory.json"):
+    for name in ("fig4.csv", "theory.json"):
         source = runs / "spine" / "split0" / name
         if source.exists() and source != out / name:
             with provenance.atomic(out / name) as temporary:

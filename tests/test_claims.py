@@ -33,7 +33,7 @@ def rows_of(method, errors, experiment="spine", profile="cpu", notes=None):
 
 def data_of(*parts, profile="cpu", theory=None, **extra):
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=cases.COLUMNS)
-    empty = {name: pd.DataFrame() for name in ("attention", "walks", "patients", "drl_curves")}
+    empty = {name: pd.DataFrame() for name in ("attention", "walks", "patients", "fig4")}
     return claims.Evidence(profile, rows, empty | extra, theory or {})
 
 
@@ -93,7 +93,7 @@ def test_c5_c11_and_c13_from_their_tables():
 
 def test_c6_and_c7():
     curve = [(m, s, 100, r) for m, r in (("dsl", 0.9), ("dqn", 0.3), ("double_dqn", 0.4)) for s in (0, 1)]
-    data = data_of(drl_curves=pd.DataFrame(curve, columns=["method", "seed", "step", "success"]))
+    data = data_of(fig4=pd.DataFrame(curve, columns=["method", "seed", "step", "success"]))
     assert verdict(data, "C6") == "reproduced"
     assert verdict(data_of(theory={"lemma3": {"a": 0.0, "b": 0.03}, "states": 10}), "C7") == "partly"
     assert verdict(data_of(theory={"lemma3": {"a": 0.0}, "states": 10}), "C7") == "reproduced"
