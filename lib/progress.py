@@ -16,6 +16,8 @@ MINUTES = {
     "stream": 0.5,
     "train": 10.0,
     "roll_out": 3.0,
+    "real_roll_out": 4.0,
+    "real_baselines": 8.0,
     "baselines": 6.0,
     "summary": 1.0,
     "drl": 10.0,

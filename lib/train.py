@@ -43,7 +43,7 @@ class TrainSettings:
     heart_fine: bool = False  # also train a fine network for E2 (the paper did not)
     batch: int = 32  # samples per step (the paper: 32)
     optimiser: str = "adamw"  # adamw | rmsprop (the paper, no momentum)
-    learning_rate: float = 1.0e-3  # (the paper: 6e-5)
+    learning_rate: float = 3.0e-3  # (the paper: 6e-5)
     schedule: str = "cosine"  # cosine, with warm-up | step (the paper: x0.7 every 10,000 steps)
     warm_up: int = 50  # steps of linear warm-up
     weight_decay: float = 1.0e-3  # AdamW only

@@ -160,6 +160,7 @@ class BaselineSettings:
 
     # names of lib.baselines.run.METHODS; dsl_polish only where notebook 04 has already run
     methods: tuple[str, ...] = ("itk", "quasi_global", "semantic", "itk_tuned", "elastix", "greedy")
+    real_methods: tuple[str, ...] = ("itk", "itk_tuned")  # on real scans (`dataset`), where there are many cases
     anatomy: str = "spine"  # spine | heart: what the anatomy-targeted methods look for; set from the case
     seed: int = 0  # every method's random draws, with the case's own name
     workers: int = 2  # processes side by side, one thread each
