@@ -32,23 +32,18 @@ def anchors(patient, stage: str) -> np.ndarray:
 
 
 def split_folders(cfg) -> dict[str, list[Path]]:
-    """Patient folders of this split: train, validation, test. Test patients are drawn ones (or of `cfg.dataset`) only.
+    """Patient folders of this split: train, validation, test. Test patients are drawn ones only;
+    other data sets are for testing alone (`rollouts.cases_of`).
 
     What was grown from a real scan trains; it never validates or tests.
     """
-    from lib import config, manifest
+    from lib import manifest
     from lib.patients import population
 
-    s, root = cfg.patients, config.data_dir(cfg)
+    s = cfg.patients
     drawn = [
         population.folder_of(t, cfg.profile) for t in population.tasks(s, cfg.experiment) if t.source is None
     ]
-    if cfg.dataset and cfg.dataset != f"virtual_{cfg.experiment}":
-        drawn = sorted(p.parent for p in (root / cfg.dataset).glob("*/patient.json"))
-        if not drawn:
-            raise UserError(
-                f"{root / cfg.dataset}: no patients of data set {cfg.dataset!r}; run `make data DATASET={cfg.dataset}` first."
-            )
     grown = [
         population.folder_of(t, cfg.profile)
         for t in population.tasks(s, cfg.experiment)
