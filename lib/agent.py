@@ -237,7 +237,7 @@ def run(agent: Agent, fixed: list[Volume], moving: list[Volume], initial: np.nda
     poses, values = roll_out(view, initial, settings.coarse_steps, settings)
     results = [AgentResult(RollOut(poses[:, i], values[:, i], centres[i])) for i in range(len(fixed))]
     if agent.fine is not None and settings.refine != "none":
-        maps = saliency.maps(view, poses[0], agent.coarse)
+        maps = saliency.maps(view, poses[-1], agent.coarse)
         rois = saliency.centres(maps, centres, agent.coarse.voxel, settings.saliency_percentile)
         if settings.refine == "centre":
             rois = np.asarray(centres, dtype=float).copy()

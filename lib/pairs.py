@@ -18,7 +18,11 @@ from lib.normalise import field_of_view, field_of_view_centre, prepare
 
 
 def anchors(patient, stage: str) -> np.ndarray:
-    """Where windows may be centred (n, 3), fixed world: the field of view's middle (coarse); vertebrae or heart (fine)."""
+    """Where windows may be centred (n, 3), fixed world.
+
+    Coarse: the field of view's middle. Fine, E1: the vertebral bodies inside it, and points half-way from them to the
+    middle, because attention is that imprecise (notebook 04); E2: the heart's centre.
+    """
     middle = field_of_view_centre(patient.fixed)
     if stage == "coarse":
         return middle[None]
@@ -27,8 +31,11 @@ def anchors(patient, stage: str) -> np.ndarray:
     points = rigid.apply(patient.truth, np.asarray(patient.vertebrae, dtype=np.float64))
     mask = field_of_view(patient.fixed).nonzero().numpy()
     corners = (patient.fixed.affine @ np.array([[*mask.min(0)[::-1], 1.0], [*mask.max(0)[::-1], 1.0]]).T)[2]
-    inside = (points[:, 2] > min(corners) + 15) & (points[:, 2] < max(corners) - 15)
-    return points[inside] if inside.any() else middle[None]
+    inside = points[(points[:, 2] > min(corners) + 15) & (points[:, 2] < max(corners) - 15)]
+    if not len(inside):
+        return middle[None]
+    half_way = inside + 0.5 * (middle - inside) * [1.0, 1.0, 0.0]
+    return np.concatenate([inside, half_way])
 
 
 def split_folders(cfg) -> dict[str, list[Path]]:

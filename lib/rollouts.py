@@ -122,9 +122,9 @@ def _coarse_view(agent, cases) -> Windows:
     return Windows(agent.coarse, fixed, moving, np.stack([c.centre for c in cases]))
 
 
-def attention(agent: Agent, case) -> tuple[np.ndarray, np.ndarray]:
-    """The saliency map (w, w, w) and its centre (3,), fixed world, at the case's start."""
-    maps = saliency.maps(_coarse_view(agent, [case]), case.initial[None], agent.coarse)
+def attention(agent: Agent, case, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The saliency map (w, w, w) and its centre (3,), fixed world, at a pose: where coarse registration ended."""
+    maps = saliency.maps(_coarse_view(agent, [case]), pose[None], agent.coarse)
     return maps[0], saliency.centres(maps, case.centre[None], agent.coarse.voxel)[0]
 
 
@@ -134,7 +134,7 @@ def attention_distances(cfg, agent: Agent, cases, results):
 
     rows = []
     for case, result in zip(cases, results, strict=True):
-        roi = result.roi if result.roi is not None else attention(agent, case)[1]
+        roi = result.roi if result.roi is not None else attention(agent, case, result.coarse.poses[-1])[1]
         points = object_points(case)
         nearest = [float(np.linalg.norm(points - p, axis=1).min()) for p in (roi, case.centre)]
         rows.append(
@@ -152,12 +152,12 @@ def attention_distances(cfg, agent: Agent, cases, results):
     return table
 
 
-def attention_figure(cfg, agent: Agent, case, title: str):
+def attention_figure(cfg, agent: Agent, case, result, title: str):
     """Figure 3: saliency over the CBCT and the fine window's box."""
     from lib import plots
     from lib.volume import Volume
 
-    values, roi = attention(agent, case)
+    values, roi = attention(agent, case, result.coarse.poses[-1])
     size, voxel = agent.coarse.window, agent.coarse.voxel
     volume = Volume(torch.as_tensor(values), voxel, case.centre - (size - 1) / 2 * voxel)
     box = (agent.fine.window * agent.fine.voxel) if agent.fine else 0.4 * size * voxel

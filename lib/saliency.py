@@ -2,7 +2,7 @@
 
 One back-propagation of the sum of the network's outputs gives the saliency map; the voxels above its 95th percentile,
 weighted by their saliency, give the centre. We take the magnitude of the derivative, the largest over channels, at the
-first state of coarse registration, smoothed by one voxel (docs/deviations.md).
+last state of coarse registration, smoothed by one voxel (docs/deviations.md).
 """
 
 from __future__ import annotations
