@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import cases, metrics
+from lib import cases, metrics, tables_real
 from lib.errors import UserError
 from lib.plots_charts import PAPER_METHODS, label, order
 from lib.tables_rows import PAPER, capture, failures, kind, paired  # noqa: F401
@@ -139,6 +139,7 @@ def all_tables(rows: pd.DataFrame, n_bootstrap: int = 500) -> dict[str, pd.DataF
         "failures.csv": failures(rows),
         "paired.csv": pd.concat(pairs, ignore_index=True),
         "capture_range.csv": capture(rows),
+        "table_real.csv": tables_real.real(rows, n_bootstrap),
     }
 
 
@@ -157,14 +158,20 @@ def readme_blocks(folder) -> dict[str, str]:
     """Marker name -> Markdown, read from the tables in `folder`."""
     folder = Path(folder)
     blocks = {
-        "TABLE1": markdown(pd.read_csv(folder / "table1.csv")),
-        "TABLE1_TODAY": markdown(pd.read_csv(folder / "table1_today.csv"), paper=False),
+        "TABLE1": markdown(_virtual(pd.read_csv(folder / "table1.csv"))),
+        "TABLE1_TODAY": markdown(_virtual(pd.read_csv(folder / "table1_today.csv")), paper=False),
     }
+    if (folder / "table_real.csv").exists():
+        blocks["TABLE_REAL"] = tables_real.markdown(pd.read_csv(folder / "table_real.csv"))
     if (folder / "claims.csv").exists():
         from lib import claims
 
         blocks["CLAIMS"] = claims.markdown(pd.read_csv(folder / "claims.csv"))
     return blocks
+
+
+def _virtual(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["dataset"].str.startswith("virtual_")]
 
 
 def verify(folder, readme=None) -> list[str]:
