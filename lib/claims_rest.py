@@ -41,16 +41,23 @@ def c6(data):
     if curves.empty or curves["method"].nunique() < 2:
         yield line("C6", statement, paper)
         return
+    two = curves["method"].str.endswith("_two_channel")
+    for some, observation in ((curves[~two], ""), (curves[two], ", both images as input")):
+        dsl = some[some["method"].str.startswith("dsl")]
+        if len(dsl) and some["method"].nunique() > 1:
+            yield c6_line(some, statement + observation, paper)
+
+
+def c6_line(curves, statement, paper):
+    """One observation: the supervised agent against the better of the two reinforcement learners."""
     last = curves[curves["step"] == curves["step"].max()]
-    dsl, drl = last[last["method"] == "dsl"]["success"], last[last["method"] != "dsl"]
-    best = drl.groupby("method")["success"].mean().idxmax()
+    ours_, drl = (last[last["method"].str.startswith("dsl") == own] for own in (True, False))
+    dsl, best = ours_["success"], drl.groupby("method")["success"].mean().idxmax()
     other = drl[drl["method"] == best]["success"]
-    ours = (
-        f"{percent(dsl.mean())} against {percent(other.mean())} ({best}) after {last['step'].max():.0f} steps"
-    )
+    ours = f"{percent(dsl.mean())} against {percent(other.mean())} ({best}) after {last['step'].max():.0f} steps"
     fully = dsl.min() > other.max() and dsl.mean() - other.mean() >= 0.2
     verdict = by_rule(fully, dsl.mean() > other.mean())
-    yield line("C6", statement, paper, ours, dsl.min(), dsl.max(), len(dsl), verdict)
+    return line("C6", statement, paper, ours, dsl.min(), dsl.max(), len(dsl), verdict)
 
 
 def c7(data):
