@@ -1,0 +1,112 @@
+"""Released agents: those of one split, copied to results/agents/ with a model card and their training logs.
+
+`python -m lib.release [profile] [split]`. Everything that registers uses them by default. The card's numbers are read
+from the tables in results/, which is why they are released after notebook 08 has run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from lib import config, provenance, weights
+from lib.errors import UserError
+from lib.train import AGENTS
+
+LIMIT_MB = 40
+
+
+def release(profile: str = "cpu", split: int = 0, target: Path | None = None) -> list[Path]:
+    """Copy the agents of both experiments; returns their paths. Raises UserError where none was trained, or they are too large."""
+    target = target or config.results_root() / "agents"
+    copied = []
+    for experiment in config.EXPERIMENTS:
+        cfg = config.load(profile, sections=("stream", "training"), experiment=experiment, split=split)
+        folder, found = config.agents_dir(cfg), []
+        for agent in AGENTS:
+            found += sorted(folder.glob(f"{agent}_*.safetensors"))
+        if not found:
+            raise UserError(f"{folder}: no trained agents; run `make reproduce PROFILE={profile}` first.")
+        for source in dict.fromkeys(found):
+            for path in (source, source.with_name(source.stem + "_log.csv"), provenance.beside(source)):
+                if path.exists():
+                    place = target / experiment / path.name
+                    with provenance.atomic(place) as temporary:
+                        shutil.copyfile(path, temporary)
+            copied.append(target / experiment / source.name)
+    size = sum(path.stat().st_size for path in copied) / 1e6
+    if size > LIMIT_MB:
+        raise UserError(f"The agents take {size:.0f} MB, more than {LIMIT_MB}; release fewer or train smaller ones.")
+    with provenance.atomic(target / "MODEL_CARD.md") as temporary:
+        temporary.write_text(card(copied, profile, split), encoding="utf-8")
+    return copied
+
+
+def card(paths: list[Path], profile: str, split: int) -> str:
+    """The model card, Markdown."""
+    lines = [
+        "# The released agents",
+        "",
+        f"Networks of profile `{profile}`, split {split}, as trained by notebook 03. `dsl` is the paper's agent (difference",
+        "image), `dsl_two_channel` sees both images. `coarse`: 200 actions on the whole field of view; `fine`: 100 more around",
+        "the attention's centre (spine only). Format: safetensors, see `lib/network.py`.",
+        "",
+        "| file | MB | training samples | minutes | greedy action, unseen patients |",
+        "|---|---|---|---|---|",
+    ]
+    for path in paths:
+        log = path.with_name(path.stem + "_log.csv")
+        last = pd.read_csv(log).iloc[-1] if log.exists() else None
+        meta = weights.load(path)[1]
+        cells = [f"{path.parent.name}/{path.name}", f"{path.stat().st_size / 1e6:.1f}"]
+        cells += [f"{last.samples:,.0f}" if last is not None else "", f"{float(meta.get('seconds', 0)) / 60:.0f}"]
+        cells.append(f"{100 * last.val_agreement:.0f} % (chance 8 %)" if last is not None else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *_measured(), *_limits()]) + "\n"
+
+
+def _measured() -> list[str]:
+    """What the tables in results/ say of the agents."""
+    lines, folder = ["## How well they do", ""], config.results_root()
+    for name, column in (("table1.csv", "dataset"), ("table_real.csv", "scan")):
+        if not (folder / name).exists():
+            continue
+        table = pd.read_csv(folder / name)
+        table = table[table["method"].isin(AGENTS) & (table["n"] > 0)]
+        if name == "table1.csv":
+            table = table[table["dataset"].str.startswith("virtual_")]
+        for row in table.to_dict("records"):
+            lines.append(
+                f"- {row['experiment']}, {row[column]}, `{row['method']}`: success {100 * row['success']:.0f} % of {row['n']}, "
+                f"median {row['p50']:.1f} mm (90th percentile {row['p90']:.1f})"
+            )
+    return lines if len(lines) > 2 else [*lines, "Not measured yet."]
+
+
+def _limits() -> list[str]:
+    return [
+        "",
+        "## What they were trained on, and what they are not for",
+        "",
+        "Virtual patients only: drawn anatomy, cone-beam CT computed with real scanner physics. No real scan was trained on",
+        "or looked at when a choice was made. Starts within ±30, ±30, ±150 mm (spine) or ±30 mm (heart) and ±30 degrees,",
+        "head-first supine. Not a medical device; licence Apache-2.0.",
+    ]
+
+
+def main(words: list[str]) -> int:
+    """One sentence and exit 2 on bad input."""
+    try:
+        for path in release(*(words[:1] or ["cpu"]), *(int(w) for w in words[1:2])):
+            print(path)
+    except (UserError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

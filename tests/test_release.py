@@ -1,0 +1,30 @@
+"""Released agents: copied whole, with a card that says what they are."""
+
+import pytest
+
+from lib import config, network, release, train
+from lib.errors import UserError
+
+
+def test_release(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    with pytest.raises(UserError, match="no trained agents"):
+        release.release("smoke")
+    for experiment in config.EXPERIMENTS:
+        folder = tmp_path / f"runs/smoke/{experiment}/split0/agents"
+        net = network.ActionValueNetwork(network.NetworkSettings(32, "two_channel"))
+        network.save(net, folder / "dsl_two_channel_coarse.safetensors", {"voxel": 8, "source": 4, "seconds": 60})
+        train._write_log(folder / "dsl_two_channel_coarse_log.csv", [dict.fromkeys(train.LOG_COLUMNS, 0.5)])
+    paths = release.release("smoke")
+    assert [p.parent.name for p in paths] == ["spine", "heart"]
+    card = (tmp_path / "agents" / "MODEL_CARD.md").read_text()
+    assert "spine/dsl_two_channel_coarse.safetensors" in card and "Not measured yet" in card
+    monkeypatch.setattr(release, "LIMIT_MB", 1)
+    with pytest.raises(UserError, match="more than 1"):
+        release.release("smoke")
+
+
+def test_command_line_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    assert release.main(["smoke"]) == 2
+    assert "make reproduce PROFILE=smoke" in capsys.readouterr().err
