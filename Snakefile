@@ -89,6 +89,7 @@ rule patients:
         words="-r experiment {experiment}",
         settings=used("01_data_preparation"),
     threads: workflow.cores  # one patient a core
+    priority: 20  # first of all: they take every core, and would wait for one long unit later
     resources:
         mem_mb=8000,
         runtime=240,
@@ -127,7 +128,7 @@ rule train:
     params:
         words="-r experiment {experiment} -p split {split} -r agent_name {agent}",
         settings=used("03_agent_training"),
-    priority: 10  # the longest units start first
+    priority: 10  # then the longest units
     resources:
         mem_mb=5000,
         gpu=GPU,
