@@ -1,10 +1,9 @@
 """When to believe a registration: numbers from the agent's own path, and a verdict in words.
 
-Four things are looked at: how clearly the agent preferred its actions (the action-value margin along the
-path),
-whether it came to rest or wandered at the end, how many of several starts ended at the same place, and how
-much of
-the cone-beam scan lies inside the CT. The thresholds are calibrated on training patients (`calibrate`).
+Four things are looked at: how clearly the agent preferred its actions (the action-value margin along the path),
+whether it came to rest or wandered at the end, how many of several starts ended at the same place, and how much of the
+cone-beam scan lies inside the CT. The thresholds are guesses until `register_check.calibration` has been run on
+training patients; the sentence says so.
 """
 
 from __future__ import annotations
@@ -49,7 +48,10 @@ class Trust:
     def sentence(self) -> str:
         """The verdict in one line."""
         if not self.reasons:
-            return "good: the starts agree, the agent came to rest, the fields of view overlap"
+            return (
+                "good: the starts agree, the agent came to rest, the fields of view overlap. This verdict is not "
+                "calibrated yet and has been wrong on a real pair: look at the overlay before you use the result"
+            )
         return f"{BAD}: " + "; ".join(self.reasons)
 
 
