@@ -212,6 +212,17 @@ def _reread(table: pd.DataFrame) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(table.to_csv(index=False)))
 
 
+def _record(names, rows: pd.DataFrame, folder) -> None:
+    """Provenance beside each table, where the rows' profile is known."""
+    from lib import config, provenance
+
+    profiles = rows["profile"].unique()
+    if len(profiles) == 1 and profiles[0] in config.profiles():
+        cfg = config.load(profiles[0], sections=("patients", "evaluation"))
+        for name in names:
+            provenance.record(Path(folder) / name, cfg, inputs=[Path(folder) / "cases.csv"])
+
+
 def main(arguments: list[str]) -> int:
     """`write`, `readme` or `verify`, for `results/` or the folder given as second argument."""
     from lib import config
@@ -220,7 +231,7 @@ def main(arguments: list[str]) -> int:
     folder, readme = config.ROOT / folder, config.ROOT / "README.md"
     if what == "write":
         rows = cases.read_rows(folder / "cases.csv")
-        write(rows, folder, _resamples(rows))
+        _record(write(rows, folder, _resamples(rows)), rows, folder)
     elif what == "readme":
         text = readme.read_text(encoding="utf-8")
         for name, block in readme_blocks(folder).items():
