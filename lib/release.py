@@ -92,7 +92,8 @@ def _limits() -> list[str]:
         "## What they were trained on, and what they are not for",
         "",
         "Virtual patients only: drawn anatomy, cone-beam CT computed with real scanner physics. No real scan was trained on;",
-        "one choice (`value_weight`) was made on four real CTs with a cut-out as CBCT. Starts within ±30, ±30, ±150 mm (spine) or ±30 mm (heart) and ±30 degrees,",
+        "one choice (`value_weight`) was made on four real CTs with a cut-out as CBCT. Starts within",
+        "±30, ±30, ±150 mm (spine) or ±30 mm (heart) and ±30 degrees,",
         "head-first supine. Not a medical device; licence Apache-2.0.",
     ]
 
