@@ -21,7 +21,7 @@ METHODS = {
     "dsl_coarse": ("Agent, coarse only", "#d55e00", "--"),
     "dsl_two_channel": ("Agent (two channels)", "#0072b2", "-"),
     "dsl_two_channel_coarse": ("Agent (two channels), coarse only", "#0072b2", "--"),
-    "dsl_polish": ("Agent, then ITK", "#0072b2", "-."),
+    "dsl_polish": ("Agent (difference image), then ITK", "#d55e00", "-."),
     "dsl_two_channel_polish": ("Agent (two channels), then ITK", "#0072b2", "-."),
     "human": ("Human", "#000000", "-"),
     "itk_tuned": ("ITK, tuned", "#56b4e9", "--"),
