@@ -34,6 +34,7 @@ SECTIONS = {
     "evaluation": ("lib.metrics", "EvaluationSettings"),
     "theory": ("lib.mdp", "TheorySettings"),
     "register": ("lib.register", "RegisterSettings"),
+    "transfer": ("lib.transfer", "TransferSettings"),
 }
 COMMON = ("profile", "experiment", "split", "dataset")  # parameters of a notebook that are no section
 # Put among the globals by IPython and papermill.
@@ -57,6 +58,7 @@ class Profile:
     evaluation: Any = None
     theory: Any = None
     register: Any = None
+    transfer: Any = None
 
 
 def profiles() -> list[str]:

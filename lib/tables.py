@@ -139,7 +139,7 @@ def all_tables(rows: pd.DataFrame, n_bootstrap: int = 500) -> dict[str, pd.DataF
         "failures.csv": failures(rows),
         "paired.csv": pd.concat(pairs, ignore_index=True),
         "capture_range.csv": capture(rows),
-        "table_real.csv": tables_real.real(rows, n_bootstrap),
+        "table_reproduce_real.csv": tables_real.of_run(rows, n_bootstrap),
     }
 
 
@@ -178,7 +178,10 @@ def verify(folder, readme=None) -> list[str]:
     """What differs between the tables (and README) in `folder` and those recomputed from its cases.csv."""
     folder, wrong = Path(folder), []
     rows = cases.read_rows(folder / "cases.csv")
-    for name, table in all_tables(rows, _resamples(rows)).items():
+    expected = all_tables(rows, _resamples(rows))
+    if (folder / "real_cases.csv").exists():
+        expected |= tables_real.tables(*tables_real.read(folder, _resamples(rows)))
+    for name, table in expected.items():
         path = folder / name
         if not path.exists():
             wrong.append(f"{path} is missing")

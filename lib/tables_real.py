@@ -1,4 +1,4 @@
-"""Real scans, scan by scan: the table behind the README's, from the case rows and nothing else."""
+"""Real scans, scan by scan, and what carries over to them: from `real_cases.csv` (`lib.transfer_eval`) and nothing else."""
 
 from __future__ import annotations
 
@@ -7,49 +7,100 @@ import pandas as pd
 from lib import metrics
 from lib.plots_charts import label, order
 
-METHODS = ("initial", "itk", "itk_tuned", "dsl", "dsl_two_channel", "dsl_two_channel_coarse")
 PAIRS = ("pancreatic_ct_cbct_001",)  # scans whose CBCT is real; of all others it is simulated
-COLUMNS = ("experiment", "scan", "cbct", "method", "n", "success", "success_low", "success_high", "p10", "p50", "p90")
+NUMBERS = ("n", "success", "success_low", "success_high", "within_20_mm", "vertebra_off", "p10", "p50", "p90")
+REAL = ("experiment", "range", "scan", "cbct", "method", *NUMBERS)
+TRANSFER = ("experiment", "range", "population", "method", "scans", *NUMBERS, "command")
+ALL = "all scans"
+
+
+def numbers(some: pd.DataFrame, clusters, n_bootstrap: int) -> tuple:
+    """`NUMBERS` of rows; intervals resample `clusters` (the starts of one image are dependent)."""
+    low, high = metrics.success_interval(some["success"], clusters, n_bootstrap)
+    off = some["note"].str.startswith("vertebra").sum()
+    near = (some["final_error_mm"] <= 20).mean()
+    values = (*metrics.percentiles(some["final_error_mm"]),)
+    return (len(some), some["success"].mean(), low, high, near, int(off), *values)
+
+
+def released(rows: pd.DataFrame, settings) -> pd.DataFrame:
+    """The rows to show scan by scan: baselines, and the agents of the released recipe, each on scans that it never saw."""
+    folds = [f"without_{k}" for k in range(len(settings.folds))]
+    shown = {"spine": settings.released_spine, "heart": settings.released_heart}
+    keep = {e: {"", *(folds if name in folds else [name])} for e, name in shown.items()}
+    mask = [p in keep[e] for p, e in zip(rows["population"], rows["experiment"], strict=True)]
+    return rows[mask]
 
 
 def real(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
-    """`COLUMNS` for every scan and method, then over all scans; intervals resample scans (their starts are dependent)."""
-    some = rows[~rows["dataset"].str.startswith("virtual_")]
+    """`REAL` for every range, scan and method, then over all scans."""
     lines = []
-    for experiment, mine in some.groupby("experiment", sort=False):
-        groups = [*mine.groupby("dataset"), ("all scans", mine)]
-        for scan, group in groups:
-            kind = "real" if scan in PAIRS else "both" if scan == "all scans" else "simulated"
-            for method in [m for m in order(set(group["method"])) if m in METHODS]:
+    for (experiment, reach), mine in rows.groupby(["experiment", "range"], sort=False):
+        for scan, group in [*mine.groupby("dataset"), (ALL, mine)]:
+            kind = "real" if scan in PAIRS else "both" if scan == ALL else "simulated"
+            for method in order(set(group["method"])):
                 found = group[group["method"] == method]
-                clusters = found["dataset"] if scan == "all scans" else found["case"]
-                low, high = metrics.success_interval(found["success"], clusters, n_bootstrap)
-                p10, p50, p90 = metrics.percentiles(found["final_error_mm"])
-                rate = found["success"].mean()
-                lines.append((experiment, scan, kind, method, len(found), rate, low, high, p10, p50, p90))
-    table = pd.DataFrame(lines, columns=COLUMNS)
-    return table.round({"success": 3, "success_low": 3, "success_high": 3, "p10": 2, "p50": 2, "p90": 2})
+                clusters = found["dataset"] if scan == ALL else found["case"]
+                lines.append((experiment, reach, scan, kind, method, *numbers(found, clusters, n_bootstrap)))
+    return _rounded(pd.DataFrame(lines, columns=REAL))
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A line a scan, a column a method: success and median error."""
+def transfer(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
+    """`TRANSFER`: a line for every population's agent and range, over all scans it may be tried on."""
+    lines = []
+    mine = rows[rows["population"] != ""]
+    for (experiment, reach, population, method), found in mine.groupby(["experiment", "range", "population", "method"]):
+        agent = "dsl" + ("_two_channel" if "two_channel" in method else "")
+        command = f"python -m lib.transfer_eval agents {population} --experiment {experiment} --agent {agent}"
+        count = found["dataset"].nunique()
+        values = numbers(found, found["dataset"], n_bootstrap)
+        lines.append((experiment, reach, population, method, count, *values, command))
+    return _rounded(pd.DataFrame(lines, columns=TRANSFER))
+
+
+def of_run(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
+    """`REAL` for what `make reproduce` left on real scans: agents of split 0, the paper's range, a few starts."""
+    return real(rows[~rows["dataset"].str.startswith("virtual_")].assign(range="full"), n_bootstrap)
+
+
+def read(folder, n_bootstrap: int):
+    """What `tables` needs, for the `real_cases.csv` of a folder."""
+    from lib import config
+
+    rows = pd.read_csv(folder / "real_cases.csv", dtype={"case": str, "note": str})
+    return rows, config.load(rows["profile"].iloc[0], sections=("transfer",)).transfer, n_bootstrap
+
+
+def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+    shares = ("success", "success_low", "success_high", "within_20_mm")
+    return table.round(dict.fromkeys(shares, 3) | dict.fromkeys(("p10", "p50", "p90"), 2))
+
+
+def tables(rows: pd.DataFrame, settings, n_bootstrap: int = 500) -> dict[str, pd.DataFrame]:
+    """File name -> table."""
+    rows = rows.assign(population=rows["population"].fillna(""), note=rows["note"].fillna(""))
+    return {"table_real.csv": real(released(rows, settings), n_bootstrap), "transfer.csv": transfer(rows, n_bootstrap)}
+
+
+def markdown(table: pd.DataFrame, methods=None) -> str:
+    """A line a scan, a column a method: success and median error; a block a range."""
     blocks = []
-    for experiment, some in table.groupby("experiment", sort=False):
-        methods = [m for m in METHODS if m in set(some["method"])]
+    ranges = {"near": "starts within ±30 mm and ±15°", "full": "the paper's range of starts"}
+    for (experiment, reach), some in table.groupby(["experiment", "range"], sort=False):
+        names = [m for m in order(set(some["method"])) if methods is None or m in methods]
         measure = "TRE ≤ 10 mm" if experiment == "spine" else "MME ≤ 20 mm"
-        title = f"**{'E1 spine' if experiment == 'spine' else 'E2 heart'}**, success ({measure}) and median in mm"
-        head = ["scan", "CBCT", "starts", *(label(m) for m in methods)]
+        title = "E1 spine" if experiment == "spine" else "E2 heart"
+        title = f"**{title}, {ranges.get(reach, reach)}**: success ({measure}) and median in mm"
+        head = ["scan", "CBCT", "starts", *(label(m) for m in names)]
         lines = [title, "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         for scan, group in some.groupby("scan", sort=False):
             by = group.set_index("method")
-            cells = []
-            for method in methods:
-                if method not in by.index:
-                    cells.append("")
-                    continue
-                line = by.loc[method]
-                span = f" [{100 * line.success_low:.0f}, {100 * line.success_high:.0f}]" if scan == "all scans" else ""
-                cells.append(f"{100 * line.success:.0f} %{span}, {line.p50:.1f}")
+            cells = [_cell(by.loc[m], scan == ALL) if m in by.index else "" for m in names]
             lines.append("| " + " | ".join([f"`{scan}`", group["cbct"].iloc[0], str(group["n"].max()), *cells]) + " |")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def _cell(line, with_interval: bool) -> str:
+    span = f" [{100 * line.success_low:.0f}, {100 * line.success_high:.0f}]" if with_interval else ""
+    return f"{100 * line.success:.0f} %{span}, {line.p50:.1f}"

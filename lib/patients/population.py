@@ -179,12 +179,23 @@ def build(
     `root` defaults to the project's data folder. Raises UserError: no space on the disk, a patient that fails.
     """
     wanted = tasks(settings, experiment)
-    folders = [folder_of(task, profile, root) for task in wanted]
-    missing = [(t, f) for t, f in zip(wanted, folders, strict=True) if not is_current(t, f, settings)]
     if settings.grown and len(wanted) == getattr(settings, experiment):
         progress(
             f"None of {', '.join(settings.grow_from)} is on this machine: no patients are grown from real scans."
         )
+    return build_tasks(wanted, settings, profile, root, progress)
+
+
+def build_tasks(
+    wanted: list[Task],
+    settings: PatientSettings,
+    profile: str,
+    root=None,
+    progress: Callable[[str], None] = print,
+) -> list[Path]:
+    """The patients of these tasks, made where they are missing, as `build` does. Returns their folders, in order."""
+    folders = [folder_of(task, profile, root) for task in wanted]
+    missing = [(t, f) for t, f in zip(wanted, folders, strict=True) if not is_current(t, f, settings)]
     if missing:
         _check_space(missing[0][1], settings, len(missing))
         _make_all(missing, settings, progress)

