@@ -7,6 +7,7 @@ A patient is made once and kept in data/real/<scan>/patients/<id>/. Nothing here
 from __future__ import annotations
 
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,19 @@ import torch
 from lib import collections_anatomy as anatomy
 from lib import manifest, provenance, rigid
 from lib.errors import UserError
+from lib.patients.anatomy import Anatomy
+from lib.patients.conebeam import ConeBeamSettings, simulate
 from lib.register_images import shrink, trim
-from lib.volume import read_transform
+from lib.volume import read_transform, sample
 
-VERSION = 3  # raised when what is made here changes
+VERSION = 4  # raised when what is made here changes
+SCANNER = ConeBeamSettings(spacing=2.5, views=140, detector_pixel=3.0)  # the same in every profile
 
 
-def patients(experiment: str, root: Path | None = None, settings=None, only: str | None = None) -> list:
+def patients(experiment: str, root: Path | None = None, only: str | None = None) -> list:
     """Test Patients of an experiment from every scan on this machine, or from the scan `only`.
 
-    settings: a `PatientSettings` for the simulated scanner, None for its defaults. Raises UserError for an
-    unknown scan.
+    Raises UserError for an unknown scan.
     """
     if only is not None:
         scans = [manifest.scan(only, root)]
@@ -36,10 +39,10 @@ def patients(experiment: str, root: Path | None = None, settings=None, only: str
             )
     else:
         scans = manifest.real_scans(experiment=experiment, root=root)
-    return [patient for scan in scans for patient in of_scan(scan, experiment, settings)]
+    return [patient for scan in scans for patient in of_scan(scan, experiment)]
 
 
-def of_scan(scan: manifest.Scan, experiment: str, settings=None) -> list:
+def of_scan(scan: manifest.Scan, experiment: str) -> list:
     """The patients of one scan: one a level (spine), or one (heart). Cached on disk."""
     from lib.patients import store
 
@@ -47,10 +50,10 @@ def of_scan(scan: manifest.Scan, experiment: str, settings=None) -> list:
     loaded, made = None, []
     for level in levels:
         folder = manifest.data_folder(scan.name, scan.root) / "patients" / f"{scan.name}_{level}"
-        wanted = fingerprint(scan, level, settings)
+        wanted = fingerprint(scan, level)
         if _mark(folder) != wanted:
             loaded = loaded or scan.load()
-            patient = make(scan, level, experiment, loaded, settings)
+            patient = make(scan, level, experiment, loaded)
             patient.meta["fingerprint"] = wanted
             store.save(patient, folder)
         made.append(store.load(folder))
@@ -66,12 +69,11 @@ def _mark(folder: Path) -> str | None:
         return None
 
 
-def fingerprint(scan: manifest.Scan, level: str, settings=None) -> str:
-    cone = settings.cone_beam() if settings is not None else None
-    return provenance.fingerprint([VERSION, scan.manifest.model_dump(), level, cone])
+def fingerprint(scan: manifest.Scan, level: str) -> str:
+    return provenance.fingerprint([VERSION, scan.manifest.model_dump(), level, asdict(SCANNER)])
 
 
-def make(scan: manifest.Scan, level: str, experiment: str, loaded, settings=None):
+def make(scan: manifest.Scan, level: str, experiment: str, loaded):
     """One Patient. `loaded` is what `Scan.load` gave. The truth is exact for a simulated CBCT, an estimate
     for a pair."""
     from lib.patients import place
@@ -88,17 +90,23 @@ def make(scan: manifest.Scan, level: str, experiment: str, loaded, settings=None
     else:
         mesh = anatomy.heart_mesh(found.heart, labels)
         target = (mesh[0].min(axis=0) + mesh[0].max(axis=0)) / 2
+    ct_small = shrink(ct, 2.0, False)
+    surface = mesh
     if scan.is_pair:
-        fixed, truth = trim(scan.load_cbct()), read_transform(scan.path(found.truth))
+        fixed, pose = trim(scan.load_cbct()), read_transform(scan.path(found.truth))
+        truth = pose
     else:
-        truth = place.world_pose(target, rng)
-        fixed = _simulate(ct, target, rng, truth, settings)
-    patient = Patient(id, experiment, scan.name, fixed, shrink(ct, 2.0, False), truth)
+        pose = place.world_pose(target, rng)
+        other = another_day(ct_small, labels, mesh, rng)
+        fixed, surface = _simulate(other, target, rng, pose), other.mesh_cbct
+        # E2: the heart itself has moved in the body; the truth is the rigid pose that aligns the epicardium best.
+        truth = pose @ np.asarray(other.meta.get("heart_pose", np.eye(4)), dtype=np.float64)
+    patient = Patient(id, experiment, scan.name, fixed, ct_small, truth)
     patient.vertebrae = np.array([body.centre for body in spine]) if spine else None
     if points is not None:
         patient.landmarks_moving, patient.landmarks_fixed = points, rigid.apply(truth, points)
     if mesh is not None:
-        patient.mesh_moving, patient.mesh_fixed = mesh, (rigid.apply(truth, mesh[0]), mesh[1])
+        patient.mesh_moving, patient.mesh_fixed = mesh, (rigid.apply(pose, surface[0]), surface[1])
     patient.annotated = place.annotate(patient, rng, 0.5, 2.0)
     patient.meta = meta | {
         "level": level,
@@ -107,12 +115,28 @@ def make(scan: manifest.Scan, level: str, experiment: str, loaded, settings=None
     return patient
 
 
-def _simulate(ct, target, rng, pose, settings):
-    from lib.patients.conebeam import simulate
+def another_day(ct, labels, mesh, rng) -> Anatomy:
+    """The body when the CBCT is made: the CT's table gone and another one there, bowel gas and contrast changed; with a
+    `mesh` (the epicardium) also another heart and breathing state. Without this a CBCT simulated from its own CT is so
+    like it that any optimiser aligns the two to a tenth of a millimetre."""
+    from lib.patients import grow
 
-    body, cone = shrink(ct, 2.0, False), settings.cone_beam() if settings is not None else None
+    source = grow.axis_aligned(ct, 2.0)
+    numbers = None
+    if labels is not None:
+        numbers = sample(grow.axis_aligned(labels, 2.0, nearest=True), source.points(), 0.0, "nearest")
+    body = grow.recolour(source, numbers, rng, 1.0)
+    body = body.with_array(grow.new_state(body, rng))
+    result = Anatomy(source, body, np.zeros(3), meta={})
+    if mesh is not None:
+        result.mesh_ct = mesh
+        result = grow.beat(result, rng)
+    return result
+
+
+def _simulate(other, target, rng, pose):
     for _ in range(5):
-        fixed = simulate(body, target, rng, cone, None, pose)
+        fixed = simulate(other.body_at_cbct, target, rng, SCANNER, other.meta.get("body_phases"), pose)
         if torch.isfinite(fixed.array).all():  # the reconstruction's extrapolation of truncated rows may fail
             return fixed
     raise UserError("The simulated CBCT is not finite; choose another level or scanner settings.")

@@ -212,9 +212,9 @@ def split(
     return {"train": sorted(train), "validation": sorted(validation), "test": sorted(test)}
 
 
-def real_patients(experiment: str, root: Path | None = None, settings=None, only: str | None = None) -> list:
+def real_patients(experiment: str, root: Path | None = None, only: str | None = None) -> list:
     """Test patients made from every real scan present (`lib.collections_real`): CBCT simulated, or the real
     pair."""
     from lib import collections_real
 
-    return collections_real.patients(experiment, root, settings, only)
+    return collections_real.patients(experiment, root, only)

@@ -42,6 +42,7 @@ class TransferSettings:
     grown: int = 1  # patients grown from each scan that trains
     samples: int = 3200  # training samples of a coarse network
     fine_samples: int = 2400  # the same for the fine network
+    fine_shift: float = 30.0  # mm, random shift of fine windows in training: as imprecise as attention is
     starts: int = 2  # starts a vertebral level (or heart) and range
     near: tuple[float, ...] = (30.0, 30.0, 30.0, 15.0, 15.0, 15.0)  # +- mm, mm, mm, degrees x 3
     min_overlap: float = 0.5  # share of the CBCT's field of view inside the CT at a start, both ranges
@@ -111,8 +112,10 @@ def train_agent(cfg, name: str, agent: str, stages=None, say=print) -> list[Path
     for stage in stages or (("coarse", "fine") if cfg.experiment == "spine" else ("coarse",)):
         data = [pairs.load_pairs(pairs.prepare_pairs(sides[s], stage, cfg.stream)) for s in ("train", "validation")]
         where = agents_folder(cfg, name)
-        made.append(train.train(*data, cfg.stream, settings, cfg.experiment, stage, agent, where, say=say))
-        provenance.record(made[-1], cfg, seeds={"training": settings.seed}, population=name, grown_from=scans(t, cfg.experiment, name))
+        stream = cfg.stream if stage == "coarse" else dataclasses.replace(cfg.stream, fixed_shift=t.fine_shift)
+        made.append(train.train(*data, stream, settings, cfg.experiment, stage, agent, where, say=say))
+        grown_from = scans(t, cfg.experiment, name)
+        provenance.record(made[-1], cfg, seeds={"training": settings.seed}, population=name, grown_from=grown_from)
     return made
 
 
