@@ -34,6 +34,7 @@ class AgentSettings:
     )
     adaptive: bool = False  # large steps far away, +-1 near: a variant beside the paper's agent
     refine: str = "saliency"  # where the fine window is centred: saliency (the paper) | centre | none
+    fine_limit: float = 0.0  # mm: a fine path that leads further away is not followed; 0: always followed (the paper)
     saliency_percentile: float = 95.0  # threshold of the saliency map
     seed: int = 0
 
@@ -206,6 +207,19 @@ def roll_out(
     return np.stack(path), np.stack(values)
 
 
+def _within(poses: np.ndarray, rois: np.ndarray, limit: float) -> np.ndarray:
+    """Fine paths (steps + 1, n, 4, 4) that end with the region's centre further than `limit` mm from where they began
+    stay at their beginning: there the network is far outside what it was trained on, and runs away. 0: as they are."""
+    if limit <= 0:
+        return poses
+    poses = poses.copy()
+    for i, roi in enumerate(rois):
+        at_start = rigid.apply(rigid.invert(poses[0, i]), roi[None])
+        if np.linalg.norm(rigid.apply(poses[-1, i], at_start)[0] - roi) > limit:
+            poses[:, i] = poses[0, i]
+    return poses
+
+
 def _unique(volumes: list[Volume]):
     """Distinct volumes (by identity) and the index of each case's volume among them."""
     order: dict[int, int] = {}
@@ -243,6 +257,7 @@ def run(agent: Agent, fixed: list[Volume], moving: list[Volume], initial: np.nda
             rois = np.asarray(centres, dtype=float).copy()
         near = windows(agent.fine, rois)
         poses, values = roll_out(near, poses[-1], settings.fine_steps, settings)
+        poses = _within(poses, rois, settings.fine_limit)
         for i, result in enumerate(results):
             result.fine, result.roi = RollOut(poses[:, i], values[:, i], rois[i]), rois[i]
     for result in results:

@@ -39,6 +39,7 @@ class RegisterSettings:
     working_mm: float = 2.0  # images are averaged down to about this spacing before anything else
     coarse_steps: int = 200  # N1
     fine_steps: int = 100  # N2
+    fine_limit: float = 25.0  # mm: a fine path that leads further away is not followed
     seed: int = 0
     trust: trust.TrustThresholds = field(default_factory=trust.TrustThresholds)
 
@@ -180,7 +181,9 @@ def _roll_out(
     """All starts together; the group of ends with most members and most alike images wins."""
     from lib import agent as agents
 
-    steps = agents.AgentSettings(coarse_steps=settings.coarse_steps, fine_steps=settings.fine_steps)
+    steps = agents.AgentSettings(
+        coarse_steps=settings.coarse_steps, fine_steps=settings.fine_steps, fine_limit=settings.fine_limit
+    )
     n = len(poses)
     results = agents.run(player, [fixed] * n, [moving] * n, poses, steps, np.tile(centre, (n, 1)))
     ends = np.stack([r.pose for r in results])

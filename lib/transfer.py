@@ -43,6 +43,7 @@ class TransferSettings:
     samples: int = 3200  # training samples of a coarse network
     fine_samples: int = 2400  # the same for the fine network
     fine_shift: float = 30.0  # mm, random shift of fine windows in training: as imprecise as attention is
+    fine_limit: float = 25.0  # mm, `agent.fine_limit` on real scans: twice what fine networks are trained on
     starts: int = 2  # starts a vertebral level (or heart) and range
     near: tuple[float, ...] = (30.0, 30.0, 30.0, 15.0, 15.0, 15.0)  # +- mm, mm, mm, degrees x 3
     min_overlap: float = 0.5  # share of the CBCT's field of view inside the CT at a start, both ranges

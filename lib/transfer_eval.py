@@ -68,10 +68,8 @@ def try_agent(cfg, population: str, name: str, say=print) -> None:
     networks = [provenance.sha256(p) for p in sorted(folder.glob(f"{name}_*.safetensors"))]
     for reach in RANGES:
         cases = real_cases(cfg, transfer.held_out(cfg.transfer, cfg.experiment, population), reach)
-        for method, settings in (
-            (name, cfg.agent),
-            (f"{name}_{ADAPTIVE}", dataclasses.replace(cfg.agent, adaptive=True)),
-        ):
+        usual = dataclasses.replace(cfg.agent, fine_limit=cfg.transfer.fine_limit)
+        for method, settings in ((name, usual), (f"{name}_{ADAPTIVE}", dataclasses.replace(usual, adaptive=True))):
             path = path_of(cfg, population, reach, method)
             stamp = _stamp(cfg, method, [networks, dataclasses.asdict(settings)])
             if _there(path, stamp, cases):
