@@ -74,6 +74,7 @@ def _register(options) -> None:
         if not Path(path).exists():
             raise UserError(f"{path}: no such file or folder; check the path.")
     import dataclasses
+    import time
 
     from lib import io
     from lib.register import RegisterSettings, load_agent, register
@@ -84,11 +85,15 @@ def _register(options) -> None:
             raise UserError(f"--starts {options.starts}: at least one start is needed.")
         settings = dataclasses.replace(settings, starts=options.starts)
     agent = load_agent(options.agent, options.experiment, settings.agent)
+    began = time.perf_counter()
     fixed = io.read_image(options.fixed, options.fixed_series, "cbct")
     moving = io.read_image(options.moving, options.series, "ct")
+    reading = time.perf_counter() - began
     result = register(
         fixed, moving, options.experiment, options.initial, agent, options.polish, settings, say=print
     )
+    result.seconds["reading"] = round(reading, 2)
+    result.seconds["total"] = round(result.seconds["total"] + reading, 2)
     _write(options, fixed, moving, result)
     print(f"{options.output}: fixed -> moving, {result.seconds['agent']:.1f} s for the agent")
     for line in filter(None, (options.resampled, options.report, result.note)):

@@ -16,6 +16,7 @@ def shrink(volume: Volume, spacing: float, is_cbct: bool) -> Volume:
 
     The padding of a CBCT stays padding, and is cut off as far as whole slices hold nothing else.
     """
+    volume = trim(volume) if is_cbct else volume  # most of a padded CBCT is padding: less to average
     factors = [max(1, int(spacing / s + 0.25)) for s in volume.spacing]  # i, j, k
     array = volume.array.float()
     if is_cbct:
@@ -46,7 +47,7 @@ def trim(volume: Volume, border: int = 1) -> Volume:
     data = volume.array > volume.array.min() + 1e-3
     spans = []
     for axis in range(3):
-        hit = torch.nonzero(data.sum(dim=[other for other in range(3) if other != axis]))
+        hit = torch.nonzero(data.any(dim=tuple(other for other in range(3) if other != axis)))
         first, last = int(hit[0]) - border, int(hit[-1]) + border + 1
         spans.append((max(first, 0), min(last, data.shape[axis])))
     (k0, k1), (j0, j1), (i0, i1) = spans

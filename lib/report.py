@@ -45,9 +45,9 @@ def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, st
     window = f"Window {WINDOW:.0f}, level {LEVEL:.0f} HU"
     pictures = (
         ("Before and after",
-         "<b class='orange'>CBCT orange</b>, <b class='blue'>CT blue</b>, grey where they agree. Look along the edges of "
-         f"the vertebrae and the body: double contours are misalignment. {window}; a CBCT that is not in HU is scaled by "
-         "its soft tissue. R right, L left, A anterior, P posterior, H head, F feet.",
+         "<b class='orange'>CBCT orange</b>, <b class='blue'>CT blue</b>, grey where they agree; dark grey where only "
+         f"one has data. Look along the edges of the vertebrae: double contours are misalignment. {window}; a CBCT that "
+         "is not in HU is scaled by its soft tissue. R right, L left, A anterior, P posterior, H head, F feet.",
          overlay_figure(fixed, moving, {"before": before, "after": after}, centre)),
         ("Difference",
          "CBCT minus CT within the window. White where they agree; dark grey where only one has data.",

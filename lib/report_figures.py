@@ -42,7 +42,7 @@ def slices(
         sample(volume, torch.as_tensor(where, dtype=torch.float32), fill=OUTSIDE).numpy().copy()
         for volume, where in ((fixed, points), (moving, back))
     )
-    still[still <= max(float(fixed.array.min()) + 1e-3, -4000)] = np.nan
+    still[still <= max(float(fixed.array.min()) + 0.5, -4000)] = np.nan  # padding, as interpolated in float32
     moved[moved < -4000] = np.nan
     return still, moved
 
@@ -61,9 +61,11 @@ def window_of(volume: Volume) -> tuple[float, float]:
 
 
 def overlay(still: np.ndarray, moved: np.ndarray, windows) -> np.ndarray:
-    """CBCT orange, CT blue: (h, w, 3); grey where both agree. Where only one of them has data it keeps its colour."""
+    """CBCT orange, CT blue: (h, w, 3); grey where both agree. Where only one has data it is shown dark and grey."""
     a, b = shade(still, windows[0]), shade(moved, windows[1])
-    return np.stack([a, (a + b) / 2, b], axis=-1)
+    both = (np.isfinite(still) & np.isfinite(moved))[..., None]
+    alone = 0.45 * np.where(np.isfinite(still), a, b)[..., None]
+    return np.where(both, np.stack([a, (a + b) / 2, b], axis=-1), alone)
 
 
 def dress(ax, plane: str, bar: bool = True) -> None:
