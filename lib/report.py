@@ -26,7 +26,7 @@ from lib.volume import Volume
 STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:62em;margin:2em auto;padding:0 1em;color:#222;background:#fff}"
     "img{width:100%}figure{margin:1em 0}figcaption{color:#555;font-size:.9em}"
-    "table{border-collapse:collapse}td,th{padding:.2em .8em;border-bottom:1px solid #ccc;text-align:left}"
+    "td:last-child{white-space:nowrap}table{border-collapse:collapse}td,th{padding:.2em .8em;border-bottom:1px solid #ccc;text-align:left}"
     ".verdict{padding:.8em 1.2em;border-left:.5em solid;font-size:1.15em}"
     ".good{border-color:#0a6b2d;background:#eaf6ee}.bad{border-color:#a3161f;background:#fbebec}"
     ".orange{color:#b35900}.blue{color:#0047b3}"
@@ -46,8 +46,8 @@ def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, st
     pictures = (
         ("Before and after",
          "<b class='orange'>CBCT orange</b>, <b class='blue'>CT blue</b>, grey where they agree; dark grey where only "
-         f"one has data. Look along the edges of the vertebrae: double contours are misalignment. {window}; a CBCT that "
-         "is not in HU is scaled by its soft tissue. R right, L left, A anterior, P posterior, H head, F feet.",
+         f"one has data. Look along the edges of the vertebrae: double contours are misalignment. {window}; the CBCT, "
+         "which is seldom in HU, is scaled to look alike. R right, L left, A anterior, P posterior, H head, F feet.",
          overlay_figure(fixed, moving, {"before": before, "after": after}, centre)),
         ("Difference",
          "CBCT minus CT within the window. White where they agree; dark grey where only one has data.",

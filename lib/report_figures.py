@@ -60,6 +60,20 @@ def window_of(volume: Volume) -> tuple[float, float]:
     return tuple((LEVEL + side * WINDOW / 2 - offset) / gain for side in (-1, 1))
 
 
+def windows_of(fixed: Volume, moving: Volume, pose: np.ndarray, centre) -> tuple:
+    """Display windows of CBCT and CT. Where enough tissue lies in both, the CBCT's is set so that its spread of values
+    there looks as the CT's does: real CBCTs are no HU, and darker in the middle."""
+    ct = window_of(moving)
+    pairs = [slices(fixed, moving, pose, centre, plane) for plane in PLANES]
+    still, moved = (np.concatenate([pair[k].ravel() for pair in pairs]) for k in (0, 1))
+    tissue = np.isfinite(still) & (np.nan_to_num(moved, nan=-9999.0) > ct[0] - 150)
+    if tissue.sum() < 2000:
+        return window_of(fixed), ct
+    (a, b), (low, high) = (np.quantile(v[tissue], [0.1, 0.9]) for v in (still, moved))
+    gain = (b - a) / max(high - low, 1e-6)
+    return tuple(a + (edge - low) * gain for edge in ct), ct
+
+
 def overlay(still: np.ndarray, moved: np.ndarray, windows) -> np.ndarray:
     """CBCT orange, CT blue: (h, w, 3); grey where both agree. Where only one has data it is shown dark and grey."""
     a, b = shade(still, windows[0]), shade(moved, windows[1])
@@ -88,7 +102,7 @@ def overlay_figure(fixed: Volume, moving: Volume, poses: dict[str, np.ndarray], 
     """A figure: a row for each named pose, three planes each."""
     import matplotlib.pyplot as plt
 
-    windows = window_of(fixed), window_of(moving)
+    windows = windows_of(fixed, moving, [*poses.values()][-1], centre)
     size = (11, 3.8 * len(poses))
     figure, axes = plt.subplots(len(poses), 3, figsize=size, squeeze=False, layout="constrained")
     for row, (name, pose) in zip(axes, poses.items(), strict=True):
@@ -103,7 +117,7 @@ def single_figure(fixed: Volume, moving: Volume, pose: np.ndarray, centre):
     """Each image alone, in grey: the CBCT above, the CT where it ended below."""
     import matplotlib.pyplot as plt
 
-    windows = window_of(fixed), window_of(moving)
+    windows = windows_of(fixed, moving, pose, centre)
     figure, axes = plt.subplots(2, 3, figsize=(11, 7.6), layout="constrained")
     for column, plane in enumerate(PLANES):
         pair = slices(fixed, moving, pose, centre, plane)
@@ -118,7 +132,7 @@ def difference_figure(fixed: Volume, moving: Volume, pose: np.ndarray, centre, b
     """CBCT minus CT, each in its own display window; white where they agree. With a row above for `before`, if given."""
     import matplotlib.pyplot as plt
 
-    windows = window_of(fixed), window_of(moving)
+    windows = windows_of(fixed, moving, pose, centre)
     poses = ({"before": before} if before is not None else {}) | {"after": pose}
     size = (11.8, 3.8 * len(poses))
     figure, axes = plt.subplots(len(poses), 3, figsize=size, squeeze=False, layout="constrained")
