@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument(
         "--from", dest="source", metavar="PATH", help="a collection's folder or archive that you downloaded"
     )
+    add.add_argument("--limit", type=int, metavar="N", help="only the first N cases of the collection")
     add = commands.add_parser("train", help="train an agent on the patients of a profile")
     add.add_argument("--profile", default="smoke")
     add.add_argument("--experiment", default="spine", choices=EXPERIMENTS)
@@ -61,6 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Stopped; no output was written.", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -70,10 +74,10 @@ def _register(options) -> None:
         if not Path(path).exists():
             raise UserError(f"{path}: no such file or folder; check the path.")
     import dataclasses
+    import time
 
-    from lib import io, report, volume
+    from lib import io
     from lib.register import RegisterSettings, load_agent, register
-    from lib.register_images import resample_moving
 
     settings = RegisterSettings()
     if options.starts is not None:
@@ -81,23 +85,44 @@ def _register(options) -> None:
             raise UserError(f"--starts {options.starts}: at least one start is needed.")
         settings = dataclasses.replace(settings, starts=options.starts)
     agent = load_agent(options.agent, options.experiment, settings.agent)
+    began = time.perf_counter()
     fixed = io.read_image(options.fixed, options.fixed_series, "cbct")
     moving = io.read_image(options.moving, options.series, "ct")
+    reading = time.perf_counter() - began
     result = register(
         fixed, moving, options.experiment, options.initial, agent, options.polish, settings, say=print
     )
-    volume.write_transform(result.pose, options.output, result.centre)
+    result.seconds["reading"] = round(reading, 2)
+    result.seconds["total"] = round(result.seconds["total"] + reading, 2)
+    _write(options, fixed, moving, result)
     print(f"{options.output}: fixed -> moving, {result.seconds['agent']:.1f} s for the agent")
-    if options.resampled:
-        volume.write(resample_moving(fixed, moving, result.pose), options.resampled)
-        print(options.resampled)
-    if options.report:
-        names = Path(options.fixed).name, Path(options.moving).name
-        report.write_html(options.report, fixed, moving, result, names)
-        print(options.report)
-    if result.note:
-        print(result.note)
+    for line in filter(None, (options.resampled, options.report, result.note)):
+        print(line)
     print(f"verdict: {result.trust.sentence()}")
+
+
+def _write(options, fixed, moving, result) -> None:
+    """All files that were asked for, or none: each takes its name when all are complete."""
+    from contextlib import ExitStack
+
+    from lib import provenance, report, volume
+    from lib.register_images import resample_moving
+
+    with ExitStack() as stack:
+        wanted = [name for name in (options.output, options.resampled, options.report) if name]
+        place = {name: stack.enter_context(provenance.atomic(name)) for name in wanted}
+        try:
+            volume.write_transform(result.pose, place[options.output], result.centre)
+            if options.resampled:
+                volume.write(resample_moving(fixed, moving, result.pose), place[options.resampled])
+            if options.report:
+                names = Path(options.fixed).name, Path(options.moving).name
+                report.write_html(place[options.report], fixed, moving, result, names)
+        except UserError as error:
+            text = str(error)
+            for name, temporary in place.items():
+                text = text.replace(str(temporary), name)
+            raise UserError(text) from None
 
 
 def check_outputs(options) -> None:
@@ -109,10 +134,13 @@ def check_outputs(options) -> None:
         options.resampled: (".nii", ".nii.gz", ".mha", ".nrrd"),
         options.report: (".html", ".htm"),
     }
+    inputs = [Path(name).resolve() for name in (options.fixed, options.moving, options.initial) if name]
     for name, suffixes in wanted.items():
         if name is None:
             continue
         path = Path(name)
+        if path.resolve() in inputs:
+            raise UserError(f"{name}: this is one of the inputs; name another file, so that it is not overwritten.")
         if not path.name.lower().endswith(suffixes):
             raise UserError(f"{name}: the name must end in {' or '.join(suffixes)}.")
         if path.is_dir() or not path.parent.is_dir():
@@ -129,7 +157,7 @@ def check_outputs(options) -> None:
 
 
 def _data(options) -> None:
-    from lib import collections, io_fetch, manifest
+    from lib import collections_patients, io_fetch, manifest
 
     if options.name is None:
         for name in manifest.names():
@@ -140,13 +168,8 @@ def _data(options) -> None:
                 state = "here" if here else "not here"
             print(f"{name:32} {state:10} {', '.join(found.experiments):13} {found.title}")
     elif options.source:
-        cases = collections.read(options.name, Path(options.source))
-        print(
-            f"{options.name}: {len(cases)} cases, {sum(c.cbct is not None for c in cases)} of them "
-            f"with a real CBCT"
-        )
-        for case in cases[:10]:
-            print(" ", case)
+        made = collections_patients.make_all(options.name, Path(options.source), limit=options.limit)
+        print(f"{options.name}: {len(made)} patients; run the notebooks with `-r dataset {options.name}`")
     else:
         io_fetch.fetch(options.name)
 

@@ -8,6 +8,7 @@ network gives the centre of the region of interest, then N2 = 100 fine steps the
 from __future__ import annotations
 
 import time
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -162,6 +163,14 @@ class Windows:
         )
         return self.fixed, moved, ok & self.fixed_ok
 
+    def only(self, which) -> Windows:
+        """The same windows for some of the cases."""
+        part, which = copy(self), torch.as_tensor(which)
+        part.centres, part.moving_of = self.centres[which], self.moving_of[which]
+        on_device = which.to(self.fixed.device)
+        part.fixed, part.fixed_ok = self.fixed[on_device], self.fixed_ok[on_device]
+        return part
+
     def observe(self, poses):
         return networks.observe(*self.windows(poses), self.stage.observation)
 
@@ -181,16 +190,20 @@ def _step_sizes(recent: list[torch.Tensor], step: torch.Tensor) -> torch.Tensor:
 def roll_out(
     windows: Windows, poses: np.ndarray, steps: int, settings: AgentSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Follow the largest action value for `steps` steps. poses (n, 4, 4) -> poses (steps + 1, n, 4, 4), values (steps, n, 12)."""
-    pose = torch.as_tensor(np.asarray(poses, dtype=np.float64))
-    shift = windows._shift(windows.centres)
-    back = rigid.invert(shift)
-    unit = torch.as_tensor(rigid.action_params())
+    """Follow the largest action value for `steps` steps. poses (n, 4, 4) -> poses (steps + 1, n, 4, 4), values (steps, n, 12).
+
+    A greedy path that comes back to a pose where it has been goes round for ever: the rest of it is copied, not computed.
+    """
+    poses = np.asarray(poses, dtype=np.float64)
+    path, values = np.empty((steps + 1, *poses.shape)), np.empty((steps, len(poses), 12), np.float32)
+    path[0], unit, recent = poses, torch.as_tensor(rigid.action_params()), []
     generator = torch.Generator().manual_seed(settings.seed)
-    path, values, recent = [pose.numpy()], [], []
-    length = torch.full((len(pose),), 4.0 if settings.adaptive else 1.0, dtype=torch.float64)
-    for _ in range(steps):
-        q = windows.stage.values(windows.observe(pose)).cpu()
+    length = torch.full((len(poses),), 4.0 if settings.adaptive else 1.0, dtype=torch.float64)
+    greedy = settings.best_three == 0 and not settings.adaptive
+    walking, view, period = np.arange(len(poses)), windows, np.zeros(len(poses), int)
+    for step in range(steps):
+        pose = torch.as_tensor(path[step, walking])
+        q = view.stage.values(view.observe(pose)).cpu()
         best = q.argmax(1)
         if settings.best_three > 0:
             other = q.topk(3, dim=1).indices.gather(1, torch.randint(3, (len(q), 1), generator=generator))[
@@ -200,11 +213,33 @@ def roll_out(
         if settings.adaptive:
             recent = [*recent[-3:], best]
             length = _step_sizes(recent, length)
-        action = rigid.params_to_matrix(unit[best] * length[:, None])
-        pose = shift @ action @ back @ pose
-        path.append(pose.numpy())
-        values.append(q.numpy())
-    return np.stack(path), np.stack(values)
+        action = rigid.params_to_matrix(unit[best] * length[walking, None])
+        shift = windows._shift(view.centres)
+        path[step + 1, walking] = (shift @ action @ rigid.invert(shift) @ pose).numpy()
+        values[step, walking] = q.numpy()
+        if greedy:
+            period[walking] = _period(path[: step + 2, walking])
+            left = np.flatnonzero(period == 0)
+            for i in np.setdiff1d(walking, left):
+                _repeat(path[:, i], values[:, i], step + 1, period[i])
+            if len(left) == 0:
+                break
+            if len(left) < len(walking):
+                walking, view = left, windows.only(left)
+    return path, values
+
+
+def _period(path: np.ndarray, longest: int = 24) -> np.ndarray:
+    """How many steps ago each of n paths (steps, n, 4, 4) was at its last pose; 0 where it was not."""
+    before = path[-2 : -2 - longest : -1]
+    again = np.abs(before - path[-1]).max(axis=(2, 3)) < 1e-6  # any action moves an entry by a thousand times that
+    return np.where(again.any(axis=0), again.argmax(axis=0) + 1, 0)
+
+
+def _repeat(path: np.ndarray, values: np.ndarray, done: int, period: int) -> None:
+    """Fill poses (steps + 1, 4, 4) and values (steps, 12) after step `done` with the loop of `period` steps."""
+    for step in range(done, len(values)):
+        path[step + 1], values[step] = path[step + 1 - period], values[step - period]
 
 
 def _within(poses: np.ndarray, rois: np.ndarray, limit: float) -> np.ndarray:

@@ -6,14 +6,21 @@ ones do. Prints one line a figure, with the goal beside it where the study has o
 
 from __future__ import annotations
 
+import os
+import re
 import resource
+import subprocess
+import sys
+import tempfile
 import time
 
 import numpy as np
 import torch
 
 from lib import agent, augment, mdp, network, normalise, rigid, train
-from lib.volume import AIR, Volume
+from lib.errors import UserError
+from lib.provenance import ROOT
+from lib.volume import AIR, Volume, write
 
 
 def seconds(work, repeats: int = 3) -> float:
@@ -95,15 +102,49 @@ def roll_out(ct: Volume, cbct: Volume, settings: agent.AgentSettings) -> float:
     return seconds(lambda: agent.register(cbct, ct, np.eye(4), walker, settings), 1)
 
 
-def itk(ct: Volume, cbct: Volume) -> float:
-    """Seconds of SimpleITK's tuned mutual information on the same case."""
-    from lib.baselines import itk_tuned
+PEERS = {"itk_tuned": "SimpleITK, tuned mutual information", "elastix": "elastix", "ants": "ANTs", "greedy": "greedy"}
+
+
+def peers(ct: Volume, cbct: Volume) -> dict[str, float]:
+    """Seconds of each of `PEERS` on the same case, one thread, one start; settings as in the study."""
+    import importlib
+
     from lib.baselines.settings import BaselineSettings
 
     start = rigid.params_to_matrix(np.array([8.0, -6, 10, 4, -3, 5]))
-    mask = normalise.field_of_view(cbct)
-    rng = np.random.default_rng(0)
-    return seconds(lambda: itk_tuned.register(cbct, ct, start, BaselineSettings(), mask=mask, rng=rng), 1)
+    mask, settings, found = normalise.field_of_view(cbct), BaselineSettings(), {}
+    for name in PEERS:
+        method = importlib.import_module(f"lib.baselines.{name}")
+        rng = np.random.default_rng(0)
+        found[name] = seconds(lambda m=method, r=rng: m.register(cbct, ct, start, settings, mask=mask, rng=r), 1)
+    return found
+
+
+def command(ct: Volume, cbct: Volume) -> dict[str, float] | None:
+    """`python -m lib register` on files, the CT of 512 x 512 x 160 voxels (gzipped NIfTI): seconds from start to written
+    transform (wall, cpu), of the agent alone, and peak memory in GB. None where no agent is released."""
+    from lib.register import AGENTS
+
+    if not any((AGENTS / "spine").glob("*_coarse.safetensors")):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        size = (160, 512, 512)
+        fine = torch.nn.functional.interpolate(ct.array[None, None], size, mode="trilinear")[0, 0]
+        fine = fine + 20 * torch.randn(size, generator=torch.Generator().manual_seed(0))
+        spacing = ct.spacing * np.array(ct.size) / np.array(size[::-1])
+        write(Volume(fine, spacing, ct.origin), f"{folder}/ct.nii.gz")
+        write(cbct, f"{folder}/cbct.nii.gz")
+        words = ["register", f"{folder}/cbct.nii.gz", f"{folder}/ct.nii.gz", "-o", f"{folder}/o.tfm"]
+        began = time.perf_counter()
+        child = subprocess.Popen([sys.executable, "-m", "lib", *words], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        said = child.stdout.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        wall, child.returncode = time.perf_counter() - began, os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise UserError(f"python -m lib register ended with {child.returncode}; run it by hand to see why.")
+    agent_seconds = float(re.search(r"([\d.]+) s for the agent", said)[1])
+    cpu = usage.ru_utime + usage.ru_stime
+    return {"wall": wall, "cpu": cpu, "agent": agent_seconds, "memory": usage.ru_maxrss / 1e6}
 
 
 def _line(what: str, value: str, goal: str = "") -> None:
@@ -144,11 +185,13 @@ def main() -> int:
     say("roll-out, 200 + 100 actions, one case", f"{long:.2f} s", "goal: 3 s")
     short = roll_out(ct, cbct, agent.AgentSettings(coarse_steps=67, fine_steps=33, adaptive=True))
     say("roll-out, adaptive, 67 + 33 actions", f"{short:.2f} s", f"{long / short:.1f} times faster")
-    classic = itk(ct, cbct)
-    say(
-        "SimpleITK, tuned mutual information, the same case",
-        f"{classic:.2f} s",
-        f"the agent takes {long / classic:.1f} times as long",
-    )
+    for name, taken in peers(ct, cbct).items():
+        say(f"{PEERS[name]}, the same case", f"{taken:.2f} s", f"the agent takes {long / taken:.1f} times as long")
+    found = command(ct, cbct)
+    if found:
+        say("register, from files of 512 x 512 x 160 to the transform", f"{found['wall']:.1f} s", "goal: 10 s on two cores")
+        say("   of which processor time", f"{found['cpu']:.1f} s")
+        say("   of which the agent, five starts", f"{found['agent']:.1f} s", "goal: 3 s")
+        say("   its peak memory", f"{found['memory']:.1f} GB", "goal: 2 GB")
     say("peak memory", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB", "goal: 8 GB")
     return 0

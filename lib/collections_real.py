@@ -26,11 +26,15 @@ SCANNER = ConeBeamSettings(spacing=2.5, views=140, detector_pixel=3.0)  # the sa
 
 
 def patients(experiment: str, root: Path | None = None, only: str | None = None) -> list:
-    """Test Patients of an experiment from every scan on this machine, or from the scan `only`.
+    """Test Patients of an experiment from every scan on this machine, or from the scan or collection `only`.
 
     Raises UserError for an unknown scan.
     """
     if only is not None:
+        if manifest.load(only).kind == "collection":
+            from lib import collections_patients
+
+            return collections_patients.load(only, experiment, root)
         scans = [manifest.scan(only, root)]
         if experiment not in scans[0].manifest.experiments:
             raise UserError(
@@ -96,11 +100,7 @@ def make(scan: manifest.Scan, level: str, experiment: str, loaded):
         fixed, pose = trim(scan.load_cbct()), read_transform(scan.path(found.truth))
         truth = pose
     else:
-        pose = place.world_pose(target, rng)
-        other = another_day(ct_small, labels, mesh, rng)
-        fixed, surface = _simulate(other, target, rng, pose), other.mesh_cbct
-        # E2: the heart itself has moved in the body; the truth is the rigid pose that aligns the epicardium best.
-        truth = pose @ np.asarray(other.meta.get("heart_pose", np.eye(4)), dtype=np.float64)
+        fixed, truth, pose, surface = scan_again(ct_small, labels, mesh, target, rng)
     patient = Patient(id, experiment, scan.name, fixed, ct_small, truth)
     patient.vertebrae = np.array([body.centre for body in spine]) if spine else None
     if points is not None:
@@ -113,6 +113,21 @@ def make(scan: manifest.Scan, level: str, experiment: str, loaded):
         "truth": found.truth_is or "exact: the CBCT is simulated from this CT",
     }
     return patient
+
+
+def scan_again(ct, labels, mesh, target, rng):
+    """A cone-beam scan of a CT's patient on another day, centred at `target` (3,).
+
+    Returns the CBCT, the truth (4, 4; CT -> CBCT world), the pose of the body, and `mesh` as it is on that day (CT frame).
+    """
+    from lib.patients import place
+
+    pose = place.world_pose(target, rng)
+    other = another_day(ct, labels, mesh, rng)
+    fixed = _simulate(other, target, rng, pose)
+    # E2: the heart itself has moved in the body; the truth is the rigid pose that aligns the epicardium best.
+    truth = pose @ np.asarray(other.meta.get("heart_pose", np.eye(4)), dtype=np.float64)
+    return fixed, truth, pose, other.mesh_cbct
 
 
 def another_day(ct, labels, mesh, rng) -> Anatomy:

@@ -10,7 +10,8 @@ import numpy as np
 from lib.errors import UserError
 
 TAGS = ["SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Modality", "ImageType", "Rows", "Columns",
-        "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames", "PixelSpacing"]  # fmt: skip
+        "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames", "PixelSpacing", "PatientPosition"]  # fmt: skip
+POSTURES = {"FF": "feet first", "P": "prone", "DR": "lying on the right side", "DL": "lying on the left side"}
 FEWEST = 8  # slices below which a series is no volume (scouts, dose sheets)
 
 
@@ -117,10 +118,22 @@ def read_series(series: Series, folder: Path):
         raise UserError(
             f"{folder.name}: series {series} is {series.modality or 'of no modality'}, not CT; give a CT."
         )
+    _check_posture(series, folder)
     if len(series.paths) == 1:
         return _read([str(series.paths[0])], folder, sitk)
     order = _sort(series, folder)
     return _read([str(series.paths[i]) for i in order], folder, sitk)
+
+
+def _check_posture(series: Series, folder: Path) -> None:
+    """Raises UserError unless the patient lay head first, supine (or the files do not say): agents know no other."""
+    for position in sorted({str(h.get("PatientPosition") or "HFS").strip().upper() for h in series.headers}):
+        words = [text for code, text in POSTURES.items() if code in (position[:2], position[2:])]
+        if position != "HFS":
+            raise UserError(
+                f"{folder.name}: series {series} was scanned {' and '.join(words) or position}; the agents know only "
+                f"head first, supine: give such a scan."
+            )
 
 
 def _sort(series: Series, folder: Path) -> np.ndarray:

@@ -94,6 +94,9 @@ class Manifest(Strict):
     # collections
     size: str | None = None
     layout: list[str] = []
+    alignment: str | None = None  # pairs: what their authors' own alignment is; without it no pose is known
+    heart_values: list[int] = []  # values of the label image that together are the heart (they become heart.label)
+    masks: dict[str, int] = {}  # file stem of one mask a structure -> value it gets in the label image
     loader: str | None = None
     archives: list[File] = []
     md5: dict[str, str] = {}

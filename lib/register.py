@@ -1,19 +1,21 @@
 """Register one CT to one cone-beam CT with a trained agent: files or volumes in, pose, path and confidence
 out.
 
-    result = register("cbct.nii.gz", "ct.nii.gz")
+    result = lib.register("cbct.nii.gz", "ct.nii.gz")
     result.pose           # (4, 4), maps moving (CT) points to fixed (CBCT) points, LPS mm
     result.trust.verdict  # "good" or "do not trust"
 
-Several starts are rolled out together; the place where most of them end, and where the images are most
-alike, wins.
+Several starts, spread along the body, are rolled out together; the place where most of them end, and where the images
+are most alike, wins. `lib.trust` says when to believe it.
 """
 
 from __future__ import annotations
 
+import sys
 import time
+import types
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from lib import rigid, trust
 from lib.errors import UserError
 from lib.normalise import field_of_view, field_of_view_centre
 from lib.provenance import ROOT
-from lib.register_images import overlap, shrink, similarity
+from lib.register_images import Likeness, overlap, shrink
 from lib.volume import Volume
 
 AGENTS = ROOT / "results" / "agents"  # the released agents: <experiment>/<agent>_<stage>.safetensors
@@ -33,15 +35,15 @@ class RegisterSettings:
     """How a pair of one's own is registered."""
 
     agent: str = "dsl_two_channel"  # the agent that is released (dsl is the paper's)
-    starts: int = 4  # roll-outs from different poses; their agreement is part of the confidence
-    spread_mm: float = 20.0  # half range of the other starts' translations
+    starts: int = 5  # roll-outs from different poses; their agreement is part of the confidence
+    spread_mm: float = 20.0  # half range of the other starts' shifts across the body
+    spread_along: float = 40.0  # mm, half range along the body: a vertebra or two
     spread_degrees: float = 10.0  # half range of their rotations
     working_mm: float = 2.0  # images are averaged down to about this spacing before anything else
     coarse_steps: int = 200  # N1
     fine_steps: int = 100  # N2
     fine_limit: float = 25.0  # mm: a fine path that leads further away is not followed
     seed: int = 0
-    trust: trust.TrustThresholds = field(default_factory=trust.TrustThresholds)
 
 
 @dataclass
@@ -57,6 +59,8 @@ class Registration:
     seconds: dict[str, float]
     polished: bool = False
     note: str = ""
+    agent_pose: np.ndarray | None = None  # where the agent ended, before any polish
+    agent_trust: trust.Trust | None = None  # the verdict on that
 
     def parameters(self) -> np.ndarray:
         """The six parameters (mm, degrees, about `centre`) of each pose of the path, (steps + 1, 6)."""
@@ -69,14 +73,13 @@ def register(fixed, moving, experiment: str = "spine", initial=None, agent=None,
     """Register `moving` (CT) to `fixed` (CBCT): paths or Volumes. `initial` is a pose (4, 4), a .tfm path,
     or None.
 
-    agent: a folder with trained networks, or a loaded `lib.agent.Agent`; None means the released one. Raises
-    UserError
-    for anything that cannot be read or registered, fields of view that do not overlap, an agent of another
-    experiment.
+    agent: a folder with trained networks, or a loaded `lib.agent.Agent` (its verdict is not calibrated); None means
+    the released one. polish: end with mutual information, kept where it is better supported. Raises UserError for
+    anything that cannot be read or registered, fields of view that do not overlap, an agent of another experiment.
     """
     settings, clock = settings or RegisterSettings(), {}
     started = time.perf_counter()
-    player = load_agent(agent, experiment, settings.agent)
+    player, calibration = load_agent(agent, experiment, settings.agent)
     fixed, moving = (
         _volume(v, kind, s) for v, kind, s in zip((fixed, moving), ("cbct", "ct"), series, strict=True)
     )
@@ -91,11 +94,15 @@ def register(fixed, moving, experiment: str = "spine", initial=None, agent=None,
     clock["preparing"] = time.perf_counter() - begin
     say(f"{len(poses)} starts, {settings.coarse_steps} coarse and {settings.fine_steps} fine steps")
     begin = time.perf_counter()
-    result = _roll_out(player, small_fixed, small_moving, poses, centre, settings)
+    results = _roll_out(player, small_fixed, small_moving, poses, centre, settings)
     clock["agent"] = time.perf_counter() - begin
+    begin = time.perf_counter()
+    look = Look(small_fixed, small_moving, centre)
+    result = _choose(results, look, calibration)
+    clock["judging"] = time.perf_counter() - begin
     if polish:
         begin = time.perf_counter()
-        _polish(result, small_fixed, small_moving)
+        _polish(result, look)
         clock["polish"] = time.perf_counter() - begin
     clock["total"] = time.perf_counter() - started
     result.seconds = {name: round(value, 2) for name, value in clock.items()}
@@ -103,15 +110,17 @@ def register(fixed, moving, experiment: str = "spine", initial=None, agent=None,
 
 
 def load_agent(agent, experiment: str, name: str):
-    """The agent to use. Raises UserError: no such folder, no network in it, trained for the other
-    experiment."""
+    """(the agent to use, its `trust.Calibration`). Raises UserError: no such folder, no network in it, trained for the
+    other experiment."""
     from lib import weights
     from lib.agent import Agent
 
     if experiment not in ("spine", "heart"):
         raise UserError(f"There is no experiment '{experiment}'; choose spine or heart.")
-    if isinstance(agent, Agent):
+    if isinstance(agent, tuple):  # what this function gave
         return agent
+    if isinstance(agent, Agent):
+        return agent, trust.Calibration()
     folder = Path(agent) if agent is not None else AGENTS / experiment
     if not any(folder.glob(f"{name}_coarse.safetensors")):
         others = sorted(
@@ -123,14 +132,14 @@ def load_agent(agent, experiment: str, name: str):
                 f"run `make reproduce`."
             )
         name = others[-1]
-    trained_for = weights.load(folder / f"{name}_coarse.safetensors")[1].get("experiment", experiment)
+    network = folder / f"{name}_coarse.safetensors"
+    trained_for = weights.load(network)[1].get("experiment", experiment)
     if trained_for != experiment:
         raise UserError(
-            f"{folder}: this agent was trained for the {trained_for}, not the {experiment}; "
-            f"choose the "
+            f"{folder}: this agent was trained for the {trained_for}, not the {experiment}; choose the "
             f"experiment {trained_for} or another agent."
         )
-    return Agent.load(folder, name)
+    return Agent.load(folder, name), trust.load(folder, network)
 
 
 def _volume(source, kind: str, series: str | None) -> Volume:
@@ -150,7 +159,7 @@ def starting_poses(fixed: Volume, moving: Volume, initial, centre, experiment: s
         from lib.volume import read_transform
 
         initial = read_transform(initial)
-    given, spread_z = initial is not None, settings.spread_mm
+    given, along = initial is not None, settings.spread_along
     if given and overlap(fixed, moving, np.asarray(initial)) < 0.05:
         raise UserError(
             "The fields of view do not overlap at the initial transform; does it map fixed to moving points?"
@@ -160,55 +169,96 @@ def starting_poses(fixed: Volume, moving: Volume, initial, centre, experiment: s
         if overlap(fixed, moving, initial) < 0.25:
             initial = rigid.translation(np.asarray(centre) - moving.centre)
             length = moving.size[2] * moving.spacing[2]
-            spread_z = max(spread_z, min(120.0, length / 2 - 60)) if experiment == "spine" else spread_z
+            along = max(along, min(120.0, length / 2 - 60)) if experiment == "spine" else along
         if overlap(fixed, moving, initial) < 0.05:
             raise UserError(
                 "The fields of view do not overlap, not even with their middles on each "
                 "other; is this the "
                 "same part of the body?"
             )
-    rng = np.random.default_rng(settings.seed)
-    spread = np.array([settings.spread_mm] * 2 + [spread_z] + [settings.spread_degrees] * 3)
-    offsets = rng.uniform(-1, 1, (max(settings.starts, 1), 6)) * spread
-    offsets[:, 2] = np.linspace(-1, 1, len(offsets)) * spread_z  # even along the body
+    rng, n = np.random.default_rng(settings.seed), max(settings.starts, 1)
+    offsets = rng.uniform(-1, 1, (n, 6)) * np.repeat([settings.spread_mm, settings.spread_degrees], 3)
+    even = np.linspace(-along, along, n + 1 - n % 2)  # with 0 among them
+    offsets[:, 2] = even[np.argsort(np.abs(even), kind="stable")][:n]
     offsets[0] = 0.0
     return np.stack([rigid.about(rigid.params_to_matrix(v), centre) @ initial for v in offsets])
 
 
-def _roll_out(
-    player, fixed: Volume, moving: Volume, poses, centre, settings: RegisterSettings
-) -> Registration:
-    """All starts together; the group of ends with most members and most alike images wins."""
+def _roll_out(player, fixed: Volume, moving: Volume, poses, centre, settings: RegisterSettings) -> list:
+    """All starts together: a `lib.agent.AgentResult` each."""
     from lib import agent as agents
 
     steps = agents.AgentSettings(
         coarse_steps=settings.coarse_steps, fine_steps=settings.fine_steps, fine_limit=settings.fine_limit
     )
     n = len(poses)
-    results = agents.run(player, [fixed] * n, [moving] * n, poses, steps, np.tile(centre, (n, 1)))
-    ends = np.stack([r.pose for r in results])
-    alike = similarity(fixed, moving, ends, centre)
-    limits = settings.trust
+    return agents.run(player, [fixed] * n, [moving] * n, poses, steps, np.tile(centre, (n, 1)))
+
+
+class Look:
+    """What the images say of a pose: overlap, likeness, shift and lead (`lib.trust`)."""
+
+    def __init__(self, fixed: Volume, moving: Volume, centre):
+        self.fixed, self.moving, self.centre = fixed, moving, centre
+        self.likeness, self.elsewhere = Likeness(fixed, moving, centre), np.empty(0)
+
+    def __call__(self, pose: np.ndarray) -> dict[str, float]:
+        moved = np.stack([rigid.translation([0, 0, z]) @ pose for z in trust.SHIFTS])
+        profile = self.likeness(moved, 0.3)
+        shift, lead = trust.second_look(profile, self.elsewhere)
+        here = float(np.nan_to_num(profile[trust.SHIFTS == 0][0], nan=-1.0))
+        return {"overlap": overlap(self.fixed, self.moving, pose), "likeness": here, "shift": shift, "lead": lead}
+
+
+def _choose(results, look: Look, calibration: trust.Calibration) -> Registration:
+    """The group of ends with most members and most alike images wins; its most alike member is the answer.
+
+    `look.elsewhere` becomes the likeness of the ends outside the group.
+    """
+    ends, limits, centre = np.stack([r.pose for r in results]), calibration.limits, look.centre
+    alike = np.nan_to_num(look.likeness(ends), nan=-1.0)
     group = trust.largest_group(ends, alike, centre, limits.same_place)
     best = int(group[np.argmax(alike[group])])
-    chosen = results[best]
+    chosen, pose, look.elsewhere = results[best], ends[best], np.delete(alike, group)
     values = np.concatenate([chosen.coarse.values] + ([chosen.fine.values] if chosen.fine else []))
-    verdict = trust.judge(overlap(fixed, moving, ends[best]), len(group) / n, chosen.trajectory, values,
-                          float(alike[best]), centre, limits)  # fmt: skip
-    return Registration(ends[best], chosen.trajectory, values, np.asarray(centre), verdict, ends, {})
+    walked = {
+        "agreement": len(group) / len(ends),
+        "wander": trust.wander(chosen.trajectory, centre, limits.tail),
+        "margin": float(trust.margins(values)[-limits.tail :].mean()),
+    }
+    verdict = trust.judge(walked | look(pose), calibration)
+    return Registration(
+        pose, chosen.trajectory, values, np.asarray(centre), verdict, ends, {}, agent_pose=pose, agent_trust=verdict
+    )
 
 
-def _polish(result: Registration, fixed: Volume, moving: Volume) -> None:
-    """End with tuned mutual information (`lib.baselines.polish`), kept only where it is better supported."""
+def _polish(result: Registration, look: Look) -> None:
+    """End with tuned mutual information (`lib.baselines.polish`), kept only where it is better supported.
+
+    The images are judged again where it ended; if that is another place than the agent's, one of the two is wrong.
+    """
     from lib.baselines import polish
     from lib.baselines.settings import BaselineSettings
 
-    pose = polish.register(fixed, moving, result.pose, BaselineSettings(), field_of_view(fixed)).pose
+    fixed, before = look.fixed, result.agent_trust
+    pose = polish.register(fixed, look.moving, result.pose, BaselineSettings(), field_of_view(fixed)).pose
     moved = float(trust.displacement(result.pose, pose, result.centre))
     result.polished = moved > 1e-6
     if not result.polished:
         result.note = "polish not kept: it was not better supported"
         return
-    result.pose = pose
-    result.trust.similarity = float(similarity(fixed, moving, pose[None], result.centre)[0])
-    result.note = f"polished by {moved:.1f} mm"
+    result.pose, result.note = pose, f"polished by {moved:.1f} mm"
+    result.trust = trust.judge(before.numbers() | look(pose), before.calibration)
+    if moved > before.calibration.limits.same_place:
+        result.trust.reasons.append(f"the agent and mutual information end {moved:.0f} mm apart")
+
+
+class _Callable(types.ModuleType):
+    """This module under its name `lib.register`, which can be called: `lib.register(fixed, moving)`."""
+
+    def __call__(self, *arguments, **named) -> Registration:
+        return register(*arguments, **named)
+
+
+_Callable.__call__.__doc__ = register.__doc__
+sys.modules[__name__].__class__ = _Callable

@@ -163,6 +163,10 @@ def readme_blocks(folder) -> dict[str, str]:
     }
     if (folder / "table_real.csv").exists():
         blocks["TABLE_REAL"] = tables_real.markdown(pd.read_csv(folder / "table_real.csv"))
+    if (folder / "register_pair.csv").exists():
+        from lib import register_check
+
+        blocks["REGISTER_PAIR"] = register_check.markdown(pd.read_csv(folder / "register_pair.csv", keep_default_na=False))
     if (folder / "claims.csv").exists():
         from lib import claims
 

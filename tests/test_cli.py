@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 import SimpleITK as sitk
 
 from lib.__main__ import main
+from lib.errors import UserError
 from lib.volume import read, read_transform, write, write_transform
-from tests.test_io import phantom, write_dicom
+from tests.test_io import BAD, make_bad, phantom, write_dicom
 from tests.test_register import agent, body, cone  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,11 +47,15 @@ def bad_calls(pair, agent):  # noqa: F811
     """name -> (arguments after `register`, a word of the sentence)."""
     fixed, moving, out = str(pair / "cbct.nii.gz"), str(pair / "ct.mha"), str(pair / "out.tfm")
     (pair / "text.tfm").write_text("nothing")
+    write(body(), pair / "ct.nii.gz")
+    write_transform(np.eye(4), pair / "out.tfm")
     data = (pair / "cbct.nii.gz").read_bytes()
     (pair / "cut.nii.gz").write_bytes(data[: len(data) // 2])
     write_dicom(pair / "mr", phantom(), modality="MR")
     write_dicom(pair / "two", phantom(), number=1)
     write_dicom(pair / "two", phantom(), number=2, prefix="b")
+    write_dicom(pair / "feet", phantom(), position="FFS")
+    write_dicom(pair / "tilted", phantom(), tilt=0.8)
     (pair / "none").mkdir()
     ok = ["-o", out, "--agent", str(agent)]
     return {
@@ -61,6 +67,13 @@ def bad_calls(pair, agent):  # noqa: F811
         "no DICOM": ([fixed, str(pair / "none"), *ok], "no DICOM"),
         "two series": ([fixed, str(pair / "two"), *ok], "--series"),
         "MR": ([fixed, str(pair / "mr"), *ok], "not CT"),
+        "feet first": ([fixed, str(pair / "feet"), *ok], "feet first"),
+        "tilted": ([fixed, str(pair / "tilted"), *ok], "tilted"),
+        "output is an input": (
+            [fixed, str(pair / "ct.nii.gz"), *ok, "--resampled", str(pair / "none" / ".." / "ct.nii.gz")],
+            "one of the inputs",
+        ),
+        "output is the start": ([fixed, moving, *ok, "--initial", out], "one of the inputs"),
         "output folder": ([fixed, moving, "-o", str(pair / "no" / "out.tfm")], "does not exist"),
         "output is a folder": ([fixed, moving, "-o", str(pair), "--agent", str(agent)], "end in"),
         "output name": ([fixed, moving, "-o", str(pair / "out.png"), "--agent", str(agent)], "end in"),
@@ -73,12 +86,45 @@ def bad_calls(pair, agent):  # noqa: F811
 
 def test_bad_calls_exit_with_2_one_sentence_and_write_nothing(pair, agent, capsys):  # noqa: F811
     calls = bad_calls(pair, agent)
-    before = sorted(p.name for p in pair.iterdir())
+    before = contents(pair)
     for name, (arguments, word) in calls.items():
         assert main(["register", *arguments]) == 2, name
         said = capsys.readouterr().err.strip()
         assert word in said and "\n" not in said, (name, said)
-        assert sorted(p.name for p in pair.iterdir()) == before, name
+        assert contents(pair) == before, name
+
+
+def contents(folder) -> dict:
+    """Every file below a folder with its bytes: nothing new, nothing changed."""
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_images_end_the_command(pair, agent, capsys, name):  # noqa: F811
+    (pair / "bad").mkdir()
+    path = make_bad(name, pair / "bad")
+    before = contents(pair)
+    call = ["register", str(pair / "cbct.nii.gz"), str(path), "-o", str(pair / "o.tfm"), "--agent", str(agent)]
+    assert main(call) == 2
+    said = capsys.readouterr().err.strip()
+    assert path.name in said and "\n" not in said and contents(pair) == before
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (UserError("no ink."), 2)])
+def test_a_stop_while_writing_leaves_nothing(pair, agent, capsys, monkeypatch, error, code):  # noqa: F811
+    """The transform and the moved image are ready when the report fails: none of them may stay."""
+    from lib import report
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(report, "write_html", fail)
+    write_transform(np.diag([1.0, 1, 1, 1]), pair / "o.tfm")  # of an earlier run: it must stay as it is
+    before = contents(pair)
+    call = ["register", str(pair / "cbct.nii.gz"), str(pair / "ct.mha"), "-o", str(pair / "o.tfm"), "--starts", "1"]
+    call += ["--resampled", str(pair / "m.nii.gz"), "--report", str(pair / "r.html"), "--agent", str(agent)]
+    assert main(call) == code
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1 and contents(pair) == before
 
 
 def test_no_overlap(pair, agent, capsys):  # noqa: F811
@@ -101,6 +147,32 @@ def test_unwritable_output_is_found_before_any_work(pair, agent, capsys):  # noq
         call = ["register", str(pair / "cbct.nii.gz"), str(pair / "ct.mha"), "-o", str(place)]
         assert main([*call, "--agent", str(agent)]) == 2
         assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "word"), [("a: [1", "not valid YAML"), ("name: x\nkind: scan\n", "x.yaml"), ("name: x\nodd: 1\n", "x.yaml")]
+)
+def test_malformed_manifest_ends_the_command(tmp_path, capsys, monkeypatch, text, word):
+    from lib import manifest
+
+    (tmp_path / "x.yaml").write_text(text)
+    load = manifest.load
+    monkeypatch.setattr(manifest, "load", lambda name: load(name, tmp_path))
+    assert main(["data", "x"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert word in said and "\n" not in said
+
+
+def test_wrong_checksum_and_unsafe_archive_end_the_command(tmp_path, capsys):
+    (tmp_path / "Totalsegmentator_dataset_v201.zip").write_bytes(b"not it")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("../evil.txt", "x")
+    before = contents(tmp_path)
+    for name, word in (("Totalsegmentator_dataset_v201.zip", "checksum"), ("a.zip", "unsafe name")):
+        assert main(["data", "totalsegmentator", "--from", str(tmp_path / name)]) == 2
+        said = capsys.readouterr().err.strip()
+        assert word in said and "\n" not in said and contents(tmp_path) == before
+    assert not (tmp_path.parent / "evil.txt").exists()
 
 
 def test_data_lists_and_names_unknown(capsys):

@@ -208,6 +208,7 @@ def write_dicom(
     prefix="a",
     flip=False,
     kind=("ORIGINAL", "PRIMARY", "AXIAL"),
+    position="HFS",
 ):
     """A series of slices as a scanner writes them: stored with an offset of 1024; file names say nothing of
     the order."""
@@ -226,6 +227,7 @@ def write_dicom(
         d.Rows, d.Columns = array.shape[1:]
         d.PixelSpacing = [spacing[1], spacing[0]]
         d.SliceThickness = spacing[2]
+        d.PatientPosition = position
         d.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
         d.ImagePositionPatient = [10, -20 + k * tilt, 30 + k * spacing[2]]
         d.InstanceNumber = len(array) - k if flip else k + 1
@@ -273,6 +275,10 @@ def test_dicom_series_is_chosen_or_asked_for(tmp_path):
         ({"modality": "MR"}, "not CT"),
         ({"tilt": 0.8}, "tilted"),
         ({"skip": (9, 10)}, "missing"),
+        ({"position": "FFS"}, "feet first; .*head first, supine"),
+        ({"position": "HFP"}, "scanned prone;"),
+        ({"position": "FFP"}, "feet first and prone"),
+        ({"position": "HFDL"}, "left side"),
     ],
 )
 def test_bad_dicom_series(tmp_path, change, word):

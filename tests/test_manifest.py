@@ -48,6 +48,21 @@ def test_every_manifest_is_valid_and_says_what_is_not_verified(name):
         assert "heart" not in found.experiments or found.heart
 
 
+def test_the_collections_of_the_study_are_all_there():
+    """Each with its layout, size and experiments, and either a DOI or a line that says that none was verified."""
+    wanted = {
+        "pancreatic_ct_cbct_seg", "4d_lung", "synthrad2025_task2", "synthrad2023_task2", "totalsegmentator",
+        "verse_2019", "verse_2020", "mm_whs", "learn2reg_thoraxcbct",
+    }  # fmt: skip
+    found = {name: manifest.load(name) for name in manifest.names()}
+    assert wanted == {name for name, one in found.items() if one.kind == "collection"}
+    for name in wanted:
+        one = found[name]
+        assert one.layout and one.size and one.experiments
+        assert one.doi or any("DOI" in line or "everything" in line for line in one.unverified), name
+    assert found["totalsegmentator"].md5["Totalsegmentator_dataset_v201.zip"] == "fe250e5718e0a3b5df4c4ea9d58a62fe"
+
+
 def test_unknown_data_set_is_named():
     with pytest.raises(UserError) as error:
         manifest.load("nonsense")
@@ -204,6 +219,98 @@ def test_collections_from_a_tiny_tree(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="expected"):
         collections.read(name, tmp_path / "empty")
+
+
+def pairs_on_disk(folder):
+    """Two SynthRAD cases, aligned, and one whose CT is empty."""
+    from lib.volume import write
+    from tests.test_register import body, cone
+
+    for name in ("2THA001", "2THA002", "2THA003"):
+        (folder / "Task2/TH" / name).mkdir(parents=True)
+        write(body(), folder / f"Task2/TH/{name}/ct.mha")
+        write(cone(body(), np.eye(4)), folder / f"Task2/TH/{name}/cbct.mha")
+    empty = sitk.GetImageFromArray(np.full((20, 20, 20), -1000, np.int16))
+    sitk.WriteImage(empty, str(folder / "Task2/TH/2THA003/ct.mha"))
+
+
+def test_a_collection_becomes_patients_that_the_study_runs_on(tmp_path, monkeypatch, capsys):
+    """`python -m lib data NAME --from FOLDER`, then `-r dataset NAME`: every method leaves its rows."""
+    import dataclasses
+
+    from lib import cases as case_rows
+    from lib import config, rollouts
+    from lib.__main__ import main
+    from lib.baselines import itk_tuned
+
+    pairs_on_disk(tmp_path / "download")
+    monkeypatch.setattr(manifest, "data_folder", lambda name, root=None: tmp_path / "real" / name)
+    call = ["data", "synthrad2025_task2", "--from", str(tmp_path / "download")]
+    assert main(call) == 0
+    said = capsys.readouterr().out
+    assert "2THA003_spine: left out: ct.mha: every voxel" in said and "-r dataset synthrad2025_task2" in said
+    assert main([*call, "--limit", "1"]) == 0 and "a pair" not in capsys.readouterr().out  # made once
+    cfg = config.load("smoke", experiment="spine", dataset="synthrad2025_task2")
+    evaluation = dataclasses.replace(cfg.evaluation, real_starts=1)
+    cfg = dataclasses.replace(cfg, evaluation=evaluation)
+    found = rollouts.cases_of(cfg)
+    assert [c.id for c in found] == [f"synthrad2025_task2_2THA00{k}_spine" for k in (1, 2)]
+    mask = case_rows.field_of_view(found[0].patient.fixed)
+    end = itk_tuned.register(found[0].patient.fixed, found[0].patient.moving, found[0].initial, cfg.baselines, mask)
+    row = case_rows.row(found[0], "itk_tuned", end, cfg)
+    case_rows.write_rows(tmp_path / "cases_itk_tuned.csv", [row])
+    assert row["dataset"] == "synthrad2025_task2" and np.isfinite(row["final_error_mm"])
+    assert case_rows.error(found[0], found[0].patient.truth) < 1e-6 and "authors" in found[0].patient.meta["truth"]
+    with pytest.raises(UserError, match="--from FOLDER"):
+        rollouts.cases_of(dataclasses.replace(cfg, dataset="verse_2019"))
+
+
+def test_ct_only_collections_get_their_cbct_from_the_simulation(tmp_path, monkeypatch):
+    """Labels say where; without labels the bone does. The simulation itself is tested elsewhere."""
+    import torch
+
+    from lib import collections_patients, rigid
+    from lib.volume import write
+    from tests.test_register import body, cone
+
+    asked = []
+
+    def simulate(ct, labels, mesh, target, rng):
+        asked.append(target)
+        pose = rigid.params_to_matrix(np.array([5.0, -3, 8, 2, 1, -2]))
+        return cone(ct, pose), pose, pose, mesh
+
+    monkeypatch.setattr(collections_patients, "scan_again", simulate)
+    ct = body()
+    x, y, z = ct.points().unbind(-1)
+    drum = ((x / 20) ** 2 + ((y - 40) / 16) ** 2 < 1) & (z % 32 > 7)
+    case = tmp_path / "s0001"
+    (case / "segmentations").mkdir(parents=True)
+    write(ct, case / "ct.nii.gz")
+    for name, low in (("vertebrae_L1", 0), ("vertebrae_L2", -32)):
+        mask = (drum & (z >= low) & (z < low + 32)).float()
+        write(ct.with_array(mask), case / f"segmentations/{name}.nii.gz")
+    write(ct.with_array(torch.zeros_like(ct.array)), case / "segmentations/vertebrae_T12.nii.gz")  # not in view
+    monkeypatch.setattr(manifest, "data_folder", lambda name, root=None: tmp_path / "real" / name)
+    collections_patients.make_all("totalsegmentator", tmp_path, say=lambda line: None)
+    (patient,) = manifest.real_patients("spine", only="totalsegmentator")
+    np.testing.assert_allclose(asked[0][:2], [0, 40], atol=4)
+    assert patient.vertebrae.shape == (2, 3) and patient.landmarks_moving.shape == (16, 3)
+    np.testing.assert_allclose(patient.landmarks_fixed, rigid.apply(patient.truth, patient.landmarks_moving), atol=1e-3)
+    assert "exact" in patient.meta["truth"]
+    found = collections_patients.target_of(ct, [], None)  # no labels: where the bone is
+    np.testing.assert_allclose(found[:2], [0, 40], atol=6)
+
+
+def test_heart_labels_of_mm_whs_are_one_heart(tmp_path):
+    from lib import collections_patients
+
+    array = np.zeros((12, 12, 12), np.int16)
+    array[2:5], array[5:8], array[8:10] = 500, 205, 820  # ventricle, muscle, aorta
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / "l.nii.gz"))
+    case = collections.Case("a", ("heart",), tmp_path / "ct.nii.gz", labels=tmp_path / "l.nii.gz")
+    labels = collections_patients.label_image(manifest.load("mm_whs"), case)
+    assert labels.array[2:8].min() == 1 and labels.array[8:].max() == 0
 
 
 def test_collection_archives_are_checked_and_unpacked(tmp_path):

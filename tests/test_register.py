@@ -1,16 +1,35 @@
 """Registering a pair of one's own: images, starts, confidence, report, and transforms that others read the
 same way."""
 
+import html
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
 
-from lib import network, register_images, report, rigid, trust
+import lib
+from lib import (
+    network,
+    register_calibrate,
+    register_calibrate_show,
+    register_check,
+    register_images,
+    report,
+    report_figures,
+    rigid,
+    trust,
+)
 from lib import register as registration
 from lib.errors import UserError
+from lib.provenance import sha256
 from lib.volume import Volume, read_transform, sample, write_transform
 
+ROOT = Path(__file__).resolve().parents[1]
 RNG = np.random.default_rng(1)
 
 
@@ -76,9 +95,21 @@ def test_overlap_of_fields_of_view():
 def test_likeness_is_highest_at_the_truth():
     moving, truth = body(), rigid.params_to_matrix(np.array([6.0, -4, 9, 3, -2, 5]))
     fixed = cone(moving, truth)
-    others = [rigid.translation(t) @ truth for t in ([12.0, 0, 0], [0, 12, 0], [0, 0, 14])]
-    found = register_images.similarity(fixed, moving, np.stack([truth, *others]), [0, 0, 0])
-    assert found[0] > 0.6 and found[0] > found[1:].max() + 0.1
+    others = [rigid.translation(t) @ truth for t in ([12.0, 0, 0], [0, 12, 0], [0, 0, 14], [0, 0, 400])]
+    found = register_images.Likeness(fixed, moving, [0, 0, 0])(np.stack([truth, *others]))
+    assert found[0] > 0.5 and found[0] > found[1:4].max() + 0.05
+    assert np.isnan(found[4])  # outside the CT there is nothing to compare
+
+
+def test_a_shift_along_the_body_and_the_next_vertebra_are_seen():
+    """The drums of `body` repeat every 32 mm: the images alone cannot tell one from the next."""
+    moving, truth = body(), np.eye(4)
+    look = registration.Look(cone(moving, truth), moving, np.zeros(3))
+    right, low, next_one = (look(rigid.translation([0, 0, z]) @ truth) for z in (0.0, -12.0, -32.0))
+    assert right["shift"] == 0 and low["shift"] == 12 and right["likeness"] > low["likeness"] + 0.05
+    assert abs(right["lead"]) < 0.15 and next_one["likeness"] > 0.5
+    look.elsewhere = np.array([right["likeness"] + 0.1])
+    assert look(truth)["lead"] < 0
 
 
 def test_starts():
@@ -89,6 +120,8 @@ def test_starts():
     np.testing.assert_allclose(
         poses[0], np.eye(4)
     )  # the scanners' own coordinates overlap: they are believed first
+    along = (poses @ np.array([0, 0, 0, 1.0]))[:, 2]
+    np.testing.assert_allclose(sorted(along), [-40, -20, 0, 20, 40], atol=1e-9)  # a vertebra or two
     far = Volume(fixed.array, fixed.spacing, fixed.origin + 1000.0)
     poses = registration.starting_poses(far, moving, None, far.centre, "spine", settings)
     assert register_images.overlap(far, moving, poses[0]) > 0.9
@@ -104,21 +137,121 @@ def test_margin_wander_and_groups():
     np.testing.assert_allclose(trust.displacement(np.eye(4), rigid.translation([3, 4, 0]), [9, 9, 9]), 5)
     values = np.tile(np.r_[10.0, np.zeros(11)], (30, 1))
     assert trust.margins(values).min() > 3
-    good = trust.judge(0.9, 1.0, still, values, 0.6, [0, 0, 0])
-    assert good.verdict == "good" and not good.reasons
-    bad = trust.judge(0.1, 0.25, still, values * 0, 0.0, [0, 0, 0])
-    assert bad.verdict == "do not trust" and len(bad.reasons) == 4 and "do not trust" in bad.sentence()
-    path = still.copy()
-    path[-15, 2, 3] = 30
-    assert "wandered" in trust.judge(0.9, 1.0, path, values, 0.6, [0, 0, 0]).sentence()
     ends = np.stack([np.eye(4), rigid.translation([40, 0, 0]), rigid.translation([42, 0, 0])])
     assert list(trust.largest_group(ends, np.array([0.3, 0.3, 0.3]), [0, 0, 0], 10)) == [1, 2]
 
 
-def test_calibration_counts():
-    trusts = [trust.Trust(1, 1, 0, 1, 1), trust.Trust(1, 1, 0, 1, 1), trust.Trust(0, 0, 0, 0, 0, ["bad"])]
-    found = trust.calibrate(trusts, [3.0, 30.0, 50.0])
-    assert found["right_when_good"] == 0.5 and found["right_when_not"] == 0 and found["found_of_right"] == 1
+GOOD = {"overlap": 0.9, "agreement": 1.0, "wander": 1.0, "margin": 2.0, "likeness": 0.6, "shift": 0.0, "lead": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "word"),
+    [
+        ("overlap", 0.1, "inside the CT"),
+        ("agreement", 0.2, "starts"),
+        ("wander", 30.0, "wandered"),
+        ("margin", 0.0, "preferred"),
+        ("likeness", 0.0, "alike"),
+        ("shift", -12.0, "-12 mm along the body"),
+        ("lead", -0.1, "another place"),
+    ],
+)
+def test_each_number_can_turn_the_verdict(number, value, word):
+    good = trust.judge(GOOD)
+    assert good.verdict == "good" and not good.reasons and "not calibrated" in good.sentence()
+    bad = trust.judge(GOOD | {number: value})
+    assert bad.verdict == "do not trust" and len(bad.reasons) == 1 and word in bad.sentence()
+
+
+def test_second_look():
+    profile = np.exp(-(((trust.SHIFTS - 12) / 10) ** 2))
+    shift, lead = trust.second_look(profile, [])
+    assert shift == 12 and lead == pytest.approx(1 - np.exp(-0.16))  # +16 mm is another place, and nearly as alike
+    profile[trust.SHIFTS > 20] = np.nan
+    assert trust.second_look(profile, [0.9])[1] == pytest.approx(0.1)
+
+
+def test_a_calibration_belongs_to_its_network(tmp_path):
+    network = tmp_path / "dsl_two_channel_coarse.safetensors"
+    network.write_bytes(b"weights")
+    assert trust.load(tmp_path, network) == trust.Calibration()
+    limits = trust.TrustLimits(min_likeness=0.33)
+    found = trust.Calibration(limits, 40, 0.5, 0.95, 0.1, sha256(network))
+    trust.save(found, tmp_path)
+    assert trust.load(tmp_path, network) == found
+    assert "of 20 calibration cases so judged 95% were right" in trust.judge(GOOD, found).sentence()
+    network.write_bytes(b"other weights")
+    assert trust.load(tmp_path, network).n == 0
+    (tmp_path / trust.FILE).write_text("{")
+    assert trust.load(tmp_path, network).n == 0
+
+
+def calibration_rows(n=40):
+    """Right cases are alike and at their best place; wrong ones are not, or lie beside it."""
+    rng, rows = np.random.default_rng(3), []
+    for k in range(n):
+        right = k % 2 == 0
+        likeness = 0.5 + 0.1 * rng.random() if right or k % 4 == 1 else 0.2 + 0.1 * rng.random()
+        shift = 0.0 if right else rng.choice([-12.0, 12.0])
+        numbers = GOOD | {"likeness": likeness, "shift": float(shift)}
+        error = rng.uniform(1, 8) if right else rng.uniform(15, 60)
+        name = f"{'grown' if k > 20 else 'virtual'}_{k // 4}"
+        rows.append({"patient": name, "group": k // 4, "error_mm": error, "right": right} | numbers)
+    return pd.DataFrame(rows)
+
+
+def test_calibration_finds_limits_and_tells_their_worth(tmp_path):
+    rows, network = calibration_rows(), tmp_path / "n"
+    network.write_bytes(b"x")
+    found = register_calibrate.calibrate(rows, network)
+    assert found.n == 40 and found.called_good == 0.5 and found.right_when_good == 1 and found.right_when_not == 0
+    assert found.limits.max_shift < 12
+    hopeless = rows.assign(likeness=0.5, shift=0.0)  # nothing tells right from wrong
+    assert register_calibrate.calibrate(hopeless, network).right_when_good < 0.7
+    text = register_calibrate_show.markdown(rows, found, "spine")
+    assert "| good | 20 | 20 (100%) | 0 |" in text and "5 of them grown" in text
+    figure = register_calibrate_show.figure(rows, found, "spine")
+    assert len(figure.axes) == 4
+
+
+def test_rows_of_another_agent_are_not_kept(tmp_path):
+    rows = [dict(zip(register_check.COLUMNS, ("NIfTI", "near", 0, "start", 3.0, 1.0, "", who), strict=True)) for who in "ab"]
+    register_check.write(tmp_path / "r.csv", rows, register_check.COLUMNS)
+    assert register_check.kept(tmp_path / "r.csv", "b", register_check.COLUMNS) == rows[1:]
+    assert register_check.kept(tmp_path / "none.csv", "b", register_check.COLUMNS) == []
+    settings = registration.RegisterSettings()
+    (tmp_path / "dsl_two_channel_coarse.safetensors").write_bytes(b"1")
+    before = register_check.stamp(tmp_path, settings)
+    (tmp_path / "dsl_two_channel_coarse.safetensors").write_bytes(b"2")
+    assert register_check.stamp(tmp_path, settings) != before
+
+
+def test_table_of_the_pair():
+    rows = [
+        {"files": "NIfTI", "range": "near", "start": k, "method": m, "error_mm": 4.0 + 12 * k, "verdict": v}
+        for k in range(2)
+        for m, v in (("start", ""), ("register", "good"), ("itk_tuned", ""))
+    ]
+    lines = register_check.markdown(pd.DataFrame(rows)).splitlines()
+    cells = [[c.strip() for c in line.split("|")[1:-1]] for line in lines]
+    assert all(len(row) == len(cells[0]) for row in cells)
+    agent = next(row for row in cells if row[2].startswith("agent, as"))
+    assert agent[3:] == ["2", "1", "2", "10.0", "14.8", "2", "1"]
+
+
+def test_the_package_itself_registers(agent):
+    """`lib.register(...)`, `from lib.register import register` and the module are one thing."""
+    code = (
+        "import sys, lib\nassert 'lib.register' not in sys.modules and 'torch' not in sys.modules\n"
+        "from lib.register import register\nimport lib.register as module\n"
+        "assert module is lib.register and module.register is register and callable(lib.register)\n"
+        "try:\n    lib.register('no.nii', 'no.nii')\nexcept Exception as error:\n    print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.startswith("UserError no.nii: no such file")
+    moving = body()
+    result = lib.register(cone(moving, np.eye(4)), moving, agent=agent, settings=quick())
+    assert result.pose.shape == (4, 4) and len(result.trajectory) == 10 and result.trust.verdict
 
 
 def test_register_volumes(agent):
@@ -139,6 +272,8 @@ def test_polish_is_kept_only_when_better(agent):
     settings = quick()
     result = registration.register(fixed, moving, agent=agent, settings=settings, initial=truth, polish=True)
     assert result.note.startswith("polish")
+    moved = trust.displacement(result.agent_pose, result.pose, result.centre)
+    assert result.polished == (moved > 1e-6)
     if result.polished:
         assert trust.displacement(truth, result.pose, [0, 0, 0]) < 8
 
@@ -180,15 +315,44 @@ def test_transform_is_read_the_same_by_another_reader(tmp_path):
     np.testing.assert_allclose(read_transform(tmp_path / "t.tfm"), pose, atol=1e-8)
 
 
+def test_transform_maps_fixed_to_moving_in_ants(tmp_path):
+    """A third reader: the point of the CT that belongs to a point of the CBCT."""
+    import ants
+
+    pose = rigid.params_to_matrix(np.array([10.0, -6, 12, 14, 13, -25]))
+    path = str(tmp_path / "t.tfm")
+    write_transform(pose, path, (5.0, 6, 7))
+    fixed = np.array([20.0, -30, 40])
+    moving = rigid.apply(rigid.invert(pose), fixed[None])[0]
+    found = np.array(ants.apply_ants_transform_to_point(ants.read_transform(path), fixed))
+    np.testing.assert_allclose(found, moving, atol=1e-4)
+    assert np.abs(found - rigid.apply(pose, fixed[None])[0]).max() > 5  # the other direction would be seen
+
+
+def test_planes_lie_as_a_radiologist_sees_them():
+    """Patient's left on the picture's right, anterior up in axial planes, head up in the others."""
+    for plane, (left, right, top, bottom) in report_figures.EDGES.items():
+        points = report_figures.plane_points([0, 0, 0], plane)
+        ends = {left: points[110, 0], right: points[110, -1], top: points[0, 110], bottom: points[-1, 110]}
+        towards = {"R": (0, -1), "L": (0, 1), "A": (1, -1), "P": (1, 1), "F": (2, -1), "H": (2, 1)}
+        for letter, point in ends.items():
+            axis, sign = towards[letter]
+            assert point[axis] * sign == 110, (plane, letter)
+
+
 def test_report_is_one_self_contained_file(agent, tmp_path):
     moving = body()
     fixed = cone(moving, np.eye(4))
     result = registration.register(fixed, moving, agent=agent, settings=quick())
     report.write_html(tmp_path / "r.html", fixed, moving, result, ("<cbct>", "ct & more"))
     text = (tmp_path / "r.html").read_text()
-    assert text.count("data:image/png;base64,") == 3 and "http" not in text
+    assert text.count("data:image/png;base64,") == 4 and "http" not in text
     assert "&lt;cbct&gt;" in text and result.trust.verdict in text
+    assert all(reason in html.unescape(text) for reason in result.trust.reasons)
     still, moved = report.slices(fixed, moving, np.eye(4), [0, 0, 0], "sagittal")
     assert np.isfinite(still).mean() > 0.2 and np.nanmedian(np.abs(still - moved)) < 5
+    figure = report.overlay_figure(fixed, moving, {"after": np.eye(4)}, [0, 0, 0])
+    letters = [[t.get_text() for t in ax.texts] for ax in figure.axes]
+    assert letters == [[*edges, "50 mm"] for edges in ("RLAP", "RLHF", "APHF")]
     with pytest.raises(UserError, match="could not be written"):
         report.write_html(tmp_path / "nowhere" / "r.html", fixed, moving, result)
