@@ -150,19 +150,19 @@ def capture_range(rows, experiment: str, bins: int = 5, title: str = "", n: int 
     95 % interval clustered by patient. Dashed: the largest initial error up to which 95 % of all starts succeed.
     None without rows of the experiment.
     """
-    some = rows[(rows["experiment"] == experiment) & [competes(m) for m in rows["method"]]]
+    some = rows[(rows["experiment"] == experiment) & rows["method"].map(competes)]
     if some.empty:
         return None
     methods = order(some["method"])
     edges = np.quantile(some["initial_error_mm"], np.linspace(0, 1, bins + 1))
     lines = {m: _binned(some[some["method"] == m], edges, n) for m in methods}
     columns = min(columns, len(methods))
-    fig, axes = new_figure(-(-len(methods) // columns), columns, widths=[1.25] * columns, height=1.75)
+    fig, axes = new_figure(-(-len(methods) // columns), columns, widths=[1.2] * columns, height=1.7)
     flat, (name, measure) = [ax for line in axes for ax in line], EXPERIMENTS[experiment]
-    for ax, method in zip(flat, methods, strict=False):
+    for i, (ax, method) in enumerate(zip(flat, methods, strict=False)):
         _capture_panel(ax, method, lines, some[some["method"] == method])
         ax.set(xlim=(0, 1.02 * edges[-1]), ylim=(-3, 104))
-        ax.label_outer()
+        ax.tick_params(labelleft=i % columns == 0, labelbottom=i + columns >= len(methods), labelsize=7)
     for ax in flat[len(methods) :]:
         ax.set_axis_off()
     limit = metrics.SUCCESS_MM[experiment]
@@ -193,13 +193,10 @@ def _capture_panel(ax, method: str, lines: dict, mine):
     ax.fill_between(x, 100 * low, 100 * high, color=colour(method), alpha=0.2, lw=0)
     ax.plot(x, 100 * rate, "o-", color=colour(method), ms=3, lw=2.0, clip_on=False)
     reach, whole = metrics.capture_range(mine["initial_error_mm"], mine["success"])
-    words = "95 % range: none" if reach == 0 else f"95 % range: {'all, ' if whole else ''}{reach:.0f} mm"
     if reach:
         ax.axvline(reach, color="#333333", ls="--", lw=0.9)
-    # Where the curve is not.
-    y, side = (0.04, "bottom") if rate[-1] + rate[0] > 1 else (0.97, "top")
-    ax.text(0.03, y, words, transform=ax.transAxes, va=side, fontsize=7, color="#333333")
-    ax.set_title(label(method), fontsize=7.5)
+    words = f"95 % up to {reach:.0f} mm{', the farthest' if whole else ''}" if reach else "95 % nowhere"
+    ax.set_title(f"{label(method)}\n{words}", fontsize=7.5)
 
 
 def error_curves(rows, title: str = ""):

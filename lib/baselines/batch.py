@@ -166,12 +166,16 @@ def polish(cfg, cases: Sequence[Case], agent: str = "dsl", folder=None) -> list[
 
 
 def semantic_models(cfg, names: Sequence[str]) -> dict:
-    """The classifiers behind `semantic` (all training patients) and `semantic_<n>` (the first n of them)."""
+    """name -> the classifiers behind `semantic` (all training patients) and `semantic_<n>` (the first n of them).
+    Empty where scikit-learn is not installed; the rows will say so."""
     from lib import pairs
 
     folders = pairs.split_folders(cfg)["train"]
     counts = {name: None if name == "semantic" else int(name.rpartition("_")[2]) for name in names}
-    return {name: semantic_model(cfg, folders, count) for name, count in counts.items()}
+    try:
+        return {name: semantic_model(cfg, folders, count) for name, count in counts.items()}
+    except ImportError:
+        return {}
 
 
 def starved(cfg, there: int) -> list[str]:

@@ -36,6 +36,8 @@ def register(fixed, moving, initial, settings, mask=None, rng=None, model=None) 
     A patient's maps are made once for all its starts; their time is counted in each.
     """
     if model is None:
+        import sklearn  # noqa: F401  (where it is not installed, this says why there is no classifier)
+
         raise UserError("semantic registration has no trained classifier; run semantic.train first.")
     begin = time.process_time()
     options = settings.semantic
