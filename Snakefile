@@ -164,8 +164,10 @@ rule baselines:
         # `dsl_polish` starts where the agents end.
         rules.roll_out.output if "dsl_polish" in LOADED.baselines.methods else [],
         **made_of("05_baselines"),
+    # Snakemake removes outputs before it runs a unit again: rows of methods that are complete would go with them. The
+    # ground truth's are written anew each time, at once.
     output:
-        f"{RUN}/cases_itk.csv",
+        f"{RUN}/cases_ground_truth.csv",
     log:
         **unit("05_baselines", RUN),
     params:
@@ -211,7 +213,7 @@ rule real_baselines:
         rules.real_roll_out.output,  # after it, so that the simulated scans are made once
         **made_of("05_baselines"),
     output:
-        f"{RUNS}/{{experiment}}/split0/{REAL}/cases_itk.csv",
+        f"{RUNS}/{{experiment}}/split0/{REAL}/cases_ground_truth.csv",
     log:
         **unit("05_baselines", f"{RUNS}/{{experiment}}/split0/{REAL}"),
     params:

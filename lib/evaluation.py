@@ -8,20 +8,11 @@ import numpy as np
 import pandas as pd
 
 from lib import cases, config, metrics, plots, provenance, rigid, tables
-from lib.plots_charts import OURS, order
+from lib.plots_charts import OURS, competes, order
+from lib.tables_real import PAIRS
 from lib.tables_rows import PAPER
 
 STATE = ["tx", "ty", "tz", "rx", "ry", "rz"]
-FIGURE5 = (
-    "itk",
-    "quasi_global",
-    "semantic",
-    "dsl",
-    "dsl_two_channel",
-    "itk_search",
-    "elastix",
-    "ants_search",
-)
 
 
 def gather(cfg) -> pd.DataFrame:
@@ -85,26 +76,42 @@ def figure5(cfg, rows: pd.DataFrame, experiment: str):
     if patient is None:
         return None
     one = next(iter(chosen.values()))
-    poses = {"before": initial_pose(chosen, patient, cfg)}
-    for method in [m for m in FIGURE5 if m in chosen]:
-        name = f"{plots.label(method)}: {chosen[method]['final_error_mm']:.1f} mm"
+    poses = {f"before: {one['initial_error_mm']:.1f} mm": initial_pose(chosen, patient, cfg)}
+    for method in [m for m in order(chosen) if competes(m)]:
+        name = f"{plots.label(method)}:\n{chosen[method]['final_error_mm']:.1f} mm"
         poses[name] = pose_of(chosen[method], patient)
     poses["truth"] = patient.truth
-    centre = object_centre(patient)
     meshes = (patient.mesh_moving, patient.mesh_fixed) if patient.mesh_fixed is not None else None
-    title = f"Simulated patient {one['case']}, start {one['start']}, {one['initial_error_mm']:.0f} mm off."
+    title = f"{words_of(one)}, start {one['start']}."
     return plots.difference(
-        patient.fixed, patient.moving, poses, title, centre=centre, meshes=meshes, columns=5
+        patient.fixed, patient.moving, poses, title, centre=object_centre(patient), meshes=meshes
     )
+
+
+def words_of(row: dict) -> str:
+    """What the images of a case row are, in words: nothing simulated is called real."""
+    if row["dataset"].startswith("virtual_"):
+        return f"Simulated patient {row['case']}"
+    return f"Real CT {row['case']}" + (" and its CBCT" if row["dataset"] in PAIRS else ", simulated CBCT")
 
 
 def patient_of(cfg, chosen: dict):
     """The patient of a `hard_case`, None where it is not on this machine."""
+    from lib.manifest import data_folder
     from lib.patients import store
 
     one = next(iter(chosen.values()), None)
-    folder = one and config.data_dir(cfg) / one["dataset"] / one["case"]
-    return store.load(folder) if folder and (folder / "patient.json").exists() else None
+    if one is None:
+        return None
+    own = config.data_dir(cfg) / one["dataset"] / one["case"]
+    folder = own if own.exists() else data_folder(one["dataset"]) / "patients" / one["case"]
+    return store.load(folder) if (folder / "patient.json").exists() else None
+
+
+def figure1_datasets(rows: pd.DataFrame) -> list[str]:
+    """Data sets of which Figure 1 is drawn: simulated patients, and pairs whose CBCT is real."""
+    there = set(rows.loc[rows["experiment"] == "spine", "dataset"])
+    return sorted(d for d in there if d.startswith("virtual_") or d in PAIRS)
 
 
 def figure1(cfg, rows: pd.DataFrame, dataset: str = "virtual_spine"):
@@ -114,22 +121,24 @@ def figure1(cfg, rows: pd.DataFrame, dataset: str = "virtual_spine"):
     patient = patient_of(cfg, chosen)
     if patient is None:
         return None
-    done = {m: row for m, row in chosen.items() if m not in ("initial", "ground_truth")}
-    poses = {"before": initial_pose(chosen, patient, cfg)}
+    one = next(iter(chosen.values()))
+    done = {m: row for m, row in chosen.items() if competes(m)}
+    poses = {f"before: {one['initial_error_mm']:.1f} mm": initial_pose(chosen, patient, cfg)}
     if done:
         ours = [m for m in OURS if m in done and done[m]["success"]]
         method = ours[-1] if ours else min(done, key=lambda m: done[m]["final_error_mm"])
-        poses[f"after, {plots.label(method)}: {done[method]['final_error_mm']:.1f} mm"] = pose_of(
+        poses[f"{plots.label(method)}: {done[method]['final_error_mm']:.1f} mm"] = pose_of(
             done[method], patient
         )
-    else:
-        poses["truth"] = patient.truth
+    if not done or not done[method]["success"]:
+        poses["truth" if dataset not in PAIRS else "truth (an estimate)"] = patient.truth
     if patient.vertebrae is not None and len(patient.vertebrae) > 2:
         bodies = rigid.apply(patient.truth, np.asarray(patient.vertebrae, dtype=np.float64))
         n = min(int(np.argmin(np.linalg.norm(bodies - object_centre(patient), axis=1))), len(bodies) - 2)
         poses["one vertebra off"] = rigid.translation(bodies[n + 1] - bodies[n]) @ patient.truth
-    title = f"{'Simulated patient' if dataset.startswith('virtual') else 'Scan'} {patient.id}."
-    return plots.overlay(patient.fixed, patient.moving, poses, title, centre=object_centre(patient))
+    return plots.overlay(
+        patient.fixed, patient.moving, poses, f"{words_of(one)}.", centre=object_centre(patient)
+    )
 
 
 def initial_pose(chosen: dict, patient, cfg) -> np.ndarray:

@@ -20,6 +20,7 @@ from lib.plots_charts import (  # noqa: F401  (one door for the notebooks)
     fig4,
     label,
     new_figure,
+    order,
     save,
     style,
     success_bars,
@@ -124,18 +125,20 @@ def difference(
     meshes=None,
     margin: float = 0,
     columns: int = 6,
+    inches: float = 1.9,
 ):
     """Figure 5: fixed minus moved image inside both (mid-grey: equal), one picture for each pose.
 
     poses: dict name -> pose (4, 4, moving -> fixed). meshes: (mesh_moving, mesh_fixed), each (vertices,
-    faces); their outlines on the plane are drawn: fixed in yellow, moved in blue.
+    faces); their outlines on the plane are drawn: fixed in yellow, moved in blue. inches: height of a
+    picture.
     """
     windows, (middle, shapes) = _windows(fixed, windows), frame(fixed)
     centre = middle if centre is None else np.asarray(centre, dtype=np.float64)
     width, height = shapes[PLANES.index(plane)]
     shape = (width + 2 * margin, height + 2 * margin)
     n = min(columns, len(poses))
-    fig, axes = new_figure(-(-len(poses) // n), n, widths=[shape[0] / shape[1]] * n, height=2.5)
+    fig, axes = new_figure(-(-len(poses) // n), n, widths=[shape[0] / shape[1]] * n, height=inches)
     flat = [ax for row in axes for ax in row]
     for ax, (name, pose) in zip(flat, poses.items(), strict=False):
         cbct, ct, seen, inside = _pair(fixed, moving, pose, plane, centre, shape, windows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +39,21 @@ EXPERIMENTS = {"spine": ("E1 spine", "TRE"), "heart": ("E2 heart", "MME")}
 _SPARE = ("#332288", "#117733", "#882255", "#44aa99", "#aa4499", "#661100")
 
 
+def learnt_on(method: str) -> int | None:
+    """Training patients of `semantic_<n>`, a row that shows how the method starves; None for all others."""
+    head, _, tail = method.rpartition("_")
+    return int(tail) if head == "semantic" and tail.isdigit() else None
+
+
+def competes(method: str) -> bool:
+    """Whether a method is a rival of its own: not the start, the truth, a first stage or a starved training."""
+    return method not in ("initial", "ground_truth") and not method.endswith("_coarse") and not learnt_on(method)
+
+
 def label(method: str) -> str:
     """The name of a method as every figure and table shows it."""
+    if learnt_on(method):
+        return f"Semantic, {learnt_on(method)} training patients"
     return METHODS[method][0] if method in METHODS else method.replace("_", " ")
 
 
@@ -59,7 +71,10 @@ def style(method: str) -> dict:
 def order(methods) -> list[str]:
     """Methods in the order of the tables, unknown ones last."""
     known = list(METHODS)
-    return sorted(set(methods), key=lambda m: (known.index(m) if m in known else len(known), m))
+    rank = {m: i for i, m in enumerate(known)}
+    starved = rank["semantic"] - 0.5  # fewer training patients first
+    place = lambda m: (starved, learnt_on(m)) if learnt_on(m) else (rank.get(m, len(rank)), 0)  # noqa: E731
+    return sorted(set(methods), key=lambda m: (*place(m), m))
 
 
 def new_figure(rows: int = 1, columns: int = 1, widths=None, height: float = 3.0):
@@ -128,87 +143,97 @@ def fig4(
     return fig
 
 
-def _per_experiment(rows, height=3.6, skip=("initial", "ground_truth")):
-    """A panel for each experiment in the rows: (figure, [(axes, experiment, its rows)])."""
-    found = [e for e in EXPERIMENTS if (rows["experiment"] == e).any()]
-    fig, axes = new_figure(1, max(1, len(found)), height=height)
-    kept = rows[~rows["method"].isin(skip)]
-    return fig, [(ax, e, kept[kept["experiment"] == e]) for ax, e in zip(axes[0], found, strict=False)]
+def capture_range(rows, experiment: str, bins: int = 5, title: str = "", n: int = 200, columns: int = 5):
+    """Success against the initial error, a panel a method, all others in grey behind it.
 
-
-def _legend(fig):
-    """One legend below all panels."""
-    seen = {}
-    for ax in fig.axes:
-        seen.update(dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True)))
-    fig.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=4, fontsize=7, frameon=False)
-
-
-def capture_range(rows, bins: int = 5, title: str = "", n: int = 200):
-    """Success against the initial error, a line a method: share of successes in `bins` groups of equally
-    many starts (the same groups for all methods), bars: 95 % interval clustered by patient. Left the paper's
-    methods, right today's, our agents in both."""
-    found = [e for e in EXPERIMENTS if (rows["experiment"] == e).any()]
-    fig, axes = new_figure(max(1, len(found)), 2, height=3.1)
-    for line, experiment in zip(axes, found, strict=False):
-        some = rows[(rows["experiment"] == experiment) & ~rows["method"].isin(["initial", "ground_truth"])]
-        some = some[~some["method"].str.endswith("_coarse")]
-        theirs = some["method"].isin(PAPER_METHODS)
-        name, measure = EXPERIMENTS[experiment]
-        for ax, kept, group in ((line[0], theirs, "the paper's methods"), (line[1], ~theirs, "today's")):
-            _capture_lines(ax, some[kept | some["method"].isin(OURS)], some, bins, n)
-            ax.set(xlabel=f"initial {measure} (mm)", ylabel="success (%)", ylim=(-3, 103))
-            limit = metrics.SUCCESS_MM[experiment]
-            ax.set_title(f"{name}, {group}: {measure} within {limit:.0f} mm", fontsize=9)
-    fig.suptitle(title, fontsize=9)
-    _legend(fig)
+    Points: share of successes in `bins` groups of equally many starts, the same groups for all methods; shaded:
+    95 % interval clustered by patient. Dashed: the largest initial error up to which 95 % of all starts succeed.
+    None without rows of the experiment.
+    """
+    some = rows[(rows["experiment"] == experiment) & rows["method"].map(competes)]
+    if some.empty:
+        return None
+    methods = order(some["method"])
+    edges = np.quantile(some["initial_error_mm"], np.linspace(0, 1, bins + 1))
+    lines = {m: _binned(some[some["method"] == m], edges, n) for m in methods}
+    columns = min(columns, len(methods))
+    fig, axes = new_figure(-(-len(methods) // columns), columns, widths=[1.2] * columns, height=1.7)
+    flat, (name, measure) = [ax for line in axes for ax in line], EXPERIMENTS[experiment]
+    for i, (ax, method) in enumerate(zip(flat, methods, strict=False)):
+        _capture_panel(ax, method, lines, some[some["method"] == method])
+        ax.set(xlim=(0, 1.02 * edges[-1]), ylim=(-3, 104))
+        ax.tick_params(labelleft=i % columns == 0, labelbottom=i + columns >= len(methods), labelsize=7)
+    for ax in flat[len(methods) :]:
+        ax.set_axis_off()
+    limit = metrics.SUCCESS_MM[experiment]
+    fig.supxlabel(f"{measure} at the start (mm)", fontsize=9)
+    fig.supylabel(f"success (%): {measure} within {limit:.0f} mm at the end", fontsize=9)
+    note = "dashed: 95 % of all starts up to there succeed; grey: the other methods"
+    fig.suptitle(f"{name}. {title + '; ' if title else ''}{note}", fontsize=9)
     return fig
 
 
-def _capture_lines(ax, some, everyone, bins: int, n: int):
-    """Success in groups of the initial error; the groups are those of `everyone`."""
-    if everyone.empty:
-        return
-    edges = np.quantile(everyone["initial_error_mm"], np.linspace(0, 1, bins + 1))
-    edges[-1] += 1e-6
-    methods = order(some["method"])
-    for i, method in enumerate(methods):
-        mine, points = some[some["method"] == method], []
-        for low, high in pairwise(edges):
-            part = mine[(mine["initial_error_mm"] >= low) & (mine["initial_error_mm"] < high)]
-            if len(part):
-                ci = metrics.success_interval(part["success"], part["case"], n=n)
-                points.append((part["initial_error_mm"].mean(), part["success"].mean(), *ci))
-        if points:
-            x, y, low, high = np.array(points).T
-            x = x + (i - len(methods) / 2) * 0.007 * (edges[-1] - edges[0])  # bars of methods side by side
-            ax.plot(x, 100 * y, marker="o", ms=3.5, **style(method))
-            ax.vlines(x, 100 * low, 100 * high, color=colour(method), lw=0.8, alpha=0.5)
+def _binned(mine, edges, n: int) -> np.ndarray:
+    """(groups, 4): mean initial error, success and its interval in the groups between the edges."""
+    group = np.clip(np.searchsorted(edges, mine["initial_error_mm"], side="right") - 1, 0, len(edges) - 2)
+    points = []
+    for k in sorted(set(group.tolist())):
+        part = mine[group == k]
+        interval = metrics.success_interval(part["success"], part["case"], n=n)
+        points.append((part["initial_error_mm"].mean(), part["success"].mean(), *interval))
+    return np.array(points)
+
+
+def _capture_panel(ax, method: str, lines: dict, mine):
+    """One method's curve over everyone else's, and where its capture range ends."""
+    for other, line in lines.items():
+        if other != method:
+            ax.plot(line[:, 0], 100 * line[:, 1], color="#d0d0d0", lw=0.8, zorder=1)
+    x, rate, low, high = lines[method].T
+    ax.fill_between(x, 100 * low, 100 * high, color=colour(method), alpha=0.2, lw=0)
+    ax.plot(x, 100 * rate, "o-", color=colour(method), ms=3, lw=2.0, clip_on=False)
+    reach, whole = metrics.capture_range(mine["initial_error_mm"], mine["success"])
+    if reach:
+        ax.axvline(reach, color="#333333", ls="--", lw=0.9)
+    words = f"95 % up to {reach:.0f} mm{', the farthest' if whole else ''}" if reach else "95 % nowhere"
+    ax.set_title(f"{label(method)}\n{words}", fontsize=7.5)
 
 
 def error_curves(rows, title: str = ""):
-    """Share of *all* cases whose final error is at most x mm, a line a method; the limit of success is
-    marked."""
-    fig, panels = _per_experiment(rows, skip=())
-    for ax, experiment, some in panels:
-        for method in order(some["method"]):
-            errors = np.sort(some.loc[some["method"] == method, "final_error_mm"])
-            share = 100 * np.arange(1, len(errors) + 1) / len(errors)
-            ax.step(np.r_[0.1, errors, 400], np.r_[0, share, 100], where="post", **style(method))
-        limit = metrics.SUCCESS_MM[experiment]
-        ax.axvline(limit, color="#555555", lw=0.8)
-        ax.text(limit * 1.04, 2, f"{limit:.0f} mm", fontsize=7, color="#555555")
-        ax.set(
-            xscale="log",
-            xlim=(0.5, 250),
-            ylim=(0, 101),
-            xlabel=f"final {EXPERIMENTS[experiment][1]} (mm)",
-            ylabel="cases (%)",
-        )
-        ax.set_title(EXPERIMENTS[experiment][0], fontsize=9)
+    """Share of *all* cases whose final error is at most x mm, a line a method; the limit of success is marked.
+
+    Left the paper's methods, right today's, our agents in both; a legend beside each, the best on top.
+    """
+    found = [e for e in EXPERIMENTS if (rows["experiment"] == e).any()]
+    fig, axes = new_figure(max(1, len(found)), 2, widths=[1.9, 1.9], height=2.9)
+    for line, experiment in zip(axes, found, strict=False):
+        some = rows[rows["experiment"] == experiment]
+        theirs = [m for m in order(some["method"]) if m in PAPER_METHODS or m in OURS]
+        today = [m for m in order(some["method"]) if competes(m) and (m not in PAPER_METHODS or m in OURS)]
+        for ax, methods, group in ((line[0], theirs, "the paper's methods"), (line[1], today, "today's")):
+            _error_panel(ax, some, methods, experiment)
+            ax.set_title(f"{EXPERIMENTS[experiment][0]}, {group}", fontsize=9)
     fig.suptitle(title, fontsize=9)
-    _legend(fig)
     return fig
+
+
+def _error_panel(ax, some, methods, experiment: str):
+    """Cumulative errors of some methods of one experiment."""
+    limit, rates = metrics.SUCCESS_MM[experiment], {}
+    for method in methods:
+        errors = np.sort(some.loc[some["method"] == method, "final_error_mm"])
+        share = 100 * np.arange(1, len(errors) + 1) / len(errors)
+        (line,) = ax.step(np.r_[0.1, errors, 400], np.r_[0, share, 100], where="post", **style(method))
+        rates[line] = 100 * (errors <= limit).mean()
+    ax.axvline(limit, color="#555555", lw=0.8)
+    ax.text(limit * 1.04, 2, f"{limit:.0f} mm", fontsize=7, color="#555555")
+    measure = EXPERIMENTS[experiment][1]
+    ax.set(xscale="log", xlim=(0.2, 250), ylim=(0, 101), xlabel=f"final {measure} (mm)", ylabel="cases (%)")
+    ax.set_xticks([0.3, 1, 3, 10, 30, 100], ["0.3", "1", "3", "10", "30", "100"])
+    ax.minorticks_off()
+    best = sorted(rates, key=rates.get, reverse=True)
+    names = [f"{rates[line]:.0f} %  {line.get_label()}" for line in best]
+    ax.legend(best, names, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)
 
 
 def success_bars(table, title: str = ""):

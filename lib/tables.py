@@ -15,8 +15,8 @@ import pandas as pd
 
 from lib import cases, metrics, tables_real
 from lib.errors import UserError
-from lib.plots_charts import PAPER_METHODS, label, order
-from lib.tables_rows import PAPER, capture, failures, kind, paired  # noqa: F401
+from lib.plots_charts import PAPER_METHODS, label, learnt_on, order
+from lib.tables_rows import PAPER, capture, failures, kind, paired, starvation  # noqa: F401
 
 COLUMNS = (
     *("experiment", "dataset", "method", "n", "success", "success_low", "success_high", "p10", "p50", "p90"),
@@ -53,7 +53,7 @@ def gather(rows: pd.DataFrame, n_bootstrap: int = 500) -> tuple[pd.DataFrame, pd
                 line = summarise(rows, experiment, dataset, method, n_bootstrap)
                 if method in TABLE1:
                     first.append(line)
-                if method not in PAPER_METHODS or method == "dsl":
+                if (method not in PAPER_METHODS and not learnt_on(method)) or method == "dsl":
                     today.append(line)
     tables = (pd.DataFrame(t, columns=COLUMNS) for t in (first, today))
     return tuple(_rounded(t) for t in tables)
@@ -133,6 +133,7 @@ def all_tables(rows: pd.DataFrame, n_bootstrap: int = 500) -> dict[str, pd.DataF
     table1, today = gather(rows, n_bootstrap)
     pairs = [paired(rows, agent, n_bootstrap) for agent in ("dsl", "dsl_two_channel")]
     pairs = [p for p in pairs if len(p)] or pairs[:1]
+    starved = starvation(rows)
     return {
         "table1.csv": table1,
         "table1_today.csv": today,
@@ -140,6 +141,7 @@ def all_tables(rows: pd.DataFrame, n_bootstrap: int = 500) -> dict[str, pd.DataF
         "paired.csv": pd.concat(pairs, ignore_index=True),
         "capture_range.csv": capture(rows),
         "table_reproduce_real.csv": tables_real.of_run(rows, n_bootstrap),
+        **({"starvation.csv": starved} if len(starved) else {}),
     }
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from lib import cases, metrics
-from lib.plots_charts import order
+from lib.plots_charts import learnt_on, order
 
 # The paper's Table 1: success, 10th, 50th, 90th percentile (mm); None: N/A there.
 PAPER = {
@@ -32,13 +31,17 @@ PAPER = {
 
 
 def failures(rows: pd.DataFrame) -> pd.DataFrame:
-    """Failures by kind: experiment, dataset, method, n, then a count for each of `metrics.FAILURES`."""
+    """Failures by kind: experiment, dataset, method, n, then a count for each of `metrics.FAILURES`.
+
+    "too far" is said of the start, whatever the method: 200 steps of one unit could not undo it."""
     kept = rows[rows["method"] != "initial"].copy()
     kept["kind"] = [kind(s, n) for s, n in zip(kept["success"], kept["note"], strict=True)]
     lines = []
-    for key, some in kept.groupby(["experiment", "dataset", "method"]):
-        counts = some["kind"].value_counts()
-        lines.append((*key, len(some), *(int(counts.get(k, 0)) for k in metrics.FAILURES)))
+    for key, group in kept.groupby(["experiment", "dataset"]):
+        for method in order(group["method"]):
+            some = group[group["method"] == method]
+            counts = some["kind"].value_counts()
+            lines.append((*key, method, len(some), *(int(counts.get(k, 0)) for k in metrics.FAILURES)))
     return pd.DataFrame(lines, columns=["experiment", "dataset", "method", "n", *metrics.FAILURES])
 
 
@@ -88,14 +91,29 @@ def paired(rows: pd.DataFrame, agent: str, n_bootstrap: int = 500) -> pd.DataFra
     return pd.DataFrame(lines, columns=[*names, "error_difference_mm", "error_low", "error_high"]).round(3)
 
 
+def starvation(rows: pd.DataFrame) -> pd.DataFrame:
+    """Semantic registration against the number of its training patients: from the rows `semantic_<n>` of simulated
+    patients and, of the same splits, `semantic` (`all`). Empty where there are no `semantic_<n>`."""
+    lines = []
+    some = rows[rows["dataset"].str.startswith("virtual_")]
+    for experiment, mine in some.groupby("experiment", sort=False):
+        small = [m for m in order(mine["method"]) if learnt_on(m)]
+        split = mine.loc[mine["method"].isin(small), "split"].unique()
+        for method in [*small, "semantic"] if small else []:
+            part = mine[(mine["method"] == method) & mine["split"].isin(split)]
+            low, high = metrics.success_interval(part["success"], part["case"])
+            p10, p50, p90 = metrics.percentiles(part["final_error_mm"])
+            trained = str(learnt_on(method) or "all")
+            lines.append((experiment, trained, len(part), part["success"].mean(), low, high, p10, p50, p90))
+    names = ("experiment", "training_patients", "n", "success", "success_low", "success_high", "p10", "p50", "p90")
+    return pd.DataFrame(lines, columns=names).round(3)
+
+
 def capture(rows: pd.DataFrame, share: float = 0.95) -> pd.DataFrame:
     """The capture range of each method: the largest initial error (mm) such that `share` of all starts up
     to it succeed; 0 where not even the nearest do."""
     lines = []
     for key, some in rows[rows["method"] != "initial"].groupby(["experiment", "dataset", "method"]):
-        some = some.sort_values("initial_error_mm")
-        rate = some["success"].astype(float).cumsum().to_numpy() / np.arange(1, len(some) + 1)
-        good = np.flatnonzero(rate >= share)
-        reach = some["initial_error_mm"].iloc[good[-1]] if len(good) else 0.0
-        lines.append((*key, len(some), round(float(reach), 1)))
+        reach, _ = metrics.capture_range(some["initial_error_mm"], some["success"], share)
+        lines.append((*key, len(some), round(reach, 1)))
     return pd.DataFrame(lines, columns=["experiment", "dataset", "method", "n", "capture_mm"])

@@ -124,3 +124,12 @@ def test_perfect_success_is_not_claimed_certain():
 def test_paired():
     out = metrics.paired([1, 1, 0, 1], [0, 1, 0, 0], list("aabb"))
     assert out["difference"] == pytest.approx(0.5) and out["low"] <= 0.5 <= out["high"] and out["n"] == 4
+
+
+def test_capture_range_and_whether_it_is_the_whole():
+    assert metrics.capture_range([10, 20, 30], [1, 1, 1]) == (30.0, True)
+    assert metrics.capture_range([30, 10, 20], [0, 1, 1]) == (20.0, False)
+    assert metrics.capture_range([10, 20], [0, 1]) == (0.0, False)
+    ok = np.ones(100)
+    ok[3] = 0  # 97 % up to the fourth and all later: an early failure does not end the range
+    assert metrics.capture_range(np.arange(100), ok) == (99.0, True)

@@ -106,5 +106,32 @@ def test_charts_and_saving(tmp_path):
     assert not [p for p in path.parent.iterdir() if p.name.startswith(".")]
 
 
+def case_rows(method, errors, experiment="spine"):
+    limit = 10 if experiment == "spine" else 20
+    return pd.DataFrame(
+        {"experiment": experiment, "method": method, "case": ["a", "b"] * (len(errors) // 2),
+         "initial_error_mm": np.linspace(20, 120, len(errors)), "final_error_mm": errors,
+         "success": np.array(errors) <= limit}
+    )  # fmt: skip
+
+
+def test_capture_range_has_a_panel_a_method():
+    names = ("initial", "ground_truth", "itk", "semantic", "semantic_5", "dsl", "dsl_coarse", "greedy")
+    rows = pd.concat([case_rows(m, [1, 1, 1, 1, 1, 99, 99, 99, 99, 99]) for m in names])
+    figure = plots.capture_range(rows, "spine", columns=2)
+    titles = [ax.get_title().split("\n") for ax in figure.axes if ax.get_title()]
+    assert [t[0] for t in titles] == [plots.label(m) for m in ("itk", "semantic", "dsl", "greedy")]
+    assert {t[1] for t in titles} == {"95 % up to 64 mm"}
+    assert plots.capture_range(rows, "heart") is None
+
+
+def test_error_curves_name_the_best_first():
+    rows = pd.concat([case_rows("itk", [50, 60]), case_rows("dsl", [1, 2]), case_rows("elastix", [1, 30])])
+    left, right = plots.error_curves(rows).axes
+    words = [text.get_text() for text in left.get_legend().get_texts()]
+    assert words == ["100 %  Agent (difference image)", "0 %  ITK, as published"]
+    assert [t.get_text() for t in right.get_legend().get_texts()][1] == "50 %  elastix"
+
+
 def test_unknown_methods_get_a_name_and_a_colour():
     assert plots.label("my_method") == "my method" and plots.colour("my_method") == plots.colour("my_method")

@@ -1,14 +1,14 @@
 """What notebook 05 calls: methods over a split's test cases, their rows on disk, and what is already
 there.
 
-Every method leaves `cases_<method>.csv`; one that is complete and was made with the same settings is not
-run again.
+Every method leaves `cases_<method>.csv`; one that is complete and was made with the same settings *of its own*
+is not run again, whatever else changed in the profile.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,12 +16,13 @@ import numpy as np
 
 from lib import cases as case_rows
 from lib import config, provenance, rigid
-from lib.baselines import ground_truth, run
+from lib.baselines import ground_truth, run, unfinished
 from lib.cases import Case, Result
 from lib.errors import UserError
 
 # Which settings a method reads, beside the seed: changing greedy's does not run ANTs again.
 READS = {
+    "ground_truth": ("ground_truth",),
     "itk": ("itk",),
     "itk_tuned": ("tuned",),
     "itk_search": ("tuned", "search"),
@@ -42,24 +43,27 @@ def path_of(cfg, name: str, folder=None) -> Path:
     return Path(folder or config.run_dir(cfg)) / f"cases_{name}.csv"
 
 
-def stamp(cfg, name: str) -> str:
-    """Fingerprint of everything that a method's rows depend on, but the patients."""
-    b = asdict(cfg.baselines)
-    method = name.split("_of_")[0]
-    return provenance.fingerprint(
-        [name, b["seed"], {k: b[k] for k in READS.get(method, ())}, asdict(cfg.evaluation)]
-    )
+def stamp(cfg, name: str, folder=None) -> str:
+    """Fingerprint of everything that a method's rows depend on, but the cases (`complete` compares them)."""
+    b = asdict(_own(cfg.baselines))
+    parts = [name, b["seed"], {k: b[k] for k in READS.get(run.base(name), ())}, asdict(cfg.evaluation)]
+    if name.endswith("_polish"):
+        parts.append(provenance.sha256(path_of(cfg, name.removesuffix("_polish"), folder)))
+    return provenance.fingerprint(parts)
+
+
+def _own(settings):
+    """The settings without `semantic.patients`, which decides which rows there are and not what is in them."""
+    return replace(settings, semantic=replace(settings.semantic, patients=()))
 
 
 def complete(cfg, name: str, cases: Sequence[Case], folder=None) -> bool:
-    """Whether the method's rows are there for exactly these cases, made with these settings and newer
-    patients.
-    """
+    """Whether the method's rows are there for exactly these cases, made with these settings."""
     path = path_of(cfg, name, folder)
     beside = provenance.beside(path)
     if not path.exists() or not beside.exists():
         return False
-    if json.loads(beside.read_text(encoding="utf-8")).get("stamp") != stamp(cfg, name):
+    if json.loads(beside.read_text(encoding="utf-8")).get("stamp") != stamp(cfg, name, folder):
         return False
     rows = case_rows.read_rows(path)
     there = list(zip(rows["case"], rows["start"], rows["initial_error_mm"].round(3), strict=True))
@@ -72,8 +76,44 @@ def save(cfg, name: str, cases: Sequence[Case], results: Sequence[Result], folde
     rows = [case_rows.row(case, name, result, cfg) for case, result in zip(cases, results, strict=True)]
     case_rows.write_rows(path, rows)
     seeds = {"starts": cfg.evaluation.seed, "baselines": cfg.baselines.seed}
-    provenance.record(path, cfg, seeds=seeds, stamp=stamp(cfg, name))
+    provenance.record(path, cfg, seeds=seeds, stamp=stamp(cfg, name, folder))
     return rows
+
+
+def run_all(cfg, names: Sequence[str], cases: Sequence[Case], models=None, folder=None) -> Iterator[tuple]:
+    """(name, rows) of each method that was not complete, saved as it ends; after each patient what there is
+    so far. models: name -> what `semantic_model` gave."""
+    where = Path(folder or config.run_dir(cfg))
+    names = [name for name in names if not complete(cfg, name, cases, folder)]
+    stamps = {name: stamp(cfg, name) for name in names}
+    known = {name: unfinished.read(where, name, stamps[name], cases) for name in names}
+
+    def keep(name, numbers, results):
+        known[name].update(zip(numbers, results, strict=True))
+        unfinished.write(where, name, stamps[name], cases, known[name])
+
+    for name, results in run.run_methods(names, cases, cfg.baselines, models, known, keep):
+        rows = save(cfg, name, cases, results, folder)
+        unfinished.path_of(where, name).unlink(missing_ok=True)
+        yield name, rows
+
+
+def run_split(cfg, names: Sequence[str]) -> Iterator[tuple]:
+    """(name, rows) of each method named that was not complete for the split's cases: what `python -m
+    lib.baselines` calls. Patients are not made here. Raises UserError."""
+    from lib import rollouts
+
+    polished = [name for name in names if name.endswith("_polish")]
+    asked = [name for name in names if name not in polished]
+    run.check(asked)
+    cases = rollouts.cases_of(cfg)
+    learns = [n for n in asked if run.base(n) == "semantic" and not complete(cfg, n, cases)]
+    yield from run_all(cfg, asked, cases, semantic_models(cfg, learns) if learns else None)
+    for name in polished:
+        rows = polish(cfg, cases, name.removesuffix("_polish"))
+        if rows is None:
+            raise UserError(f"{name}: the agent has not walked yet; run notebook 04 of this split first.")
+        yield name, rows
 
 
 def table(cfg, names: Sequence[str]):
@@ -81,13 +121,13 @@ def table(cfg, names: Sequence[str]):
     return case_rows.read_rows(*(p for p in (path_of(cfg, name) for name in names) if p.exists()))
 
 
-def ground_truth_results(cases: Sequence[Case]) -> list[Result]:
+def ground_truth_results(cases: Sequence[Case], settings) -> list[Result]:
     """ICP on each patient's annotations: the same result for all its starts, for it knows none."""
     known: dict[str, Result] = {}
     for case in cases:
         if case.id not in known:
             try:
-                known[case.id] = ground_truth.register(case.patient)
+                known[case.id] = ground_truth.register(case.patient, settings)
             except UserError as problem:
                 known[case.id] = Result(case.initial, 0.0, str(problem))
     return [known[case.id] for case in cases]
@@ -109,9 +149,11 @@ def from_rows(cases: Sequence[Case], rows) -> list[Case]:
 
 def polish(cfg, cases: Sequence[Case], agent: str = "dsl", folder=None) -> list[dict] | None:
     """`<agent>_polish` rows from the agent's rows; None where the agent has not walked yet (notebook 04)."""
-    source = path_of(cfg, agent, folder)
+    source, name = path_of(cfg, agent, folder), f"{agent}_polish"
     if not source.exists():
         return None
+    if complete(cfg, name, cases, folder):
+        return case_rows.read_rows(path_of(cfg, name, folder)).to_dict("records")
     rows = case_rows.read_rows(source)
     moved = from_rows(cases, rows)
     ((_, results),) = run.run_methods(["dsl_polish"], moved, cfg.baselines)
@@ -120,7 +162,25 @@ def polish(cfg, cases: Sequence[Case], agent: str = "dsl", folder=None) -> list[
         replace(r, seconds=r.seconds + before[c.id, c.start]) for c, r in zip(moved, results, strict=True)
     ]
     originals = {(c.id, c.start): c for c in cases}
-    return save(cfg, f"{agent}_polish", [originals[c.id, c.start] for c in moved], results, folder)
+    return save(cfg, name, [originals[c.id, c.start] for c in moved], results, folder)
+
+
+def semantic_models(cfg, names: Sequence[str]) -> dict:
+    """name -> the classifiers behind `semantic` (all training patients) and `semantic_<n>` (the first n of them).
+    Empty where scikit-learn is not installed; the rows will say so."""
+    from lib import pairs
+
+    folders = pairs.split_folders(cfg)["train"]
+    counts = {name: None if name == "semantic" else int(name.rpartition("_")[2]) for name in names}
+    try:
+        return {name: semantic_model(cfg, folders, count) for name, count in counts.items()}
+    except ImportError:
+        return {}
+
+
+def starved(cfg, there: int) -> list[str]:
+    """Names of the rows with fewer training patients than the split's `there`, as `semantic.patients` asks."""
+    return [f"semantic_{n}" for n in cfg.baselines.semantic.patients if n < there]
 
 
 def semantic_model(cfg, folders: Sequence[Path], count: int | None = None, folder=None):
@@ -135,9 +195,8 @@ def semantic_model(cfg, folders: Sequence[Path], count: int | None = None, folde
         raise UserError(
             "semantic registration: this split has no training patients; build some (notebook 01)."
         )
-    key = provenance.fingerprint(
-        [[f.name for f in folders], asdict(cfg.baselines.semantic), cfg.baselines.seed]
-    )[:12]
+    settings = asdict(_own(cfg.baselines).semantic)
+    key = provenance.fingerprint([[f.name for f in folders], settings, cfg.baselines.seed])[:12]
     path = Path(folder or config.run_dir(cfg)) / "semantic" / f"forest_{len(folders)}_{key}.npz"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ def search(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
 
 
 def _run(fixed, moving, initial, settings, mask, rng, search) -> Result:
-    begin = time.perf_counter()
+    begin = time.process_time()
     options = settings.greedy
     small = common.prepare(fixed, options.spacing, options.clamp)
     floating = common.moved_origin(common.prepare(moving, options.spacing, options.clamp), initial)
@@ -53,4 +53,4 @@ def _run(fixed, moving, initial, settings, mask, rng, search) -> Result:
     with common.silence():  # its line search comments on each failed step
         tool.execute(command, out=log, err=log, result=None, **images)
     found = RAS @ np.array(tool["result"], dtype=np.float64) @ RAS
-    return Result(rigid.invert(common.orthogonal(found)) @ initial, time.perf_counter() - begin)
+    return Result(rigid.invert(common.orthogonal(found)) @ initial, time.process_time() - begin)

@@ -21,18 +21,18 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
     """`initial` is the agent's pose (moving -> fixed), and what comes back if the polish is not better
     supported.
     """
-    begin = time.perf_counter()
+    begin = time.process_time()
     rng, options = common.generator(settings, rng), settings.polish
     small, floating, field = mattes.images(fixed, moving, options.mattes, mask)
     try:
         pose, _ = mattes.optimise(small, floating, initial, options.mattes, field, int(rng.integers(2**30)))
     except RuntimeError:  # no overlap to optimise over: the agent's pose stands
-        return Result(initial, time.perf_counter() - begin)
+        return Result(initial, time.process_time() - begin)
     points, values = common.points_of(small, field, options.points, rng)
     before, after = (common.pull(floating, p, points) for p in (initial, pose))
     better = fair.compare(after, before, values) > 0 and after[1].float().mean() > 0.1
     keep = better and furthest(initial, pose, points.double().numpy()) <= options.limit
-    return Result(pose if keep else initial, time.perf_counter() - begin)
+    return Result(pose if keep else initial, time.process_time() - begin)
 
 
 def furthest(first: np.ndarray, second: np.ndarray, points: np.ndarray) -> float:

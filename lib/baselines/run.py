@@ -1,5 +1,8 @@
 """Run a method over cases: the registry, the clock, and what happens when a tool is missing, refuses or
 crashes.
+
+Seconds are those of one core (`time.process_time`; every method has one thread): a machine that is busy with
+something else does not make a method slower in the tables.
 """
 
 from __future__ import annotations
@@ -36,11 +39,17 @@ METHODS: dict[str, tuple[str, str, str]] = {
 }
 
 
+def base(name: str) -> str:
+    """The registered method behind a name: `semantic_5`, learnt on 5 patients, is `semantic`."""
+    head, _, tail = name.rpartition("_")
+    return head if tail.isdigit() else name
+
+
 def load(name: str):
     """The method's `register` function. Raises ImportError where its package is not installed, KeyError
     for no such name.
     """
-    module, function, _ = METHODS[name]
+    module, function, _ = METHODS[base(name)]
     return getattr(importlib.import_module(f"lib.baselines.{module}"), function)
 
 
@@ -51,13 +60,13 @@ def run_case(name: str, case: Case, settings, model=None, mask=None) -> Result:
     `model`: what `semantic.train` gave. `mask`: the fixed field of view, if already known.
     """
     settings = replace(settings, anatomy=case.patient.experiment)
-    begin = time.perf_counter()
+    begin = time.process_time()
     try:
         register = load(name)
         mask = normalise.field_of_view(case.patient.fixed) if mask is None else mask
-        extra = {"model": model} if name == "semantic" else {}
+        extra = {"model": model} if base(name) == "semantic" else {}
         rng = common.case_generator(settings, case.id, case.start)
-        begin = time.perf_counter()
+        begin = time.process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = register(
@@ -67,15 +76,15 @@ def run_case(name: str, case: Case, settings, model=None, mask=None) -> Result:
             raise RuntimeError("the pose is not finite")
         return result
     except ImportError as problem:
-        note = f"not installed: pip install {METHODS[name][2]} ({problem})"
+        note = f"not installed: pip install {METHODS[base(name)][2]} ({problem})"
     except Exception as problem:  # a tool's refusal is a result, not the end of the run
         said = str(problem).strip().splitlines() or [""]
         note = f"{type(problem).__name__}: {said[-1]}"
-    return Result(case.initial, time.perf_counter() - begin, note[:200])
+    return Result(case.initial, time.process_time() - begin, note[:200])
 
 
 def run_methods(
-    names: Sequence[str], cases: Sequence[Case], settings, model=None
+    names: Sequence[str], cases: Sequence[Case], settings, models=None, known=None, keep=None
 ) -> Iterator[tuple[str, list[Result]]]:
     """Several methods over the same cases, in `settings.workers` processes of one thread; yields (name,
     results in the order of `cases`) as each method ends.
@@ -83,15 +92,26 @@ def run_methods(
     A patient's starts go to one process. A tool that takes its process down (a segmentation fault cannot
     be caught) is tried once more alone, case by case; the case that does it again is noted as a crash.
     Raises UserError for an unknown method.
+
+    models: name -> what `semantic.train` gave. known: name -> {case number: Result} of an earlier run.
+    keep(name, case numbers, results) is called after each patient.
     """
     check(names)
-    by_patient: dict[str, list[int]] = {}
-    for n, case in enumerate(cases):
-        by_patient.setdefault(case.id, []).append(n)
-    jobs = [(name, tuple(group)) for name in names for group in by_patient.values()]
-    results: dict[str, dict[int, Result]] = {name: {} for name in names}
-    for (name, group), done in _in_processes(jobs, cases, settings, model):
+    models, known = models or {}, known or {}
+    results: dict[str, dict[int, Result]] = {name: dict(known.get(name, {})) for name in names}
+    by_patient: dict[tuple[str, str], list[int]] = {}
+    for name in names:
+        for n, case in enumerate(cases):
+            if n not in results[name]:
+                by_patient.setdefault((name, case.id), []).append(n)
+    for name in names:
+        if len(results[name]) == len(cases):
+            yield name, [results[name][n] for n in range(len(cases))]
+    jobs = [(name, tuple(group)) for (name, _), group in by_patient.items()]
+    for (name, group), done in _in_processes(jobs, cases, settings, models):
         results[name].update(zip(group, done, strict=True))
+        if keep is not None:
+            keep(name, group, done)
         if len(results[name]) == len(cases):
             yield name, [results[name][n] for n in range(len(cases))]
 
@@ -99,20 +119,21 @@ def run_methods(
 def check(names: Sequence[str]) -> None:
     """Raises UserError naming a method that is not in `METHODS`."""
     for name in names:
-        if name not in METHODS:
+        if base(name) not in METHODS:
             raise UserError(
                 f"baselines.methods: there is no method {name!r}; choose from {', '.join(METHODS)}."
             )
 
 
-def _in_processes(jobs, cases, settings, model):
+def _in_processes(jobs, cases, settings, models):
     """Yield (job, results), job = (method, case numbers); what a dead process left undone is run alone
     afterwards.
     """
     broken, finished = [], set()
     with _pool(settings.workers) as pool:
         sent = {
-            pool.submit(run_group, job[0], [cases[n] for n in job[1]], settings, model): job for job in jobs
+            pool.submit(run_group, job[0], [cases[n] for n in job[1]], settings, models.get(job[0])): job
+            for job in jobs
         }
         try:
             for future in as_completed(sent):
@@ -121,11 +142,11 @@ def _in_processes(jobs, cases, settings, model):
         except BrokenProcessPool:
             broken = [job for job in jobs if job not in finished]
     for name, group in broken:
-        yield (name, group), [_alone(name, cases[n], settings, model) for n in group]
+        yield (name, group), [_alone(name, cases[n], settings, models.get(name)) for n in group]
 
 
 def _alone(name, case, settings, model) -> Result:
-    begin = time.perf_counter()
+    begin = time.perf_counter()  # the time of a process that died is not known otherwise
     with _pool(1) as pool:
         try:
             return pool.submit(run_group, name, [case], settings, model).result()[0]

@@ -36,8 +36,10 @@ def register(fixed, moving, initial, settings, mask=None, rng=None, model=None) 
     A patient's maps are made once for all its starts; their time is counted in each.
     """
     if model is None:
+        import sklearn  # noqa: F401  (where it is not installed, this says why there is no classifier)
+
         raise UserError("semantic registration has no trained classifier; run semantic.train first.")
-    begin = time.perf_counter()
+    begin = time.process_time()
     options = settings.semantic
     target, made_fixed = _map("fixed", fixed, model["fixed"], options, common.seen(fixed, mask))
     source, made_moving = _map("moving", moving, model["moving"], options, None)
@@ -45,7 +47,7 @@ def register(fixed, moving, initial, settings, mask=None, rng=None, model=None) 
     field = common.mask_on(fixed, mask, target)
     target, field = common.crop(target, field)
     pose, _ = mattes.optimise(target, source, initial, options.mattes, field, seed)
-    return Result(pose, time.perf_counter() - begin + made_fixed + made_moving)
+    return Result(pose, time.process_time() - begin + made_fixed + made_moving)
 
 
 def probability(image: Volume, model: forest.Forest, spacing: float, mask=None) -> Volume:
@@ -65,10 +67,10 @@ def _map(role, image, model, options, mask):
     known = _maps.get(role)
     if known is not None and known[0] == key:
         return known[1], known[2]
-    begin = time.perf_counter()
+    begin = time.process_time()
     made = probability(image, model, options.spacing, mask)
     # The entry holds the image too, so that its id cannot be given to another.
-    _maps[role] = (key, made, time.perf_counter() - begin, image.array, model)
+    _maps[role] = (key, made, time.process_time() - begin, image.array, model)
     return made, 0.0
 
 

@@ -115,7 +115,7 @@ class SemanticSettings:
     trees: int = 60
     depth: int = 5  # of each tree
     learning_rate: float = 0.15
-    patients: tuple[int, ...] = ()  # train also on so many patients only: how it starves
+    patients: tuple[int, ...] = ()  # trained also on so few patients: rows `semantic_<n>`, how it starves
     mattes: MattesSettings = field(default_factory=_to_map)
 
 
@@ -155,6 +155,13 @@ class QuasiGlobalSettings:
 
 
 @dataclass(frozen=True)
+class GroundTruthSettings:
+    """The row `ground_truth`: what an expert's annotation adds to the errors that the patients carry."""
+
+    level_error: float = 0.6  # mm per axis, common to a vertebra's landmarks; of the size of their own error
+
+
+@dataclass(frozen=True)
 class BaselineSettings:
     """Which methods are run, and the settings of each."""
 
@@ -164,6 +171,7 @@ class BaselineSettings:
     anatomy: str = "spine"  # spine | heart: what the anatomy-targeted methods look for; set from the case
     seed: int = 0  # every method's random draws, with the case's own name
     workers: int = 2  # processes side by side, one thread each
+    ground_truth: GroundTruthSettings = field(default_factory=GroundTruthSettings)
     itk: MattesSettings = field(default_factory=_published)
     tuned: MattesSettings = field(default_factory=_tuned)
     elastix: ElastixSettings = field(default_factory=ElastixSettings)

@@ -1,0 +1,49 @@
+"""Results of a method that has not gone through all its cases yet: `unfinished_<method>.json`, so that an
+interrupted run goes on where it stopped. Searches take minutes a patient.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lib.cases import Case, Result
+from lib.provenance import write_json
+
+
+def path_of(folder, name: str) -> Path:
+    """Not among the `cases_*.csv` that tables are made from."""
+    return Path(folder) / f"unfinished_{name}.json"
+
+
+def read(folder, name: str, stamp: str, cases: Sequence[Case]) -> dict[int, Result]:
+    """Case number -> Result, for those of `cases` that are there and were made with the settings `stamp`."""
+    try:
+        value = json.loads(path_of(folder, name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none, or cut off: nothing is lost but time
+        return {}
+    if value.get("stamp") != stamp:
+        return {}
+    there = {}
+    for n, case in enumerate(cases):
+        found = value["results"].get(_key(case))
+        if found is not None:
+            there[n] = Result(np.array(found["pose"]), found["seconds"], found["note"])
+    return there
+
+
+def write(folder, name: str, stamp: str, cases: Sequence[Case], results: dict[int, Result]) -> None:
+    """All results so far, in one file that replaces the last."""
+    found = {
+        _key(cases[n]): {"pose": np.asarray(r.pose).tolist(), "seconds": r.seconds, "note": r.note}
+        for n, r in results.items()
+    }
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_json(path_of(folder, name), {"stamp": stamp, "results": found})
+
+
+def _key(case: Case) -> str:
+    return f"{case.id} {case.start} {case.initial_error:.3f}"
