@@ -68,7 +68,7 @@ def _how(cfg, name, stage, data, say) -> dict:
     elif cfg.change.learns == "stop":
         within = WITHIN * cfg.stream.voxel(stage)
         loss = partial(stop_loss, within=within, value_weight=cfg.training.value_weight)
-        how |= {"loss_of": loss, "change": f"stop {within:g}"}
+        how |= {"loss_of": loss, "mean": [7.0] * 12 + [0.0], "change": f"stop {within:g}"}
     if cfg.change.boost and stage == "coarse":
         hard = failures(cfg, name, data, say)
         how |= {

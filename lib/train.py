@@ -178,7 +178,7 @@ def _write_log(path, rows):
 
 def train(pairs: list[TrainingPair], validation: list[TrainingPair], stream_settings: StreamSettings,
           settings: TrainSettings, experiment: str, stage: str, agent: str, folder, name: str | None = None,
-          device: str = "auto", say=print, loss_of=None, outputs: int = 12, mean: float = 7.0, stream_of=Stream,
+          device: str = "auto", say=print, loss_of=None, outputs: int = 12, mean=7.0, stream_of=Stream,
           change: str = "") -> Path:  # fmt: skip
     """Train one network; returns the path of its weights, `folder/<agent>_<stage>.safetensors`.
 

@@ -69,14 +69,14 @@ def patient():
     return ct, cbct, centre, pair
 
 
-def trained(name, pair, folder, monkeypatch):
+def trained(name, pair, folder, monkeypatch, samples=640):
     """The coarse network of a variant, learnt from one pair; its stage ready to walk."""
     monkeypatch.setattr(learn.pairs, "split_folders", lambda cfg: {"train": ["a"], "validation": []})
     monkeypatch.setattr(learn.pairs, "prepare_pairs", lambda folders, stage, settings: list(folders))
     monkeypatch.setattr(learn.pairs, "load_pairs", lambda paths: [pair] * len(paths))
     monkeypatch.setenv("RESULTS_DIR", str(folder))
     cfg = named(name)
-    training = dataclasses.replace(cfg.training, **dataclasses.asdict(QUICK))
+    training = dataclasses.replace(cfg.training, **dataclasses.asdict(QUICK) | {"samples": samples})
     cfg = dataclasses.replace(cfg, stream=SETTINGS, training=training)
     cfg = dataclasses.replace(cfg, change=dataclasses.replace(cfg.change, stages=("coarse",)))
     return stage.Stage.load(learn.agent(cfg, "dsl_two_channel", say=lambda text: None)["coarse"])
@@ -124,14 +124,14 @@ def test_an_exact_regression_arrives_in_one_jump(patient, monkeypatch):
 
 
 def test_stop_learns_to_tell_and_stops(patient, tmp_path, monkeypatch):
-    one = trained("stop", patient[-1], tmp_path, monkeypatch)
+    one = trained("stop", patient[-1], tmp_path, monkeypatch, samples=2400)
     stream = augment.Stream([patient[-1]], SETTINGS, "spine", "coarse", "two_channel", seed=5)
     x, _, v = stream.batch(256)
     with torch.no_grad():
         values, _, arrived = one.read(one.outputs(x))
     there = v.abs().amax(1) <= learn.WITHIN * SETTINGS.voxel("coarse")
     assert values.shape == (256, 12) and 10 < int(there.sum()) < 246
-    assert arrived[there].mean() > arrived[~there].mean() + 0.1
+    assert arrived[there].mean() > arrived[~there].mean() + 0.15
     _, _, results = walk(one, patient, coarse_steps=60, stop=0.3)
     moves = [np.abs(np.diff(r.coarse.poses, axis=0)).max(axis=(1, 2)) > 1e-9 for r in results]
     assert all(not m[np.flatnonzero(~m)[0] :].any() for m in moves if not m.all()), "who has stopped stays"
