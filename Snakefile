@@ -20,6 +20,10 @@ RESULTS = os.path.relpath(settings.results_root())
 RUNS = f"{RESULTS}/runs/{PROFILE}"
 SUMMARY = os.path.relpath(settings.results_dir(PROFILE))
 RUN = f"{RUNS}/{{experiment}}/split{{split}}"
+# Variants for the claims and the open points: one thing changed, on one experiment and split.
+VARIANTS = LOADED.variants
+VARIED = VARIANTS.agent
+RUN0 = f"{RUNS}/{VARIANTS.experiment}/split0"
 # Real scans: all that are on this machine, else the one that the package index holds. Agents of split 0.
 REAL = graph.real_dataset(PROFILE)
 
@@ -38,6 +42,7 @@ wildcard_constraints:
     experiment="|".join(EXPERIMENTS),
     split=r"\d+",
     agent="|".join(AGENTS),
+    variant="|".join(VARIANTS.known),
 
 
 def made_of(name):
@@ -59,6 +64,22 @@ def used(name):
         return ""
     values = settings.as_dict(LOADED)
     return provenance.fingerprint({key: values[key] for key in graph.sections(notebook)})
+
+
+def varied(wildcards):
+    """Fingerprint of what a variant changes and of its budget."""
+    budget = (VARIANTS.samples, VARIANTS.fine_samples)
+    return provenance.fingerprint([VARIANTS.known[wildcards.variant], budget, used("03_agent_training")])
+
+
+def lender(wildcards):
+    """The variant whose networks this one walks with."""
+    return VARIANTS.known[wildcards.variant].networks or wildcards.variant
+
+
+def networks(name):
+    """What stands when a variant's networks are trained."""
+    return f"{RUN0}/variants/{name}/agents/{VARIED}_coarse.safetensors.provenance.json"
 
 
 def unit(name, where):
@@ -247,6 +268,46 @@ rule summary:
         EXECUTE
 
 
+rule variant_train:
+    input:
+        f"{RUNS}/{VARIANTS.experiment}/split0/patients.csv",
+        # Boosting looks for failures of the reference.
+        lambda w: [networks("reference")] if VARIANTS.known[w.variant].boost else [],
+        **made_of("03_agent_training"),
+    output:
+        networks("{variant}"),
+    log:
+        **unit("03_agent_training", f"{RUN0}/variants/{{variant}}"),
+    params:
+        words=f"-r experiment {VARIANTS.experiment} -r agent_name {VARIED} -r variant {{variant}}",
+        settings=varied,
+    resources:
+        mem_mb=5000,
+        gpu=GPU,
+        runtime=1440,
+    shell:
+        EXECUTE
+
+
+rule variant_walk:
+    input:
+        lambda w: networks(lender(w)),
+        **made_of("04_saliency_attention"),
+    output:
+        f"{RUN0}/variants/{{variant}}/cases_{VARIED}_{{variant}}.csv",
+    log:
+        **unit("04_saliency_attention", f"{RUN0}/variants/{{variant}}"),
+    params:
+        words=f"-r experiment {VARIANTS.experiment} -r variant {{variant}} -y 'agents: [{VARIED}]'",
+        settings=varied,
+    resources:
+        mem_mb=5000,
+        gpu=GPU,
+        runtime=240,
+    shell:
+        EXECUTE
+
+
 rule drl:
     input:
         f"{RUNS}/spine/split0/patients.csv",
@@ -288,8 +349,9 @@ rule verdicts:
         rules.reproduce.input,
         rules.drl.output,
         rules.theory.output,
-        [f"lib/{name}.py" for name in ("claims", "claims_rest", "evidence")],
+        expand(rules.variant_walk.output, variant=VARIANTS.known),
+        [f"lib/{name}.py" for name in ("claims", "claims_rest", "claims_variants", "ablations", "evidence")],
     output:
-        touch(f"{RUNS}/claims.done"),  # claims.csv itself is written by 08 first, without the two above
+        touch(f"{RUNS}/claims.done"),  # claims.csv itself is written by 08 first, without what is above
     shell:
         "python -m lib.claims write {PROFILE}"

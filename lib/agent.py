@@ -19,7 +19,8 @@ from lib import network as networks
 from lib import rigid, saliency
 from lib.errors import UserError
 from lib.normalise import Source, field_of_view_centre, prepare
-from lib.train import AGENTS, device_for, half_precision
+from lib.stage import Stage
+from lib.train import AGENTS
 from lib.volume import Volume
 from lib.windows import SourceBank, cut
 
@@ -34,51 +35,12 @@ class AgentSettings:
         0.0  # probability of a random choice among the best three actions (the paper gives none)
     )
     adaptive: bool = False  # large steps far away, +-1 near: a variant beside the paper's agent
-    refine: str = "saliency"  # where the fine window is centred: saliency (the paper) | centre | none
+    refine: str = "saliency"  # where the fine window is centred: saliency (the paper) | saliency_first | centre | object | none
     fine_limit: float = 0.0  # mm: a fine path that leads further away is not followed; 0: always followed (the paper)
     saliency_percentile: float = 95.0  # threshold of the saliency map
+    moves: str = "steps"  # steps (the paper) | jumps: all that a regression network says is left, at once
+    stop: float = 0.0  # a 13th output stops the walk from this probability on; 0: it takes every step
     seed: int = 0
-
-
-@dataclass
-class Stage:
-    """One trained network, ready to run, with the windows it was trained on."""
-
-    model: torch.nn.Module
-    observation: str
-    window: int
-    voxel: float
-    source: float
-    device: torch.device
-    half: bool
-    linear: bool = (
-        True  # coarse windows take the nearest voxel of their finer source, as in training: four times faster
-    )
-
-    @classmethod
-    def load(cls, path, device: str = "auto") -> Stage:
-        net, meta = networks.load(path)
-        device = device_for(device)
-        half = half_precision("auto", device)
-        model = networks.fuse(net).to(device).to(memory_format=torch.channels_last_3d)
-        if half:
-            model = model.to(torch.bfloat16)
-        s = net.settings
-        return cls(
-            model,
-            s.observation,
-            s.window,
-            float(meta["voxel"]),
-            float(meta["source"]),
-            device,
-            half,
-            meta.get("stage") != "coarse",
-        )
-
-    def values(self, observation: torch.Tensor) -> torch.Tensor:
-        """Action values (n, 12), float32."""
-        x = observation.to(self.device).to(memory_format=torch.channels_last_3d)
-        return self.model(x.to(torch.bfloat16) if self.half else x).float()
 
 
 @dataclass
@@ -193,17 +155,22 @@ def roll_out(
     """Follow the largest action value for `steps` steps. poses (n, 4, 4) -> poses (steps + 1, n, 4, 4), values (steps, n, 12).
 
     A greedy path that comes back to a pose where it has been goes round for ever: the rest of it is copied, not computed.
+    Who has stopped (`settings.stop`) stays where it is. Raises UserError where the network cannot do what is asked.
     """
     poses = np.asarray(poses, dtype=np.float64)
     path, values = np.empty((steps + 1, *poses.shape)), np.empty((steps, len(poses), 12), np.float32)
     path[0], unit, recent = poses, torch.as_tensor(rigid.action_params()), []
     generator = torch.Generator().manual_seed(settings.seed)
     length = torch.full((len(poses),), 4.0 if settings.adaptive else 1.0, dtype=torch.float64)
-    greedy = settings.best_three == 0 and not settings.adaptive
+    going = torch.ones(len(poses), dtype=torch.bool)
+    jumps = settings.moves == "jumps"
+    greedy = settings.best_three == 0 and settings.stop == 0 and not settings.adaptive and not jumps
     walking, view, period = np.arange(len(poses)), windows, np.zeros(len(poses), int)
     for step in range(steps):
         pose = torch.as_tensor(path[step, walking])
-        q = view.stage.values(view.observe(pose)).cpu()
+        q, left, arrived = view.stage.read(view.stage.outputs(view.observe(pose)).cpu())
+        if (jumps and left is None) or (settings.stop > 0 and arrived is None):
+            raise UserError("agent.moves: jumps and agent.stop need networks that were trained for them.")
         best = q.argmax(1)
         if settings.best_three > 0:
             other = q.topk(3, dim=1).indices.gather(1, torch.randint(3, (len(q), 1), generator=generator))[
@@ -213,19 +180,23 @@ def roll_out(
         if settings.adaptive:
             recent = [*recent[-3:], best]
             length = _step_sizes(recent, length)
-        action = rigid.params_to_matrix(unit[best] * length[walking, None])
+        action = rigid.params_to_matrix(left.double() if jumps else unit[best] * length[walking, None])
         shift = windows._shift(view.centres)
-        path[step + 1, walking] = (shift @ action @ rigid.invert(shift) @ pose).numpy()
+        moved = shift @ action @ rigid.invert(shift) @ pose
+        if settings.stop > 0:  # everybody walks on here: `greedy` is false
+            going &= arrived < settings.stop
+            moved = torch.where(going[:, None, None], moved, pose)
+        path[step + 1, walking] = moved.numpy()
         values[step, walking] = q.numpy()
         if greedy:
             period[walking] = _period(path[: step + 2, walking])
-            left = np.flatnonzero(period == 0)
-            for i in np.setdiff1d(walking, left):
+            on = np.flatnonzero(period == 0)
+            for i in np.setdiff1d(walking, on):
                 _repeat(path[:, i], values[:, i], step + 1, period[i])
-            if len(left) == 0:
+            if len(on) == 0:
                 break
-            if len(left) < len(walking):
-                walking, view = left, windows.only(left)
+            if len(on) < len(walking):
+                walking, view = on, windows.only(on)
     return path, values
 
 
@@ -265,11 +236,26 @@ def _unique(volumes: list[Volume]):
     return distinct, index
 
 
+def _regions(agent, view, poses, settings, centres, objects) -> np.ndarray:
+    """Centres (n, 3) of the fine windows, fixed world, by `settings.refine`. Raises UserError for a name that is none."""
+    if settings.refine in ("saliency", "saliency_first"):
+        at = poses[-1] if settings.refine == "saliency" else poses[0]
+        maps = saliency.maps(view, at, agent.coarse)
+        return saliency.centres(maps, centres, agent.coarse.voxel, settings.saliency_percentile)
+    given = {"centre": centres, "object": objects}.get(settings.refine)
+    if given is None:
+        raise UserError(
+            f"agent.refine is {settings.refine!r}; use saliency, saliency_first, centre, object (where it is known) or none."
+        )
+    return np.array(given, dtype=float)
+
+
 def run(agent: Agent, fixed: list[Volume], moving: list[Volume], initial: np.ndarray, settings: AgentSettings,
-        centres: np.ndarray | None = None) -> list[AgentResult]:  # fmt: skip
+        centres: np.ndarray | None = None, objects: np.ndarray | None = None) -> list[AgentResult]:  # fmt: skip
     """Register a batch of cases: volumes (n), initial poses (n, 4, 4), world, moving -> fixed.
 
-    centres (n, 3): centres of the coarse windows; the fields of view's by default. Seconds are the batch's, shared.
+    centres (n, 3): centres of the coarse windows; the fields of view's by default. objects (n, 3): where the object
+    really is, for `refine: object` alone. Seconds are the batch's, shared.
     """
     started = time.time()
     fixed_set, fixed_of = _unique(fixed)
@@ -286,10 +272,7 @@ def run(agent: Agent, fixed: list[Volume], moving: list[Volume], initial: np.nda
     poses, values = roll_out(view, initial, settings.coarse_steps, settings)
     results = [AgentResult(RollOut(poses[:, i], values[:, i], centres[i])) for i in range(len(fixed))]
     if agent.fine is not None and settings.refine != "none":
-        maps = saliency.maps(view, poses[-1], agent.coarse)
-        rois = saliency.centres(maps, centres, agent.coarse.voxel, settings.saliency_percentile)
-        if settings.refine == "centre":
-            rois = np.asarray(centres, dtype=float).copy()
+        rois = _regions(agent, view, poses, settings, centres, objects)
         near = windows(agent.fine, rois)
         poses, values = roll_out(near, poses[-1], settings.fine_steps, settings)
         poses = _within(poses, rois, settings.fine_limit)

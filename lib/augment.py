@@ -177,7 +177,13 @@ class Stream:
         )
         return torch.stack([1 + cut_low, nz - 2 - cut_high], dim=1)
 
-    def _bounded(self, v, which, frames):
+    def residuals(self, n: int) -> torch.Tensor:
+        """Parameters v (n, 6) of the next n residuals."""
+        return draw_residuals(
+            n, self.limits, self.settings.dense_share, self.generator, self.voxel / 2
+        )
+
+    def bounded(self, v, which, frames):
         """Keep the window's middle inside the moving image's length: fold the residual's tz back where it leaves."""
         nz = self.moving.sizes[which.to(self.device), 2].cpu().double()
         to_index = self.moving.to_index.cpu()[which] @ self.truth_inverse[which] @ frames
@@ -195,8 +201,7 @@ class Stream:
         s, k = self.settings, self.settings.poses_per_window
         which, frames = self._fixed_frames(-(-n // k))
         repeat = torch.arange(len(which)).repeat_interleave(k)[:n]
-        v = draw_residuals(n, self.limits, s.dense_share, self.generator, self.voxel / 2)
-        v = self._bounded(v, which[repeat], frames[repeat])
+        v = self.bounded(self.residuals(n), which[repeat], frames[repeat])
         residual = rigid.params_to_matrix(v.double())
         fixed_m = self.fixed.to_index.cpu()[which] @ frames
         moving_m = (

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import cases, config, metrics
+from lib import cases, claims_variants, config, metrics
 from lib.claims_rest import REST
 from lib.claims_text import COLUMNS, by_rule, line, pairs_of, percent, reach
 from lib.errors import UserError
@@ -143,6 +143,7 @@ def c4(data: Evidence):
         verdict = by_rule(low > 0 and after < before, after < before)
         ours = f"median {before:.1f} -> {after:.1f} mm; gain a case {gain.median():.2f} mm"
         yield line("C4", statement, "median 3.4 -> 2.5 mm", ours, low, high, len(both), verdict)
+    yield from claims_variants.c4(data)
 
 
 CLAIMS = {"C1": c1, "C2": c2, "C3": c3, "C4": c4, **REST}
@@ -183,14 +184,18 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def write(profile: str = "cpu", folder=None) -> pd.DataFrame:
-    """Gather the evidence of the runs, compute, write claims.csv; returns the table."""
-    from lib import evidence, provenance
+    """Gather the evidence of the runs, compute, write claims.csv and ablations.csv; returns the claims."""
+    from lib import ablations, evidence, provenance
 
     folder = Path(folder or config.results_dir(profile))
     evidence.gather(profile)
-    table = compute(load(folder, profile))
+    data = load(folder, profile)
+    table = compute(data)
     with provenance.atomic(folder / "claims.csv") as temporary:
         table.to_csv(temporary, index=False)
+    cfg = config.load(profile, ("patients", "evaluation", "variants"))
+    for path in (folder / "claims.csv", ablations.write(data, folder)):
+        provenance.record(path, cfg, inputs=[folder / "cases.csv"])
     return table
 
 

@@ -1,17 +1,13 @@
-"""Claims C5 to C14: attention, learning, theory, ablations, and how the agent walks."""
+"""Claims C5 to C14: attention, learning, theory, and how the agent walks; C8 and C9 are in lib.claims_variants."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from lib import metrics
-from lib.claims_text import by_rule, line, pairs_of, percent, reach
-from lib.plots_charts import label
+from lib import claims_variants, metrics
+from lib.claims_text import by_rule, line, percent, reach
+from lib.plots_charts import OURS, label
 from lib.tables_rows import PAPER, kind
-
-# Methods of the ablations: <agent>_<name> in the case rows, one thing changed, same budget, same cases.
-AUGMENTATION = ("no_affine", "pairs5", "pairs10", "pairs20", "pairs40", "pairs5_plain", "pairs10_plain")
-REGRESSION = ("regression", "regression_iterated")
 
 
 def c5(data):
@@ -19,15 +15,17 @@ def c5(data):
     mm, that is in or beside the vertebra; partly: nearer than the centre of the image."""
     table = data.tables["attention"]
     statement, paper = "Saliency finds the object (E1 spine)", "shown in Fig. 3"
-    if table.empty or not (table["experiment"] == "spine").any():
+    if not table.empty:
+        table = table[(table["experiment"] == "spine") & table["agent"].isin(OURS)]
+    if table.empty:
         yield line("C5", statement, paper)
-        return
-    for agent, some in table[table["experiment"] == "spine"].groupby("agent"):
+    for agent, some in table.groupby("agent") if len(table) else ():
         mine, centre = some["saliency"].median(), some["centre"].median()
         low, high = metrics.bootstrap(some["saliency"], some["case"], np.median)
         ours = f"{mine:.0f} mm from the nearest vertebra's centre (the image's centre: {centre:.0f} mm)"
         verdict = by_rule(mine <= 25, mine < centre)
         yield line("C5", f"{statement}: {label(agent)}", paper, ours, low, high, len(some), verdict)
+    yield from claims_variants.c5(data)
 
 
 def c6(data):
@@ -76,38 +74,6 @@ def c7(data):
     yield line("C7", statement, paper, ours, n=data.theory.get("states", 0), verdict=verdict)
 
 
-def c8(data):
-    """Success of the full recipe against training without an augmentation or with fewer pairs."""
-    statement = "Augmentation lets few pairs suffice"
-    yield from _ablation(data, "C8", statement, AUGMENTATION, "untested there")
-
-
-def c9(data):
-    """Success of stepwise actions against one-shot regression of the six parameters."""
-    statement = "Stepwise actions are easier to learn than one-shot regression"
-    yield from _ablation(data, "C9", statement, REGRESSION, "untested there")
-
-
-def _ablation(data, claim, statement, names, paper):
-    """A line for each ablation that was run. Reproduced: the full agent is surely better; partly: better."""
-    found = False
-    for experiment in PAPER:
-        for agent in data.agents(experiment):
-            for name in names:
-                both = pairs_of(data, experiment, agent, f"{agent}_{name}")
-                if len(both):
-                    found = True
-                    d = metrics.paired(both["success"], both["success_other"], both["case"])
-                    rates = (
-                        f"{percent(both['success'].mean())} against {percent(both['success_other'].mean())}"
-                    )
-                    words = f"{statement} ({experiment}, {label(agent)}): against {name.replace('_', ' ')}"
-                    verdict = by_rule(d["low"] > 0, d["difference"] > 0)
-                    yield line(claim, words, paper, rates, d["low"], d["high"], d["n"], verdict)
-    if not found:
-        yield line(claim, statement, paper)
-
-
 def c10(data):
     """Share of cases that end off by whole vertebrae. Reproduced: at most 2 %; partly: at most 10 %."""
     for agent in data.agents("spine"):
@@ -139,7 +105,7 @@ def c11(data):
     if table.empty:
         yield line("C11", statement, paper)
         return
-    for agent, some in table.groupby("agent"):
+    for agent, some in table[table["agent"].isin(OURS)].groupby("agent"):
         bad = (some["cycle"] > 5) | (some["spread"] > 3)
         low, high = metrics.success_interval(bad, some["case"])
         widest = f"{some['cycle'].max():.0f}"
@@ -203,8 +169,8 @@ REST = {
     "C5": c5,
     "C6": c6,
     "C7": c7,
-    "C8": c8,
-    "C9": c9,
+    "C8": claims_variants.c8,
+    "C9": claims_variants.c9,
     "C10": c10,
     "C11": c11,
     "C12": c12,

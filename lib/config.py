@@ -16,7 +16,7 @@ import sys
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -35,8 +35,9 @@ SECTIONS = {
     "theory": ("lib.mdp", "TheorySettings"),
     "register": ("lib.register", "RegisterSettings"),
     "transfer": ("lib.transfer", "TransferSettings"),
+    "variants": ("lib.variants", "VariantSettings"),
 }
-COMMON = ("profile", "experiment", "split", "dataset")  # parameters of a notebook that are no section
+COMMON = ("profile", "experiment", "split", "dataset", "variant")  # parameters of a notebook that are no section
 # Put among the globals by IPython and papermill.
 _NOT_PARAMETERS = ("In", "Out", "PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")
 
@@ -49,6 +50,8 @@ class Profile:
     experiment: str = "spine"
     split: int = 0
     dataset: str | None = None  # None: the embedded virtual patients of the experiment
+    variant: str | None = None  # None: the agent itself; else a name of variants.known
+    change: Any = None  # what that variant changes, lib.variants.Variant
     patients: Any = None
     stream: Any = None
     training: Any = None
@@ -59,6 +62,7 @@ class Profile:
     theory: Any = None
     register: Any = None
     transfer: Any = None
+    variants: Any = None
 
 
 def profiles() -> list[str]:
@@ -69,21 +73,21 @@ def profiles() -> list[str]:
 def load(profile: str = "smoke", sections: Iterable[str] | None = None, **common: Any) -> Profile:
     """Profile `configs/<profile>.yaml`, checked. `sections` (default: all): a bare box imports less.
 
-    `common` are the parameters that are no section: `experiment`, `split`, `dataset`. Raises UserError.
+    `common` are the parameters that are no section: `experiment`, `split`, `dataset`, `variant`. Raises UserError.
     """
     values = read(profile)
     _known(common, COMMON, "parameter")
     wanted = tuple(SECTIONS) if sections is None else tuple(sections)
     _known(wanted, SECTIONS, "section")
     built = {name: build(name, values.get(name) or {}, f"configs/{profile}.yaml") for name in wanted}
-    return _with_common(Profile(profile=profile, **built), common)
+    return _with_variant(_with_common(Profile(profile=profile, **built), common), values)
 
 
 def read(profile: str) -> dict[str, Any]:
     """The raw YAML of a profile, its top-level names checked. Raises UserError."""
     path = ROOT / "configs" / f"{profile}.yaml"
     if not path.is_file():
-        raise UserError(f"There is no profile {profile!r}; {_hint(str(profile), profiles())}")
+        raise UserError(f"There is no profile {profile!r}; {hint(str(profile), profiles())}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
@@ -147,7 +151,8 @@ def check(names: Mapping[str, Any], sections: Iterable[str] = (), also: Iterable
         values = merge(base.get(name) or {}, override) if isinstance(override, Mapping) else override
         built[name] = build(name, values, "the notebook's parameters")
     common = {name: given[name] for name in COMMON[1:] if name in given}
-    return _with_common(Profile(profile=profile, **built), common)
+    varied = merge(base, {name: given[name] for name in given if name == "variants"})
+    return _with_variant(_with_common(Profile(profile=profile, **built), common), varied)
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,14 +185,18 @@ def results_root() -> Path:
 
 
 def run_dir(cfg: Profile) -> Path:
-    """results/runs/<profile>/<experiment>/split<k>/: what one unit of work leaves; another data set's below it."""
+    """results/runs/<profile>/<experiment>/split<k>/: what one unit of work leaves; a variant's and another data set's
+    below it."""
     folder = results_root() / "runs" / cfg.profile / cfg.experiment / f"split{cfg.split}"
+    folder = folder if cfg.variant is None else folder / "variants" / cfg.variant
     return folder if cfg.dataset is None else folder / cfg.dataset
 
 
 def agents_dir(cfg: Profile) -> Path:
-    """Where the split's trained agents are: whatever data set they are tried on, they trained on the split's patients."""
-    return run_dir(dataclasses.replace(cfg, dataset=None)) / "agents"
+    """Where the split's trained agents are: whatever data set they are tried on, they trained on the split's patients.
+    A variant that only walks otherwise borrows another's."""
+    lender = (cfg.change and cfg.change.networks) or cfg.variant
+    return run_dir(dataclasses.replace(cfg, dataset=None, variant=lender)) / "agents"
 
 
 def results_dir(cfg: Profile | str) -> Path:
@@ -232,11 +241,20 @@ def _is_parameter(name: str, value: Any) -> bool:
     return type(value).__module__ != "__future__"
 
 
+def _with_variant(profile: Profile, values: Mapping[str, Any]) -> Profile:
+    """The profile with its variant's overrides. Not a plain import: the catalogue is no input of every notebook."""
+    if profile.variant is None:
+        return profile
+    settings = build("variants", values.get("variants") or {}, f"configs/{profile.profile}.yaml")
+    return importlib.import_module("lib.variants").resolve(profile, settings)
+
+
 def _with_common(profile: Profile, common: Mapping[str, Any]) -> Profile:
     result = dataclasses.replace(profile, **common)
     if result.experiment not in EXPERIMENTS:
-        hint = _hint(str(result.experiment), EXPERIMENTS)
-        raise UserError(f"There is no experiment {result.experiment!r}; {hint}")
+        raise UserError(
+            f"There is no experiment {result.experiment!r}; {hint(str(result.experiment), EXPERIMENTS)}"
+        )
     if isinstance(result.split, bool) or not isinstance(result.split, int) or result.split < 0:
         raise UserError(f"split is {result.split!r}; it must be a whole number from 0.")
     return result
@@ -248,18 +266,23 @@ def _check_names(settings: type, values: Mapping[str, Any], where: str, source: 
     _known(values, fields, f"parameter in {source}", f"{where}.")
     hints = get_type_hints(settings)
     for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]) and isinstance(value, Mapping):
-            _check_names(hints[name], value, f"{where}.{name}", source)
+        inner = {name: (hints[name], value)}
+        if get_origin(hints[name]) is dict and isinstance(value, Mapping):  # a dataclass a name
+            inner = {f"{name}.{key}": (get_args(hints[name])[1], value[key]) for key in value}
+        for place, (hint_, some) in inner.items():
+            if dataclasses.is_dataclass(hint_) and isinstance(some, Mapping):
+                _check_names(hint_, some, f"{where}.{place}", source)
 
 
 def _known(names: Iterable[str], known: Iterable[str], kind: str, prefix: str = "") -> None:
     known = list(known)
     for name in names:
         if name not in known:
-            raise UserError(f"Unknown {kind}: {prefix}{name}; {_hint(str(name), known, prefix)}")
+            raise UserError(f"Unknown {kind}: {prefix}{name}; {hint(str(name), known, prefix)}")
 
 
-def _hint(name: str, known: Iterable[str], prefix: str = "") -> str:
+def hint(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """The end of a sentence about a misspelt name: the closest right one, or all."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {prefix}{close[0]}?" if close else f"choose one of {', '.join(known)}."

@@ -41,22 +41,37 @@ def block(value: object, depth: int) -> Iterator[str]:
         if dataclasses.is_dataclass(inner):
             yield f"{'  ' * depth}{field.name}:{comment}"
             yield from block(inner, depth + 1)
+        elif isinstance(inner, dict) and inner and dataclasses.is_dataclass(next(iter(inner.values()))):
+            yield f"{'  ' * depth}{field.name}:{comment}"
+            for key, one in inner.items():
+                yield f"{'  ' * (depth + 1)}{key}: {scalar(changed(one))}"
         else:
             yield f"{'  ' * depth}{field.name}: {scalar(inner)}{comment}"
+
+
+def changed(value: object) -> dict:
+    """The fields of a dataclass instance that are not at their defaults."""
+    found = {}
+    for field in dataclasses.fields(value):
+        factory = field.default_factory
+        default = field.default if factory is dataclasses.MISSING else factory()
+        if getattr(value, field.name) != default:
+            found[field.name] = getattr(value, field.name)
+    return found
 
 
 def scalar(value: object) -> str:
     """A value in YAML's flow style, which for these types is JSON with bare words."""
     if isinstance(value, str) and value.replace("_", "").isalpha():
         plain = value.lower() not in {"yes", "no", "on", "off", "true", "false", "null"}
-        return value if plain else json.dumps(value)
+        return value if plain else json.dumps(value, ensure_ascii=False)
     if isinstance(value, tuple | list):
         return "[" + ", ".join(scalar(item) for item in value) + "]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name}: {scalar(item)}" for name, item in value.items()) + "}"
     if isinstance(value, float) and "e" in repr(value) and "." not in repr(value):
         return repr(value).replace("e", ".0e")  # YAML takes 1e-05 for a string
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def text() -> str:

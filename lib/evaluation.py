@@ -16,9 +16,9 @@ STATE = ["tx", "ty", "tz", "rx", "ry", "rz"]
 
 
 def gather(cfg) -> pd.DataFrame:
-    """All case rows of the profile, written to `cases.csv` of its results folder. A profile that has run
-    nothing yet gets the rows of the initial position of its first split, so that there is something to
-    show."""
+    """All case rows of the profile, written to `cases.csv` of its results folder; returned without those of
+    variants. A profile that has run nothing yet gets the rows of the initial position of its first split, so
+    that there is something to show."""
     runs = config.results_root() / "runs" / cfg.profile
     rows = tables.collect(runs, cfg.profile)
     if rows.empty:
@@ -29,7 +29,7 @@ def gather(cfg) -> pd.DataFrame:
     folder = config.results_dir(cfg)
     cases.write_rows(folder / "cases.csv", rows)
     provenance.record(folder / "cases.csv", cfg, seeds={"starts": cfg.evaluation.seed})
-    return rows
+    return tables.main_methods(rows)
 
 
 def initial_rows(cfg) -> None:

@@ -1,9 +1,10 @@
 """What the claims need besides case rows, gathered from the runs into the results folder as small tables.
 
-attention.csv    distance (mm) of the saliency centre, and of the image centre, to the true object, a line
-a case walks.csv        how each test case's path went: net over gross length, revisited states, spread at
-the end patients.csv     what is in each test patient's CBCT: stent, table, gas, devices fig4.csv
-Figure 4's curves; theory.json: Appendix A in numbers (both copied from their notebooks' runs)
+* cases.csv: rows of variants (lib.variants) are added, those of an earlier run replaced
+* attention.csv: distance (mm) of the fine window's centre, and of the image's, to the true object, a line a case
+* walks.csv: how each test case's path went, see `walk`
+* patients.csv: what is in each test patient's CBCT: stent, table, gas, devices
+* fig4.csv: Figure 4's curves; theory.json: Appendix A in numbers (both copied from their notebooks' runs)
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import config, provenance
+from lib import cases, config, provenance
 
 FLAGS = ("stent", "table", "gas", "devices")
 
@@ -25,13 +26,13 @@ def gather(profile: str) -> list[Path]:
     left stays as it was: the committed tables are not lost on a machine that ran only a part."""
     runs, out = config.results_root() / "runs" / profile, config.results_dir(profile)
     rows_file = out / "cases.csv"
+    written = add_variants(runs, profile, rows_file)
     test = set(pd.read_csv(rows_file, usecols=["case"], dtype=str)["case"]) if rows_file.exists() else set()
     tables = {
         "attention.csv": attention(runs),
         "walks.csv": walks(runs),
         "patients.csv": patients(profile, test),
     }
-    written = []
     for name, table in tables.items():
         if len(table):
             with provenance.atomic(out / name) as temporary:
@@ -46,19 +47,37 @@ def gather(profile: str) -> list[Path]:
     return written
 
 
-def _where(path: Path) -> dict:
-    """Experiment and split of a file in its run folder .../<experiment>/split<k>/."""
-    return {"experiment": path.parts[-3], "split": int(path.parts[-2].removeprefix("split"))}
+def add_variants(runs: Path, profile: str, rows_file: Path) -> list[Path]:
+    """Rows of the variants that were run, into cases.csv in place of earlier ones of the same methods."""
+    found = [path for path in cases.find_rows(runs) if "variants" in path.relative_to(runs).parts]
+    if not found or not rows_file.exists():
+        return []
+    new = cases.read_rows(*found)
+    new = new[new["profile"] == profile]
+    old = cases.read_rows(rows_file)
+    rows = pd.concat([old[~old["method"].isin(set(new["method"]))], new], ignore_index=True)
+    if not rows.equals(old):
+        cases.write_rows(rows_file, rows)
+        provenance.record(rows_file, config.load(profile, ("patients", "evaluation", "variants")))
+    return [rows_file]
+
+
+def _where(path: Path, runs: Path) -> dict:
+    """Experiment and split of a file in its run folder <experiment>/split<k>/ or that of a variant below it."""
+    experiment, split = path.relative_to(runs).parts[:2]
+    return {"experiment": experiment, "split": int(split.removeprefix("split"))}
 
 
 def _all(runs: Path, pattern: str) -> list[Path]:
-    return sorted(p for p in Path(runs).glob(f"*/split*/{pattern}") if not p.name.startswith("."))
+    """Files of the agents and of their variants; other data sets' are not among them."""
+    found = [*Path(runs).glob(f"*/split*/{pattern}"), *Path(runs).glob(f"*/split*/variants/*/{pattern}")]
+    return sorted(p for p in found if not p.name.startswith("."))
 
 
 def attention(runs: Path) -> pd.DataFrame:
     """All `attention_<agent>.csv` (case, start, agent, saliency, centre: mm) with experiment and split."""
     found = _all(runs, "attention_*.csv")
-    tables = [pd.read_csv(path).assign(**_where(path)) for path in found]
+    tables = [pd.read_csv(path).assign(**_where(path, runs)) for path in found]
     return pd.concat(tables, ignore_index=True).round(2) if tables else pd.DataFrame()
 
 
@@ -68,19 +87,25 @@ def walk(path: np.ndarray, last: int = 20) -> dict[str, float]:
     straight: net over gross length, 1 for a straight line. revisited: share of states to which the path
     comes back (within half a step) after five steps or more. spread: largest distance of the `last`
     states from their mean. cycle: the widest loop, that is the largest distance reached between two
-    visits of one state.
+    visits of one state. actions: how many were taken. settled: after how many the path stays within 3 of
+    its end.
     """
     path = np.asarray(path, dtype=np.float64)
     gross = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
     apart = np.linalg.norm(path[:, None] - path[None], axis=2)
     again = np.argwhere((apart < 0.5) & (np.subtract.outer(np.arange(len(path)), np.arange(len(path))) >= 5))
     cycle = max((float(apart[j, j : i + 1].max()) for i, j in again), default=0.0)
-    tail = path[-last:] - path[-last:].mean(axis=0)
+    end = path[-last:].mean(axis=0)
+    tail = path[-last:] - end
+    moved = np.abs(np.diff(path, axis=0)).max(axis=1) > 1e-6
+    away = np.flatnonzero(np.linalg.norm(path - end, axis=1) > 3)
     return {
         "straight": float(np.linalg.norm(path[-1] - path[0]) / max(gross, 1e-9)),
         "revisited": len(set(again.ravel().tolist())) / len(path),
         "spread": float(np.linalg.norm(tail, axis=1).max()),
         "cycle": cycle,
+        "actions": int(moved.sum()),
+        "settled": int(moved[: away[-1] + 1].sum()) if len(away) else 0,
     }
 
 
@@ -92,7 +117,7 @@ def walks(runs: Path) -> pd.DataFrame:
             agent = path.stem.removeprefix("trajectories_")
             for case, start, states in zip(data["case"], data["start"], data["states"], strict=True):
                 lines.append(
-                    {**_where(path), "agent": agent, "case": str(case), "start": int(start), **walk(states)}
+                    {**_where(path, runs), "agent": agent, "case": str(case), "start": int(start), **walk(states)}
                 )
     return pd.DataFrame(lines).round(3)
 

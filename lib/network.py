@@ -40,9 +40,9 @@ def _convolution(inputs, outputs, stride, pad):
 
 
 class ActionValueNetwork(nn.Module):
-    """(n, channels, w, w, w) -> (n, outputs) action values."""
+    """(n, channels, w, w, w) -> (n, outputs) action values; `mean_target`: their mean at the start, one or one each."""
 
-    def __init__(self, settings: NetworkSettings, mean_target: float = 7.0):
+    def __init__(self, settings: NetworkSettings, mean_target=7.0):
         super().__init__()
         self.settings = settings
         channels = CHANNELS[settings.observation]
@@ -75,7 +75,8 @@ class ActionValueNetwork(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         # Values near their mean from the start: otherwise the first thousand steps only find the offset.
         nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.constant_(self.head.bias, mean_target)
+        with torch.no_grad():
+            self.head.bias.copy_(torch.as_tensor(mean_target))
 
     def forward(self, observation):
         return self.head(self.dense(self.features(observation).flatten(1)))

@@ -21,7 +21,9 @@ MINUTES = {
     "real_baselines": 8.0,
     "baselines": 6.0,
     "summary": 1.0,
-    "drl": 10.0,
+    "variant_train": 4.0,
+    "variant_walk": 1.0,
+    "drl": 20.0,
     "theory": 0.5,
     "verdicts": 0.1,
 }

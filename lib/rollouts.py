@@ -8,23 +8,19 @@ import numpy as np
 import torch
 
 from lib import cases as case_rows
-from lib import config, metrics, pairs, provenance, rigid, saliency, train
+from lib import config, learn, metrics, pairs, provenance, rigid, saliency, train, variants
 from lib.agent import Agent, AgentResult, Windows, run
 from lib.errors import UserError
 from lib.normalise import prepare
 
 
 def trained_agent(cfg, name: str) -> Agent:
-    """The agent of this split; trained here, as notebook 03 does, where it is not there yet."""
-    folder = config.agents_dir(cfg)
-    if not (folder / f"{name}_coarse.safetensors").exists():
-        folders = pairs.split_folders(cfg)
-        for stage in ["coarse"] + (["fine"] if cfg.experiment == "spine" or cfg.training.heart_fine else []):
-            data = [
-                pairs.load_pairs(pairs.prepare_pairs(folders[s], stage, cfg.stream))
-                for s in ("train", "validation")
-            ]
-            train.train(*data, cfg.stream, cfg.training, cfg.experiment, stage, name, folder)
+    """The agent of this split, or the one that its variant walks with; trained here, as notebook 03 does, where it is
+    not there yet."""
+    lender = variants.source(cfg)
+    folder = config.agents_dir(lender)
+    if any(not (folder / f"{name}_{stage}.safetensors").exists() for stage in learn.stages(lender)):
+        learn.agent(lender, name)
     return Agent.load(folder, name)
 
 
@@ -61,11 +57,12 @@ def _starts(cfg, patients, n: int) -> list:
 
 def walk(cfg, agent: Agent, cases, settings=None) -> list[AgentResult]:
     """All cases in one batch, in parts of at most 50."""
-    results = []
+    results, settings = [], settings or cfg.agent
     for a in range(0, len(cases), 50):
         part = cases[a : a + 50]
+        objects = np.stack([nearest_object(c) for c in part]) if settings.refine == "object" else None
         results += run(agent, [c.patient.fixed for c in part], [c.patient.moving for c in part],
-                       np.stack([c.initial for c in part]), settings or cfg.agent, np.stack([c.centre for c in part]))  # fmt: skip
+                       np.stack([c.initial for c in part]), settings, np.stack([c.centre for c in part]), objects)  # fmt: skip
     return results
 
 
@@ -77,9 +74,9 @@ def states(case, trajectory: np.ndarray) -> np.ndarray:
 def write(cfg, name: str, cases, results, folder=None) -> list[dict]:
     """Rows of the agent, of its coarse stage alone (`<name>_coarse`) and of the start; trajectories as NPZ.
 
-    `dsl`'s coarse row is DESIGN's `dsl_coarse`. Returns all rows.
+    A variant's rows are named after it, `<name>_<variant>`; the start is written by the agent alone. Returns all rows.
     """
-    folder, rows = Path(folder or config.run_dir(cfg)), []
+    folder, rows, name = Path(folder or config.run_dir(cfg)), [], variants.method(cfg, name)
     device = str(train.device_for())
     for method, pose_of in (
         (name, lambda r: r.pose),
@@ -87,6 +84,8 @@ def write(cfg, name: str, cases, results, folder=None) -> list[dict]:
         ("initial", None),
     ):
         if method == f"{name}_coarse" and all(r.fine is None for r in results):
+            continue
+        if method == "initial" and cfg.variant is not None:
             continue
         mine = []
         for case, result in zip(cases, results, strict=True):
@@ -116,6 +115,12 @@ def object_points(case) -> np.ndarray:
     return np.asarray(patient.landmarks_fixed)
 
 
+def nearest_object(case) -> np.ndarray:
+    """The object's centre (3,) nearest to the middle of the fixed window: the vertebra that the CBCT shows best."""
+    points = object_points(case)
+    return points[np.linalg.norm(points - case.centre, axis=1).argmin()]
+
+
 def _coarse_view(agent, cases) -> Windows:
     fixed = [prepare(c.patient.fixed, True, agent.coarse.source) for c in cases]
     moving = [prepare(c.patient.moving, False, agent.coarse.source) for c in cases]
@@ -129,10 +134,11 @@ def attention(agent: Agent, case, pose: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def attention_distances(cfg, agent: Agent, cases, results):
-    """Distance (mm) of the attention centre, and of the image centre, to the nearest object point; a DataFrame."""
+    """Distance (mm) of the attention centre (a variant's: of its fine window), and of the image centre, to the nearest
+    object point; a DataFrame."""
     import pandas as pd
 
-    rows = []
+    rows, name = [], variants.method(cfg, agent.name)
     for case, result in zip(cases, results, strict=True):
         roi = result.roi if result.roi is not None else attention(agent, case, result.coarse.poses[-1])[1]
         points = object_points(case)
@@ -141,13 +147,13 @@ def attention_distances(cfg, agent: Agent, cases, results):
             {
                 "case": case.id,
                 "start": case.start,
-                "agent": agent.name,
+                "agent": name,
                 "saliency": nearest[0],
                 "centre": nearest[1],
             }
         )
     table = pd.DataFrame(rows)
-    with provenance.atomic(config.run_dir(cfg) / f"attention_{agent.name}.csv") as temporary:
+    with provenance.atomic(config.run_dir(cfg) / f"attention_{name}.csv") as temporary:
         table.to_csv(temporary, index=False)
     return table
 
@@ -162,7 +168,7 @@ def attention_figure(cfg, agent: Agent, case, result, title: str):
     volume = Volume(torch.as_tensor(values), voxel, case.centre - (size - 1) / 2 * voxel)
     box = (agent.fine.window * agent.fine.voxel) if agent.fine else 0.4 * size * voxel
     figure = plots.saliency(case.patient.fixed, volume, roi, box, title)
-    plots.save(figure, config.run_dir(cfg) / f"attention_{agent.name}.png", provenance.record)
+    plots.save(figure, config.run_dir(cfg) / f"attention_{variants.method(cfg, agent.name)}.png", provenance.record)
     return figure
 
 
@@ -192,7 +198,7 @@ def summary(cfg, names):
     """Success and percentiles of the rows just written; failures stay in."""
     import pandas as pd
 
-    out = []
+    out, names = [], [variants.method(cfg, name) for name in names]
     methods = ["initial"] + [m for name in names for m in (f"{name}_coarse", name)]
     for method in methods:
         path = config.run_dir(cfg) / f"cases_{method}.csv"

@@ -19,7 +19,7 @@ def maps(windows, poses: np.ndarray, stage) -> np.ndarray:
     for part in observation.split(16):
         part = part.clone().requires_grad_(True)
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(stage.values(part).sum(), part)
+            (gradient,) = torch.autograd.grad(stage.outputs(part).sum(), part)
         magnitude = gradient.float().abs().max(dim=1, keepdim=True).values
         # The strided network's gradient has a checkerboard; one voxel of smoothing removes it.
         out.append(F.avg_pool3d(magnitude, 3, 1, 1)[:, 0].cpu())

@@ -1,7 +1,7 @@
 """Table 1, today's table and their sisters, computed from the case rows and from nothing else.
 
 `python -m lib.tables write`   results/cases.csv -> the tables
-`python -m lib.tables readme`  the tables -> README.md, between `<!-- NAME -->` and `<!-- /NAME -->`
+`python -m lib.tables readme`  the tables -> README.md, between `<!-- NAME -->` and `<!-- /NAME -->`; docs/deviations.md too
 `python -m lib.tables verify`  recompute everything and compare; exit status 1 and one sentence if it differs
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import cases, metrics, tables_real
+from lib import cases, metrics, tables_real, variants
 from lib.errors import UserError
 from lib.plots_charts import PAPER_METHODS, label, learnt_on, order
 from lib.tables_rows import PAPER, capture, failures, kind, paired, starvation  # noqa: F401
@@ -128,8 +128,14 @@ def collect(run_root, profile: str) -> pd.DataFrame:
     return rows.assign(_m=place).sort_values([*names, "_m"]).drop(columns="_m").reset_index(drop=True)
 
 
+def main_methods(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those of variants, which have a budget and a table of their own."""
+    return rows[[not variants.name_of(method) for method in rows["method"]]]
+
+
 def all_tables(rows: pd.DataFrame, n_bootstrap: int = 500) -> dict[str, pd.DataFrame]:
-    """File name -> table, for every table made from the rows."""
+    """File name -> table, for every table made from the rows; variants are not among them (lib.ablations)."""
+    rows = main_methods(rows)
     table1, today = gather(rows, n_bootstrap)
     pairs = [paired(rows, agent, n_bootstrap) for agent in ("dsl", "dsl_two_channel")]
     pairs = [p for p in pairs if len(p)] or pairs[:1]
@@ -233,8 +239,8 @@ def _record(names, rows: pd.DataFrame, folder) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`write`, `readme` or `verify`, for `results/` or the folder given as second argument."""
-    from lib import config
+    """`write`, `readme` (and docs/deviations.md) or `verify`, for `results/` or the folder given as second argument."""
+    from lib import ablations, config
 
     what, folder = (arguments + ["verify", "results"][len(arguments) :])[:2]
     folder, readme = config.ROOT / folder, config.ROOT / "README.md"
@@ -246,6 +252,7 @@ def main(arguments: list[str]) -> int:
         for name, block in readme_blocks(folder).items():
             text = inject(text, name, block) if f"<!-- {name} -->" in text else text
         readme.write_text(text, encoding="utf-8")
+        ablations.write_document(folder)
     elif what == "verify":
         wrong = verify(folder, readme if folder == config.ROOT / "results" else None)
         print(

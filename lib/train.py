@@ -178,12 +178,14 @@ def _write_log(path, rows):
 
 def train(pairs: list[TrainingPair], validation: list[TrainingPair], stream_settings: StreamSettings,
           settings: TrainSettings, experiment: str, stage: str, agent: str, folder, name: str | None = None,
-          device: str = "auto", say=print, loss_of=None, outputs: int = 12) -> Path:  # fmt: skip
+          device: str = "auto", say=print, loss_of=None, outputs: int = 12, mean=7.0, stream_of=Stream,
+          change: str = "") -> Path:  # fmt: skip
     """Train one network; returns the path of its weights, `folder/<agent>_<stage>.safetensors`.
 
     agent: dsl (difference image) or dsl_two_channel. Beside the weights stand the learning curve `_log.csv` and, until
-    it is done, a checkpoint. `loss_of(prediction, targets, v)` and `outputs` serve the one-shot regression ablation.
-    A finished network of the same identity is not trained again. `say` gets one line a report.
+    it is done, a checkpoint. A finished network of the same identity is not trained again. `say` gets one line a report.
+    For variants (lib.learn): `loss_of(prediction, targets, v)`, the number of `outputs` and their `mean` at the start,
+    `stream_of` in place of `Stream`, and `change`, which tells the network's identity from the agent's.
     """
     if agent not in AGENTS:
         raise UserError(f"there is no agent {agent!r}; choose one of {', '.join(AGENTS)}.")
@@ -194,6 +196,7 @@ def train(pairs: list[TrainingPair], validation: list[TrainingPair], stream_sett
         folder / f"{name}{end}" for end in (".safetensors", "_log.csv", ".checkpoint")
     )
     identity = f"{stream_settings}|{settings}|{experiment}|{stage}|{agent}|{sorted(p.id for p in pairs)}"
+    identity += f"|{change}" if change else ""
     if final.exists() and weights.load(final)[1].get("identity") == identity:
         say(f"{name}: already trained, {final}")
         return final
@@ -202,8 +205,7 @@ def train(pairs: list[TrainingPair], validation: list[TrainingPair], stream_sett
     shape = network.NetworkSettings(
         stream_settings.window, AGENTS[agent], settings.padding, settings.stem, settings.filters, outputs
     )
-    stream = Stream(pairs, stream_settings, experiment, stage, AGENTS[agent], settings.seed, device)
-    mean = 7.0 if loss_of is None else 0.0
+    stream = stream_of(pairs, stream_settings, experiment, stage, AGENTS[agent], settings.seed, device)
     model = (
         network.ActionValueNetwork(shape, mean).to(device).to(memory_format=torch.channels_last_3d).train()
     )
@@ -246,7 +248,7 @@ def train(pairs: list[TrainingPair], validation: list[TrainingPair], stream_sett
         step += 1
         if step % settings.report_every == 0 or step == steps:
             seconds = time.time() - started
-            measured = checks.measure(model, forward) if loss_of is None else (float("nan"),) * 3
+            measured = checks.measure(model, forward) if outputs == 12 else (float("nan"),) * 3
             rate = (step - first) * settings.batch / seconds
             mean_loss = float(torch.stack(losses).mean())
             values = (step, step * settings.batch, mean_loss, *measured, group["lr"], rate, before + seconds)
@@ -260,7 +262,8 @@ def train(pairs: list[TrainingPair], validation: list[TrainingPair], stream_sett
             saved = time.time()
     meta = {"identity": identity, "agent": agent, "stage": stage, "experiment": experiment, "step": step,
             "seconds": f"{before + time.time() - started:.0f}", "voxel": stream_settings.voxel(stage),
-            "source": stream_settings.source(stage)}  # fmt: skip
+            "source": stream_settings.source(stage),
+            "range": " ".join(f"{x:g}" for x in stream_settings.range(experiment, stage))}  # fmt: skip
     network.save(model.cpu(), final, meta)
     checkpoint.unlink(missing_ok=True)
     return final

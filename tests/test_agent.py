@@ -286,7 +286,7 @@ def oracle(monkeypatch, truth, centre, stage):
         oracle.pose = poses[0].numpy()
         return torch.zeros(1)
 
-    monkeypatch.setattr(agent.Stage, "values", values)
+    monkeypatch.setattr(agent.Stage, "outputs", values)
     monkeypatch.setattr(agent.Windows, "observe", observe)
 
 

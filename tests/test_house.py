@@ -16,7 +16,7 @@ from lib import cases, config, graph, progress, tables
 ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([A-Za-z0-9_.]+)$")
 # What a bare GPU box must be able to import: torch, NumPy, PyYAML and the standard library.
-BARE = "rigid mdp normalise volume augment network train agent saliency weights errors"
+BARE = "rigid mdp normalise volume augment network train stage agent saliency weights errors"
 
 
 def pins(lines) -> dict[str, str]:
@@ -130,6 +130,9 @@ def test_graph(tmp_path):
     assert jobs["train"] == str(2 * 5 * 2)
     assert jobs["roll_out"] == jobs["baselines"] == str(2 * 5)
     assert jobs["real_roll_out"] == jobs["real_baselines"] == "2"
+    known = config.load("cpu", ("variants",)).variants.known
+    assert jobs["variant_walk"] == str(len(known))
+    assert jobs["variant_train"] == str(sum(not one.networks for one in known.values()))
     assert jobs["summary"] == jobs["drl"] == jobs["theory"] == jobs["verdicts"] == "1"
     assert set(jobs) - {"reproduce", "claims", "total"} <= set(progress.MINUTES)
 

@@ -1,0 +1,208 @@
+"""Variants: what a name changes, where it lands, and that each way to learn and to walk runs on a toy patient."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from test_agent import SETTINGS, body, cone
+
+from lib import agent, augment, config, learn, mdp, normalise, rigid, rollouts, stage, train, variants
+from lib.errors import UserError
+
+SECTIONS = ("stream", "training", "agent")
+QUICK = train.TrainSettings(samples=640, batch=16, report_every=50, validation_samples=16, precision="fp32")
+
+
+def named(name, profile="smoke"):
+    return config.load(profile, SECTIONS, variant=name)
+
+
+def test_each_variant_changes_one_thing():
+    base = named("reference")
+    for name, one in variants.KNOWN.items():
+        cfg = named(name)
+        changed = [s for s in ("stream", "agent") if getattr(cfg, s) != getattr(base, s)]
+        changed += [field for field in ("pairs", "stages", "learns", "boost") if one.__dict__[field] != base.change.__dict__[field]]
+        changed += ["value_weight"] if cfg.training.value_weight != base.training.value_weight else []
+        assert changed or name in ("reference", "regression_steps"), name
+        assert cfg.training.samples + cfg.training.fine_samples == 640, "one budget"
+        assert not one.networks or variants.KNOWN[one.networks].networks == ""
+    assert named("no_affine").stream == dataclasses.replace(base.stream, affine=0.0)
+    assert named("one_network").training.samples == 640
+
+
+def test_a_misspelt_variant_or_override_is_one_sentence():
+    with pytest.raises(UserError, match="did you mean no_affine"):
+        named("no_afine")
+    with pytest.raises(UserError, match="spine only"):
+        config.load("smoke", SECTIONS, variant="stop", experiment="heart")
+    for known, sentence in (
+        ({"x": {"what": "", "streem": {}}}, "did you mean variants.known.x.stream"),
+        ({"x": {"what": "", "stream": {"afine": 0}}}, "did you mean stream.affine"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            config.check({"profile": "smoke", "variant": "x", "variants": {"known": known}}, SECTIONS)
+
+
+def test_where_a_variant_lands(monkeypatch, tmp_path):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    cfg, adaptive = named("no_affine"), named("adaptive")
+    run = tmp_path / "runs/smoke/spine/split0"
+    assert config.run_dir(cfg) == run / "variants/no_affine"
+    assert config.agents_dir(cfg) == run / "variants/no_affine/agents"
+    assert config.agents_dir(adaptive) == run / "variants/reference/agents"
+    assert variants.source(adaptive).variant == "reference" and variants.source(cfg) is cfg
+    assert variants.method(cfg, "dsl_two_channel") == "dsl_two_channel_no_affine"
+    assert variants.name_of("dsl_two_channel_no_affine_coarse") == "no_affine"
+    assert [variants.name_of(m) for m in ("dsl", "dsl_coarse", "dsl_two_channel_polish", "itk")] == [""] * 4
+
+
+@pytest.fixture(scope="module")
+def patient():
+    ct = body()
+    cbct = cone(ct)
+    centre = normalise.field_of_view_centre(cbct)
+    pair = augment.TrainingPair(
+        "a", normalise.prepare(cbct, True, 5.0), normalise.prepare(ct, False, 5.0), np.eye(4), centre[None]
+    )
+    return ct, cbct, centre, pair
+
+
+def trained(name, pair, folder, monkeypatch, samples=640):
+    """The coarse network of a variant, learnt from one pair; its stage ready to walk."""
+    monkeypatch.setattr(learn.pairs, "split_folders", lambda cfg: {"train": ["a"], "validation": []})
+    monkeypatch.setattr(learn.pairs, "prepare_pairs", lambda folders, stage, settings: list(folders))
+    monkeypatch.setattr(learn.pairs, "load_pairs", lambda paths: [pair] * len(paths))
+    monkeypatch.setenv("RESULTS_DIR", str(folder))
+    cfg = named(name)
+    training = dataclasses.replace(cfg.training, **dataclasses.asdict(QUICK) | {"samples": samples})
+    cfg = dataclasses.replace(cfg, stream=SETTINGS, training=training)
+    cfg = dataclasses.replace(cfg, change=dataclasses.replace(cfg.change, stages=("coarse",)))
+    return stage.Stage.load(learn.agent(cfg, "dsl_two_channel", say=lambda text: None)["coarse"])
+
+
+def walk(one, patient, **settings):
+    """Distances before and after the coarse walk of three starts, and the results."""
+    ct, cbct, centre, _ = patient
+    v = np.array([[10.0, 0, 10, 0, 0, 0], [-10, 8, 0, 0, 0, 8], [0, -10, -10, 5, 0, 0]])
+    initial = rigid.about(rigid.params_to_matrix(v), centre)
+    chosen = agent.AgentSettings(**settings)
+    results = agent.run(agent.Agent("dsl_two_channel", one), [cbct] * 3, [ct] * 3, initial, chosen)
+    final = np.stack([r.pose for r in results])
+    before, after = (np.linalg.norm(rigid.state(np.eye(4), p, centre), axis=1) for p in (initial, final))
+    return before, after, results
+
+
+def test_regression_jumps_to_what_it_says(patient, tmp_path, monkeypatch):
+    one = trained("regression", patient[-1], tmp_path, monkeypatch)
+    before, once, results = walk(one, patient, moves="jumps", coarse_steps=1)
+    assert results[0].coarse.poses.shape == (2, 4, 4)
+    assert once.mean() < 0.8 * before.mean()
+    _, steps, _ = walk(one, patient, coarse_steps=20)
+    assert steps.mean() < 0.8 * before.mean(), "its implied values lead the same way"
+
+
+def test_an_exact_regression_arrives_in_one_jump(patient, monkeypatch):
+    ct, cbct, centre, _ = patient
+    start = rigid.about(rigid.params_to_matrix(np.array([20.0, -10, 25, 8, -12, 6])), centre)
+    monkeypatch.setattr(agent.Windows, "observe", lambda self, poses: poses)
+
+    def says(self, poses):
+        return torch.tensor(np.stack([rigid.state(np.eye(4), p.numpy(), centre) for p in poses]))
+
+    monkeypatch.setattr(stage.Stage, "outputs", says)
+    cube = dict(observation="difference", window=24, voxel=8.0, source=5.0, half=False)
+    one = stage.Stage(None, device=torch.device("cpu"), scale=torch.ones(6), **cube)
+    done = agent.run(
+        agent.Agent("dsl", one), [cbct], [ct], start[None], agent.AgentSettings(moves="jumps", coarse_steps=1)
+    )
+    assert np.abs(rigid.state(np.eye(4), done[0].pose, centre)).max() < 1e-4
+    nearest = one.values(torch.as_tensor(start)[None]).argmax(1)
+    left = torch.as_tensor(rigid.params_to_matrix(rigid.state(np.eye(4), start, centre)))[None]
+    assert mdp.greedy_actions(left)[0, nearest], "and its implied best action is Eq. 2's"
+
+
+def test_stop_learns_to_tell_and_stops(patient, tmp_path, monkeypatch):
+    one = trained("stop", patient[-1], tmp_path, monkeypatch, samples=2400)
+    stream = augment.Stream([patient[-1]], SETTINGS, "spine", "coarse", "two_channel", seed=5)
+    x, _, v = stream.batch(256)
+    with torch.no_grad():
+        values, _, arrived = one.read(one.outputs(x))
+    there = v.abs().amax(1) <= learn.WITHIN * SETTINGS.voxel("coarse")
+    assert values.shape == (256, 12) and 10 < int(there.sum()) < 246
+    assert arrived[there].mean() > arrived[~there].mean() + 0.15
+    _, _, results = walk(one, patient, coarse_steps=60, stop=0.3)
+    moves = [np.abs(np.diff(r.coarse.poses, axis=0)).max(axis=(1, 2)) > 1e-9 for r in results]
+    assert all(not m[np.flatnonzero(~m)[0] :].any() for m in moves if not m.all()), "who has stopped stays"
+    _, _, free = walk(one, patient, coarse_steps=60)
+    assert sum(m.sum() for m in moves) < sum(len(r.coarse.poses) - 1 for r in free)
+
+
+def test_boosting_draws_near_the_failures_of_the_reference(patient, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(learn, "FAILED", 0.0)  # the toy reference fails everywhere then
+    monkeypatch.setattr(learn, "agent", _reference(learn.agent, patient[-1], tmp_path, monkeypatch))
+    cfg = dataclasses.replace(named("boosted"), stream=SETTINGS)
+    cfg = dataclasses.replace(cfg, agent=dataclasses.replace(cfg.agent, coarse_steps=5))
+    hard = learn.failures(cfg, "dsl_two_channel", [patient[-1]], said.append)
+    assert hard.shape == (learn.STARTS * 6, 6) and f"{learn.STARTS} of {learn.STARTS}" in said[-1]
+    words = ([patient[-1]], SETTINGS, "spine", "coarse", "two_channel", 3)
+    stream = learn.BoostedStream(*words, hard=torch.full((1, 6), 9.0), share=0.5)
+    v = stream.residuals(4000)
+    near = ((v - 9).abs() <= learn.JITTER).all(dim=1).float().mean()
+    assert 0.45 < near < 0.55
+    assert stream.batch(8)[0].shape[0] == 8
+    none = learn.BoostedStream(*words, hard=torch.zeros(0, 6), share=0.5)
+    assert torch.equal(none.residuals(50), augment.Stream(*words).residuals(50))
+
+
+def _reference(original, pair, folder, monkeypatch):
+    """`learn.agent` on the toy patient, whatever the profile's windows are."""
+
+    def small(cfg, name, say=print):
+        monkeypatch.setattr(learn, "agent", original)
+        trained("reference", pair, folder, monkeypatch)
+        return {"coarse": config.agents_dir(cfg) / f"{name}_coarse.safetensors"}
+
+    return small
+
+
+def test_a_network_cannot_do_what_it_was_not_trained_for(patient, tmp_path, monkeypatch):
+    one = trained("reference", patient[-1], tmp_path, monkeypatch)
+    for settings in ({"moves": "jumps"}, {"stop": 0.5}):
+        with pytest.raises(UserError, match="trained for them"):
+            walk(one, patient, coarse_steps=1, **settings)
+    both = agent.Agent("dsl_two_channel", one, one)
+    ct, cbct, centre, _ = patient
+    given = (both, [cbct], [ct], np.eye(4)[None])
+    with pytest.raises(UserError, match="agent.refine is 'object'"):
+        agent.run(*given, agent.AgentSettings(coarse_steps=1, fine_steps=1, refine="object"))
+    found = {}
+    for refine in ("saliency", "saliency_first", "centre", "object"):
+        settings = agent.AgentSettings(coarse_steps=2, fine_steps=1, refine=refine)
+        found[refine] = agent.run(*given, settings, centre[None], centre[None] + 7)[0].roi
+    np.testing.assert_allclose(found["centre"], centre)
+    np.testing.assert_allclose(found["object"], centre + 7)
+    assert not np.allclose(found["saliency"], centre)
+
+
+@pytest.mark.parametrize("name", ["stop", "boosted", "adaptive"])
+def test_the_future_work_rows_end_to_end(smoke_run, tmp_path, monkeypatch, name):
+    """Notebooks 03 and 04 without their pictures, on the smoke run's patients: rows, paths, attention."""
+    from lib import cases
+
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    monkeypatch.setenv("DATA_DIR", str(smoke_run.parent / "data"))
+    sections = ("patients", "stream", "training", "agent", "evaluation")
+    cfg = config.load("smoke", sections, variant=name)
+    quick = dataclasses.replace(cfg.agent, coarse_steps=12, fine_steps=6)
+    one = rollouts.trained_agent(cfg, "dsl_two_channel")
+    found = rollouts.cases_of(cfg)
+    results = rollouts.walk(cfg, one, found, quick)
+    rollouts.write(cfg, "dsl_two_channel", found, results)
+    rollouts.attention_distances(cfg, one, found, results)
+    folder, method = tmp_path / f"runs/smoke/spine/split0/variants/{name}", f"dsl_two_channel_{name}"
+    rows = cases.read_rows(*cases.find_rows(folder))
+    assert set(rows["method"]) == {method, f"{method}_coarse"} and rows["final_error_mm"].between(0, 1000).all()
+    assert (folder / f"trajectories_{method}.npz").exists() and (folder / f"attention_{method}.csv").exists()
