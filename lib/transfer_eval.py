@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib import cases as case_rows
-from lib import collections_real, config, manifest, provenance, rollouts, tables_real, train, transfer
+from lib import collections_real, config, provenance, rollouts, tables_real, train, transfer
 from lib.agent import Agent
 from lib.baselines import batch, run
 from lib.errors import UserError
@@ -103,7 +103,7 @@ def _polish(cfg, population, reach, name, cases, networks, say) -> None:
 
 def try_baselines(cfg, say=print) -> None:
     """Rows of `transfer.methods` and of the initial position on every real scan here."""
-    scans = [s.name for s in manifest.real_scans(experiment=cfg.experiment)]
+    scans = [s.name for s in transfer.real_scans(cfg.transfer, cfg.experiment)]
     for reach in RANGES:
         cases = real_cases(cfg, scans, reach)
         start = path_of(cfg, BASELINES, reach, "initial")

