@@ -125,6 +125,35 @@ def _summary(path: Path) -> str:
     return f"{rows['method'].iloc[0]}: success {rows['success'].mean():.0%} of {len(rows)}, median {median:.1f} mm"
 
 
+def picture(cfg, population: str, name: str, scan: str):
+    """Overlay of a scan at a usual start (median final error), after the agent, and at the worst end; a figure, also
+    saved as `figures/real_<experiment>_<scan>.png` in the profile's results folder."""
+    from lib import evaluation, plots
+
+    patients = {p.id: p for p in collections_real.patients(cfg.experiment, only=scan)}
+    rows = pd.concat([case_rows.read_rows(path_of(cfg, population, reach, name)) for reach in RANGES])
+    rows = rows[rows["dataset"] == scan].sort_values("final_error_mm")
+    usual, worst = rows.iloc[len(rows) // 2], rows.iloc[-1]
+    patient = patients[usual["case"]]
+    t, e = cfg.transfer, cfg.evaluation
+    starts = [case_rows.starts(patient, t.starts, r, e.seed, t.min_overlap) for r in (t.near, e.ranges(cfg.experiment))]
+    near = [c for group in starts for c in group if round(c.initial_error, 3) == round(usual["initial_error_mm"], 3)]
+    before = f"before: {usual['initial_error_mm']:.0f} mm"
+    poses = {before: near[0].initial, f"after: {usual['final_error_mm']:.1f} mm": evaluation.pose_of(usual, patient)}
+    kind = "real CBCT" if scan in tables_real.PAIRS else "CBCT simulated from the real CT"
+    figures = {"": (patient, poses)}
+    if worst["case"] == usual["case"]:
+        poses[f"worst of {len(rows)}: {worst['final_error_mm']:.1f} mm"] = evaluation.pose_of(worst, patient)
+    else:
+        other = {f"worst of {len(rows)}: {worst['final_error_mm']:.1f} mm": evaluation.pose_of(worst, patients[worst["case"]])}
+        figures["_worst"] = (patients[worst["case"]], other)
+    for suffix, (who, shown) in figures.items():
+        centre = evaluation.object_centre(who)
+        figure = plots.overlay(who.fixed, who.moving, shown, f"{who.id} ({kind}).", centre=centre)
+        path = config.results_dir(cfg) / "figures" / f"real_{cfg.experiment}_{scan}{suffix}.png"
+        plots.save(figure, path, lambda p: provenance.record(p, cfg))
+
+
 def gather(profile: str) -> pd.DataFrame:
     """All rows of a profile's populations and baselines: `population`, `range`, then the columns of a case row."""
     parts = []
