@@ -38,11 +38,9 @@ def failures(rows: pd.DataFrame) -> pd.DataFrame:
     kept = rows[rows["method"] != "initial"].copy()
     kept["kind"] = [kind(s, n) for s, n in zip(kept["success"], kept["note"], strict=True)]
     lines = []
-    for key, group in kept.groupby(["experiment", "dataset"]):
-        for method in order(group["method"]):
-            some = group[group["method"] == method]
-            counts = some["kind"].value_counts()
-            lines.append((*key, method, len(some), *(int(counts.get(k, 0)) for k in metrics.FAILURES)))
+    for key, some in kept.groupby(["experiment", "dataset", "method"]):
+        counts = some["kind"].value_counts()
+        lines.append((*key, len(some), *(int(counts.get(k, 0)) for k in metrics.FAILURES)))
     return pd.DataFrame(lines, columns=["experiment", "dataset", "method", "n", *metrics.FAILURES])
 
 
