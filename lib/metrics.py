@@ -199,16 +199,6 @@ def success_interval(ok, clusters, n: int = 500, seed: int = 2017) -> tuple[floa
     return (low, high) if low < high else wilson(ok.mean() * patients, patients)
 
 
-def capture_range(initial_mm, ok, share: float = 0.95) -> tuple[float, bool]:
-    """(the largest initial error in mm such that `share` of all starts up to it succeed, whether that is the
-    farthest start: the range may then be larger). (0, False) where not even the nearest start does."""
-    initial = np.asarray(initial_mm, dtype=np.float64)
-    nearest = np.argsort(initial, kind="stable")
-    rate = np.asarray(ok, dtype=np.float64)[nearest].cumsum() / np.arange(1, len(initial) + 1)
-    good = np.flatnonzero(rate >= share)
-    return (float(initial[nearest[good[-1]]]), bool(good[-1] == len(initial) - 1)) if len(good) else (0.0, False)
-
-
 def paired(first, second, clusters, n: int = 500, seed: int = 2017) -> dict[str, float]:
     """Mean of `first - second` (same cases, same order) with its 95 % interval clustered by patient."""
     difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)

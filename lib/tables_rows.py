@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from lib import cases, metrics
+from lib.capture import capture_range
 from lib.plots_charts import learnt_on, order
 
 # The paper's Table 1: success, 10th, 50th, 90th percentile (mm); None: N/A there.
@@ -37,11 +38,9 @@ def failures(rows: pd.DataFrame) -> pd.DataFrame:
     kept = rows[rows["method"] != "initial"].copy()
     kept["kind"] = [kind(s, n) for s, n in zip(kept["success"], kept["note"], strict=True)]
     lines = []
-    for key, group in kept.groupby(["experiment", "dataset"]):
-        for method in order(group["method"]):
-            some = group[group["method"] == method]
-            counts = some["kind"].value_counts()
-            lines.append((*key, method, len(some), *(int(counts.get(k, 0)) for k in metrics.FAILURES)))
+    for key, some in kept.groupby(["experiment", "dataset", "method"]):
+        counts = some["kind"].value_counts()
+        lines.append((*key, len(some), *(int(counts.get(k, 0)) for k in metrics.FAILURES)))
     return pd.DataFrame(lines, columns=["experiment", "dataset", "method", "n", *metrics.FAILURES])
 
 
@@ -114,6 +113,6 @@ def capture(rows: pd.DataFrame, share: float = 0.95) -> pd.DataFrame:
     to it succeed; 0 where not even the nearest do."""
     lines = []
     for key, some in rows[rows["method"] != "initial"].groupby(["experiment", "dataset", "method"]):
-        reach, _ = metrics.capture_range(some["initial_error_mm"], some["success"], share)
+        reach, _ = capture_range(some["initial_error_mm"], some["success"], share)
         lines.append((*key, len(some), round(reach, 1)))
     return pd.DataFrame(lines, columns=["experiment", "dataset", "method", "n", "capture_mm"])

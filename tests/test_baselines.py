@@ -210,6 +210,16 @@ def test_door_to_the_tools():
     assert np.allclose((laid.affine @ [1, 2, 3, 1])[:3], corner)
 
 
+def test_screening_weighs_by_overlap(pair):
+    fixed, moving, mask, truth = pair
+    points, values = common.points_of(fixed, mask, 1000, np.random.default_rng(0))
+    poses = np.stack([truth, rigid.translation([0, 0, 80.0]) @ truth, rigid.translation([0, 0, 225.0]) @ truth])
+    plain, weighed = (fair.screen(poses, values, points, moving, 0.4, weighed=w) for w in (False, True))
+    overlap = fair.best(poses, values, points, moving, 0.4)[1]
+    assert 0.4 < overlap[1] < 0.99 and plain[2] == weighed[2] == 0
+    assert np.allclose(weighed, plain * overlap) and weighed.argmax() == 0
+
+
 def test_search_does_not_take_a_start_without_overlap(pair):
     """Starts 225 mm along the body share almost nothing with the CBCT: none of them may win."""
     fixed, moving, mask, truth = pair

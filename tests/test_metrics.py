@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lib import metrics, rigid
+from lib.capture import capture_range
 from lib.errors import UserError
 
 
@@ -127,9 +128,9 @@ def test_paired():
 
 
 def test_capture_range_and_whether_it_is_the_whole():
-    assert metrics.capture_range([10, 20, 30], [1, 1, 1]) == (30.0, True)
-    assert metrics.capture_range([30, 10, 20], [0, 1, 1]) == (20.0, False)
-    assert metrics.capture_range([10, 20], [0, 1]) == (0.0, False)
+    assert capture_range([10, 20, 30], [1, 1, 1]) == (30.0, True)
+    assert capture_range([30, 10, 20], [0, 1, 1]) == (20.0, False)
+    assert capture_range([10, 20], [0, 1]) == (0.0, False)
     ok = np.ones(100)
     ok[3] = 0  # 97 % up to the fourth and all later: an early failure does not end the range
-    assert metrics.capture_range(np.arange(100), ok) == (99.0, True)
+    assert capture_range(np.arange(100), ok) == (99.0, True)

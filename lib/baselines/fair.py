@@ -51,10 +51,12 @@ def _score(values: torch.Tensor, where: torch.Tensor, fixed_values: torch.Tensor
 
 
 def screen(
-    poses: np.ndarray, fixed_values: torch.Tensor, points: torch.Tensor, moving: Volume, min_overlap: float
-):
+    poses: np.ndarray, fixed_values: torch.Tensor, points: torch.Tensor, moving: Volume, min_overlap: float,
+    weighed: bool = False,
+):  # fmt: skip
     """Normalised mutual information (n,) of many poses (n, 4, 4), each on its own points; 0 below
-    `min_overlap`.
+    `min_overlap`. weighed: times the overlap, for among hundreds of poses the best score goes by chance to one at
+    the CT's end, where half the points are left.
 
     Bins are laid once, over the values of each image, so that a pose costs one interpolation and one
     histogram.
@@ -65,8 +67,10 @@ def screen(
     typical = typical[:: max(1, len(typical) // 20000)]
     for n, pose in enumerate(poses):
         values, there = common.pull(moving, pose, points)
-        if float(there.float().mean()) >= min_overlap and len(typical):
+        overlap = float(there.float().mean())
+        if overlap >= min_overlap and len(typical):
             scores[n] = common.joint_score(row[there], common.bin_indices(values[there], typical, bins), bins)
+            scores[n] *= overlap if weighed else 1.0
     return scores
 
 

@@ -1,7 +1,7 @@
 """The strongest honest classic: ITK's mutual information from many starts, the winner chosen fairly.
 
-Low-discrepancy poses over the search box are screened by normalised mutual information on a few thousand
-points of a smoothed CT; the best that differ are optimised as `itk_tuned` does, and `fair.best` picks
+Low-discrepancy poses over the search box are screened by normalised mutual information, times the overlap, on
+a few thousand points of a smoothed CT; the best that differ are optimised as `itk_tuned` does, and `fair.best` picks
 among their ends (and the single start's end) on common regions, with a least overlap. The box is centred
 at the given start.
 """
@@ -28,7 +28,7 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
     coarse = floating.with_array(volume.gaussian(floating.array, options.screen_smooth / floating.spacing))
     centre = common.mask_centre(small, field)
     tried = np.concatenate([initial[None], _poses(initial, centre, options, rng)])
-    scores = fair.screen(tried, values, points, coarse, options.min_overlap)
+    scores = fair.screen(tried, values, points, coarse, options.min_overlap, weighed=True)
     chosen = [0] + [n for n in fair.distinct(tried, scores, options.refined, points, options.apart) if n]
     seed = int(rng.integers(2**30))
     ends = [tried[0]]

@@ -85,9 +85,9 @@ class SearchSettings:
 
     box: tuple[float, ...] = (40.0, 40.0, 160.0, 35.0, 35.0, 35.0)  # +- about the start: mm, mm, mm, degrees
     screened: int = 1024  # poses tried by the cheap metric (a power of two)
-    screen_points: int = 2000  # points of the cheap metric
+    screen_points: int = 1000  # points of the cheap metric
     screen_smooth: float = 6.0  # sigma of the CT for it, mm
-    refined: int = 5  # of them optimised
+    refined: int = 8  # of them optimised
     apart: float = 15.0  # mm between those, on average
     min_overlap: float = 0.4  # least share of the field of view inside the CT
     final_points: int = 20000
