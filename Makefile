@@ -28,7 +28,7 @@ WITH = --config profile=$(PROFILE) splits=$(SPLITS)
 RUNS = results/runs/$(PROFILE)
 CHECK = @$(PYTHON) -m lib.config --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
 
-.PHONY: help setup reproduce claims test lint lab data report verify bench clean
+.PHONY: help setup reproduce claims transfer test lint lab data report verify bench clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -49,6 +49,10 @@ reproduce: $(READY) ## patients, training, registration, Table 1: PROFILE=smoke,
 claims: $(READY) ## reproduce, then DSL against DRL and the theory
 	$(CHECK)
 	@$(SNAKEMAKE) claims $(WITH) 2>&1 | $(PYTHON) -m lib.progress
+
+transfer: $(READY) ## agents that also trained on patients grown from real scans, on scans that they never saw
+	$(CHECK)
+	@$(SNAKEMAKE) transfer $(WITH) 2>&1 | $(PYTHON) -m lib.progress
 
 # A tiny end-to-end run first, from nothing and in a folder of its own; then each notebook as shipped on what that
 # left, in reading order; then the unit tests and the numbers in those artefacts. The last line is pytest's summary.

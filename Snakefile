@@ -99,6 +99,41 @@ rule claims:
         f"{RUNS}/claims.done",
 
 
+# Agents on real scans that they never saw (notebook 11). A population is the scans that training patients grew from.
+POPULATIONS = {"spine": ("without_0", "without_1"), "heart": ("reproduce",)}
+
+
+rule transfer:
+    input:
+        [f"{RUNS}/{e}/transfer/{name}/11_real_scans.done" for e in EXPERIMENTS for name in POPULATIONS[e]],
+    shell:
+        "python -m lib.transfer_eval tables --profile {PROFILE}"
+
+
+rule real_scans:
+    input:
+        f"{RUNS}/{{experiment}}/split0/patients.csv",
+        f"{RUNS}/scans.done",
+        # The population `reproduce` is the agent of split 0.
+        lambda w: f"{RUNS}/{w.experiment}/split0/agents/dsl_two_channel_coarse.safetensors.provenance.json"
+        if w.population == "reproduce"
+        else [],
+        **made_of("11_real_scans"),
+    output:
+        touch(f"{RUNS}/{{experiment}}/transfer/{{population}}/11_real_scans.done"),
+    log:
+        **unit("11_real_scans", f"{RUNS}/{{experiment}}/transfer/{{population}}"),
+    params:
+        words="-r experiment {experiment} -r population {population}",
+        settings=used("11_real_scans"),
+    resources:
+        mem_mb=7000,
+        gpu=GPU,
+        runtime=7200,
+    shell:
+        EXECUTE
+
+
 rule patients:
     input:
         **made_of("01_data_preparation"),

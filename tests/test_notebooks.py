@@ -17,7 +17,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = (
     *("01_data_preparation", "02_augmentation", "03_agent_training", "04_saliency_attention"),
     *("05_baselines", "06_dsl_versus_drl", "07_human_registration", "08_table1_evaluation"),
-    *("09_theory", "10_register_your_own"),
+    *("09_theory", "10_register_your_own", "11_real_scans"),
 )
 KEEPS_OUTPUTS = "09_theory"  # text only, compared by `pytest --nbval`
 
