@@ -48,7 +48,7 @@ def make_all(name: str, source, root=None, limit: int | None = None, say: Callab
                     patient = make(found, case, experiment, id)
                     patient.meta["fingerprint"] = wanted
                     store.save(patient, folder)
-                    say(f"{id}: {'a pair' if not patient.meta['simulated_cbct'] else 'CBCT simulated'}")
+                    say(f"{id}: {patient.meta['cbct']}")
                 made.append(folder)
             except UserError as error:
                 say(f"{id}: left out: {error}")
@@ -98,6 +98,8 @@ def make(found: manifest.Manifest, case: collections.Case, experiment: str, id: 
     if paired:
         fixed, truth, pose, surface = trim(cbct), np.eye(4), np.eye(4), mesh
         target = fixed.centre
+    elif experiment == "heart" and mesh is None:
+        raise UserError("the heart is not labelled, so there is no place to simulate a cone-beam scan of.")
     else:
         target = target_of(ct, bodies, mesh)
         fixed, truth, pose, surface = scan_again(small, labels, mesh, target, rng)
@@ -109,8 +111,9 @@ def make(found: manifest.Manifest, case: collections.Case, experiment: str, id: 
     if mesh is not None:
         patient.mesh_moving, patient.mesh_fixed = mesh, (rigid.apply(pose, surface[0]), surface[1])
     patient.annotated = place.annotate(patient, rng, 0.5, 2.0)
+    said = "a real pair" if paired else "CBCT simulated" + ("; its real one has no reference pose" if cbct is not None else "")
     patient.meta = {
-        "dataset": found.name, "source": found.source, "licence": found.licence, "simulated_cbct": not paired,
+        "dataset": found.name, "source": found.source, "licence": found.licence, "simulated_cbct": not paired, "cbct": said,
         "truth": found.alignment if paired else "exact: the CBCT is simulated from this CT",
     }  # fmt: skip
     return patient

@@ -97,7 +97,7 @@ def register(fixed, moving, experiment: str = "spine", initial=None, agent=None,
     results = _roll_out(player, small_fixed, small_moving, poses, centre, settings)
     clock["agent"] = time.perf_counter() - begin
     begin = time.perf_counter()
-    look = Look(small_fixed, small_moving, centre)
+    look = Look(small_fixed, small_moving, centre, experiment)
     result = _choose(results, look, calibration)
     clock["judging"] = time.perf_counter() - begin
     if polish:
@@ -198,9 +198,9 @@ def _roll_out(player, fixed: Volume, moving: Volume, poses, centre, settings: Re
 class Look:
     """What the images say of a pose: overlap, likeness, shift and lead (`lib.trust`)."""
 
-    def __init__(self, fixed: Volume, moving: Volume, centre):
+    def __init__(self, fixed: Volume, moving: Volume, centre, experiment: str = "spine"):
         self.fixed, self.moving, self.centre = fixed, moving, centre
-        self.likeness, self.elsewhere = Likeness(fixed, moving, centre), np.empty(0)
+        self.likeness, self.elsewhere = Likeness(fixed, moving, centre, experiment == "spine"), np.empty(0)
 
     def __call__(self, pose: np.ndarray) -> dict[str, float]:
         moved = np.stack([rigid.translation([0, 0, z]) @ pose for z in trust.SHIFTS])

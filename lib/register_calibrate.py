@@ -54,7 +54,7 @@ def measure(folders, experiment: str, agent_folder: Path, n: int, path: Path, sa
     from lib.patients import store
 
     settings = settings or register.RegisterSettings()
-    made_by = stamp(agent_folder, settings, experiment, n)
+    made_by = stamp(agent_folder, settings, experiment)
     rows = kept(path, made_by, COLUMNS)
     for folder in folders:
         record = store.load_record(folder)

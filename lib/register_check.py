@@ -46,7 +46,7 @@ def kept(path: Path, made_by: str, columns) -> list[dict]:
     """Rows of an earlier run by the same agent and settings."""
     if not path.exists():
         return []
-    table = pd.read_csv(path, keep_default_na=False)
+    table = pd.read_csv(path, keep_default_na=False, dtype={"made_by": str})
     same = list(table.columns) == list(columns) and len(table)
     return table[table["made_by"] == made_by].to_dict("records") if same else []
 
@@ -131,6 +131,8 @@ def markdown(rows: pd.DataFrame) -> str:
     for (files, reach), some in rows.groupby(["files", "range"], sort=False):
         for method, name in METHODS.items():
             mine = some[some["method"] == method]
+            if not len(mine):
+                continue
             errors, good = mine["error_mm"], mine["verdict"] == "good"
             cells = [files, where[reach], name, str(len(mine)), *(f"{(errors <= mm).sum()}" for mm in (10, 20))]
             cells += [f"{errors.median():.1f}", f"{errors.quantile(0.9):.1f}"]

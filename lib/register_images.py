@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from lib import rigid
 from lib.normalise import field_of_view, prepare
-from lib.volume import Volume
+from lib.volume import Volume, resample
 
 
 def shrink(volume: Volume, spacing: float, is_cbct: bool) -> Volume:
@@ -70,10 +70,13 @@ class Likeness:
     """Correlation of local contrast (`lib.normalise`) between the fixed image and the moved one, -1 to 1.
 
     Looked at on a lattice of `size`^3 points, `step` mm apart, around `centre` (3,) in fixed world, where both images have
-    data. Both images are prepared once; a pose then costs one look-up of the points.
+    data; with `bone`, only where the CT has bone, or beside it: bowel and kidneys have moved since the CT, and without
+    them the next vertebra is told from the right one. Both images are prepared once; a pose then costs a look-up.
     """
 
-    def __init__(self, fixed: Volume, moving: Volume, centre, voxel: float = 4.0, step: float = 6.0, size: int = 32):
+    def __init__(
+        self, fixed: Volume, moving: Volume, centre, bone: bool = True, voxel: float = 4.0, step: float = 5.0, size: int = 40
+    ):
         from lib.volume import sample
 
         steps = (np.arange(size) - (size - 1) / 2) * step
@@ -83,19 +86,32 @@ class Likeness:
         seen = still > -127.5
         self.points, self.still = points[seen.numpy()], still[seen]
         self.moving, self._sample = _codes(moving, False, voxel), sample
+        self.where = near_bone(moving, voxel) if bone else self.moving.with_array(torch.ones_like(self.moving.array))
 
     def __call__(self, poses: np.ndarray, least: float = 0.1) -> np.ndarray:
-        """Likeness (n,) at poses (n, 4, 4); NaN where less than the share `least` of the fixed points meets the CT."""
+        """Likeness (n,) at poses (n, 4, 4); NaN where less than the share `least` of the fixed points meets the CT, or
+        too few of them (200) can be compared."""
         found = np.full(len(poses), np.nan)
         for k, pose in enumerate(poses):
             there = torch.as_tensor(rigid.apply(rigid.invert(pose), self.points), dtype=torch.float32)
-            moved = self._sample(self.moving, there, fill=-128.0)
-            both = moved > -127.5
-            if both.float().mean() < max(least, 500 / max(len(moved), 1)):
+            place = self._sample(self.where, there, fill=-1.0, mode="nearest")
+            if len(place) == 0 or (place > -0.5).float().mean() < least:
                 continue
-            pair = torch.stack([self.still[both], moved[both]])
+            moved = self._sample(self.moving, there[place > 0.5], fill=-128.0)
+            both = moved > -127.5
+            if both.sum() < 200:
+                continue
+            pair = torch.stack([self.still[place > 0.5][both], moved[both]])
             found[k] = float(torch.corrcoef(pair)[0, 1]) if pair.std(dim=1).min() > 1 else 0.0
         return found
+
+
+def near_bone(ct: Volume, voxel: float) -> Volume:
+    """1 where a CT exceeds 200 HU or a neighbour (`voxel` mm) does, else 0; air is -1000 HU, also if stored with an offset."""
+    small = resample(ct, voxel)
+    air = float(small.array.flatten()[:: max(1, small.array.numel() // 100_000)].quantile(0.01))
+    bone = small.array - (air + 1000.0 if air > -500 else 0.0) > 200
+    return small.with_array(F.max_pool3d(bone.float()[None, None], 3, 1, 1)[0, 0])
 
 
 def _codes(volume: Volume, is_cbct: bool, voxel: float) -> Volume:

@@ -2,9 +2,9 @@
 
 Seven things are looked at. Of the agent: how many of its starts, which are spread over a vertebra or two along the body,
 ended at one place; whether it came to rest there; how clearly it preferred its actions. Of the images at that place: how
-much of the cone-beam scan lies inside the CT; how alike they are; whether they would be more alike a little further
-along the body (the agent is wrong together with all its starts there); whether they are as alike a vertebra further, or
-where another start ended (nothing tells this place from that one).
+much of the cone-beam scan lies inside the CT; how alike they are (for the spine: at and beside bone); whether they would
+be more alike a little further along the body (the agent is wrong together with all its starts there); whether they are
+as alike a vertebra further, or where another start ended (nothing tells this place from that one).
 
 The limits belong to an agent: `lib.register_calibrate` finds them on patients that are not tested and leaves them
 beside the networks as trust.json. Without that file the limits below are guesses, and the sentence says so.
@@ -35,7 +35,7 @@ class TrustLimits:
     min_agreement: float = 0.6  # share of the starts that end within `same_place`
     max_wander: float = 8.0  # mm, reach of the last 20 steps
     min_margin: float = 0.15  # mean margin of the last 20 steps, in standard deviations
-    min_likeness: float = 0.15  # correlation of local contrast inside the field of view
+    min_likeness: float = 0.3  # correlation of local contrast, E1: at and beside bone
     max_shift: float = 6.0  # mm along the body to where the images are most alike
     min_lead: float = 0.0  # likeness here less that of the best other place
     same_place: float = 10.0  # mm, mean displacement of points 50 mm from the centre

@@ -249,7 +249,7 @@ def test_a_collection_becomes_patients_that_the_study_runs_on(tmp_path, monkeypa
     assert main(call) == 0
     said = capsys.readouterr().out
     assert "2THA003_spine: left out: ct.mha: every voxel" in said and "-r dataset synthrad2025_task2" in said
-    assert main([*call, "--limit", "1"]) == 0 and "a pair" not in capsys.readouterr().out  # made once
+    assert main([*call, "--limit", "1"]) == 0 and "a real pair" not in capsys.readouterr().out  # made once
     cfg = config.load("smoke", experiment="spine", dataset="synthrad2025_task2")
     evaluation = dataclasses.replace(cfg.evaluation, real_starts=1)
     cfg = dataclasses.replace(cfg, evaluation=evaluation)
