@@ -39,6 +39,7 @@ def c6(data):
     if curves.empty or curves["method"].nunique() < 2:
         yield line("C6", statement, paper)
         return
+    curves = curves[~curves["method"].str.startswith("dsl_refined")]  # neither one nor the other: lib.ablations
     two = curves["method"].str.endswith("_two_channel")
     for some, observation in ((curves[~two], ""), (curves[two], ", both images as input")):
         dsl = some[some["method"].str.startswith("dsl")]

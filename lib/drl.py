@@ -9,6 +9,7 @@ chosen on pairs of held-out *training* patients (docs/deviations.md).
 * dqn: epsilon-greedy exploration by many agents at once, replay memory, target network, Huber loss.
 * double_dqn: the same, the online network chooses the action that the target network values (van Hasselt
   2016).
+* dsl_refined: dsl for the first half of the steps, then double_dqn from its weights (the authors' future work).
 
 The replay memory keeps *poses*, not images, and renders them again when they are drawn: the same batches as
 Mnih's memory would give at 34 bytes a transition, so that no memory limit stands between DRL and its best.
@@ -23,10 +24,10 @@ from dataclasses import dataclass
 import torch
 
 from lib import drl_world
-from lib.drl_learn import DeepQ, Replay, Supervised, learner  # noqa: F401  (one door)
+from lib.drl_learn import DeepQ, Refined, Replay, Supervised, learner  # noqa: F401  (one door)
 from lib.drl_pairs import Pairs, render
 
-METHODS = ("dsl", "dqn", "double_dqn")
+METHODS = ("dsl", "dqn", "double_dqn", "dsl_refined")
 CURVES = (*METHODS, *(f"{method}_two_channel" for method in METHODS))  # lib.drl_runs: who sees what
 
 
@@ -117,8 +118,7 @@ def train(
         rows.append(_row(name, seed, 0, evaluate(job.network, test, starts, settings), float("nan"), 0, 0.0))
     for step in range(done + 1, settings.steps + 1):
         tick = time.time()
-        base = settings.learning_rate if method == "dsl" else settings.dqn_learning_rate
-        job.optimiser.param_groups[0]["lr"] = base * settings.decay ** (step // settings.decay_every)
+        job.optimiser.param_groups[0]["lr"] = job.base_rate * settings.decay ** (step // settings.decay_every)
         loss += (job.step(step / settings.steps) - loss) * max(0.02, 1 / step)
         used += time.time() - tick
         if step % settings.evaluate_every == 0 or step == settings.steps:
@@ -173,7 +173,7 @@ def _resume(path, job, settings):
     if state["settings"] != _signature(settings):
         return [], 0, 0.0
     job.network.load_state_dict(state["network"])
-    job.optimiser.load_state_dict(state["optimiser"])
     job.generator.set_state(state["generator"].cpu())
     job.restore(state["job"])
+    job.optimiser.load_state_dict(state["optimiser"])
     return state["rows"], state["step"], state["loss"]

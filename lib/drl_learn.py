@@ -1,12 +1,14 @@
-"""The two ways to learn that Figure 4 compares: `Supervised` (DSL) and `DeepQ` (DQN, double DQN).
+"""The two ways to learn that Figure 4 compares, `Supervised` (DSL) and `DeepQ` (DQN, double DQN), and `Refined`,
+the authors' future work: the first, then the second from its weights.
 
-Both have `network`, `optimiser`, `step(progress) -> loss`, `images` (observations seen so far) and
-`state`/`restore` for a checkpoint.
+All have `network`, `optimiser`, `base_rate` (its learning rate before decay), `step(progress) -> loss`, `images`
+(observations seen so far) and `state`/`restore` for a checkpoint.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,7 +29,8 @@ class Supervised:
 
     def __init__(self, pairs: Pairs, settings: DrlSettings, network, generator):
         self.pairs, self.settings, self.network, self.generator = pairs, settings, network, generator
-        self.optimiser = torch.optim.RMSprop(network.parameters(), lr=settings.learning_rate)
+        self.base_rate = settings.learning_rate
+        self.optimiser = torch.optim.RMSprop(network.parameters(), lr=self.base_rate)
         self.stock, self.count = [], 0
 
     def _prepare(self):
@@ -96,11 +99,14 @@ class DeepQ:
     network use running averages, copied with the weights, so that targets do not depend on their batch.
     """
 
-    def __init__(self, pairs: Pairs, settings: DrlSettings, network, generator, double: bool):
+    def __init__(
+        self, pairs: Pairs, settings: DrlSettings, network, generator, double: bool, first_epsilon: float = 1.0
+    ):
         self.pairs, self.settings, self.network, self.generator = pairs, settings, network, generator
-        self.double, self.count = double, 0
+        self.double, self.count, self.first_epsilon = double, 0, first_epsilon
         self.target = copy.deepcopy(network).eval()
-        self.optimiser = torch.optim.RMSprop(network.parameters(), lr=settings.dqn_learning_rate)
+        self.base_rate = settings.dqn_learning_rate
+        self.optimiser = torch.optim.RMSprop(network.parameters(), lr=self.base_rate)
         device = pairs.fixed.device
         self.world = drl_world.World(
             len(pairs), settings.explore, settings.ranges, generator, settings.episode, device
@@ -142,8 +148,9 @@ class DeepQ:
         """Exploration, then one training step; `progress` 0..1 sets epsilon. Returns the loss."""
         s = self.settings
         while self.memory.size < min(s.warmup, self.memory.capacity):
-            self.explore(1.0)
-        self.explore(1.0 - (1.0 - s.epsilon_end) * min(progress / s.epsilon_share, 1.0))
+            self.explore(self.first_epsilon)
+        fall = (self.first_epsilon - s.epsilon_end) * min(progress / s.epsilon_share, 1.0)
+        self.explore(self.first_epsilon - fall)
         batch = self.memory.sample(s.batch, self.generator)
         targets = self.targets(batch)
         values = self.network.train()(self._see(batch["rows"], batch["before"]))
@@ -173,6 +180,62 @@ class DeepQ:
             self.memory.data[name][: len(values)] = values.to(self.memory.data[name])
 
 
+class Refined:
+    """DSL for the first half of the steps, then double DQN from its weights: DRL refines the learned policy.
+
+    The second half explores with `epsilon_end` only, since its policy is learned already, with the learning rate of
+    DSL; its memory is filled by that policy. The same number of steps in all as any other method.
+    """
+
+    SHARE = 0.5
+
+    def __init__(self, pairs: Pairs, settings: DrlSettings, network, generator):
+        self.network, self.second = network, False
+        self.teacher = Supervised(pairs, settings, network, generator)
+        half = dataclasses.replace(settings, dqn_learning_rate=settings.learning_rate)
+        self.student = DeepQ(pairs, half, network, generator, True, first_epsilon=settings.epsilon_end)
+
+    @property
+    def job(self):
+        """Who is at work."""
+        return self.student if self.second else self.teacher
+
+    @property
+    def optimiser(self):
+        return self.job.optimiser
+
+    @property
+    def base_rate(self) -> float:
+        return self.job.base_rate
+
+    @property
+    def pairs(self) -> Pairs:
+        return self.teacher.pairs
+
+    @property
+    def generator(self):
+        return self.teacher.generator
+
+    @property
+    def images(self) -> int:
+        return self.teacher.images + (self.student.images if self.second else 0)
+
+    def step(self, progress: float) -> float:
+        """One step of the half that `progress` (0..1) is in."""
+        if progress > self.SHARE and not self.second:
+            self.second = True
+            self.student.target.load_state_dict(self.network.state_dict())
+        return self.job.step(progress)
+
+    def state(self) -> dict:
+        return {"second": self.second, "teacher": self.teacher.state(), "student": self.student.state()}
+
+    def restore(self, state: dict):
+        self.second = state["second"]
+        self.teacher.restore(state["teacher"])
+        self.student.restore(state["student"])
+
+
 def _update(optimiser, network, loss) -> float:
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
@@ -184,9 +247,11 @@ def _update(optimiser, network, loss) -> float:
 def learner(method: str, pairs: Pairs, settings: DrlSettings, seed: int):
     """A learner of `method` with its network; equal seeds start from equal weights."""
     torch.manual_seed(seed)
-    norm = "batch" if method == "dsl" else settings.dqn_norm
+    norm = "batch" if method.startswith("dsl") else settings.dqn_norm
     network = PlanarNetwork(settings.window, settings.observation, norm).to(pairs.fixed.device)
     generator = torch.Generator(pairs.fixed.device).manual_seed(1000 + seed)
     if method == "dsl":
         return Supervised(pairs, settings, network, generator)
+    if method == "dsl_refined":
+        return Refined(pairs, settings, network, generator)
     return DeepQ(pairs, settings, network, generator, double=method == "double_dqn")

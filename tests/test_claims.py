@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import cases, claims, config, evidence, tables
+from lib import ablations, cases, claims, config, evidence, tables
 from lib.errors import UserError
 from lib.tables_rows import PAPER
 
@@ -99,9 +99,82 @@ def test_c6_and_c7():
     assert verdict(data_of(theory={"lemma3": {"a": 0.0}, "states": 10}), "C7") == "reproduced"
 
 
-def test_c9_pairs_the_ablation_with_its_agent():
-    data = data_of(rows_of("dsl", [2.0] * 50), rows_of("dsl_regression", [2.0] * 10 + [60.0] * 40))
+def test_c8_and_c9_pair_a_variant_with_its_reference_not_with_the_agent():
+    weak = [2.0] * 10 + [60.0] * 40
+    data = data_of(rows_of("dsl", [2.0] * 50), rows_of("dsl_regression", weak))
+    assert verdict(data, "C9") == "untested"
+    data = data_of(rows_of("dsl_reference", [2.0] * 50), rows_of("dsl_regression", weak))
     assert verdict(data, "C9") == "reproduced" and verdict(data, "C8") == "untested"
+    few = [rows_of("dsl_pairs5", [2.0] * 40 + [60.0] * 10), rows_of("dsl_pairs5_plain", weak)]
+    lines = claims.compute(data_of(rows_of("dsl_reference", [2.0] * 50), *few), ["C8"])
+    assert lines["verdict"].tolist() == ["reproduced", "partly"]
+    assert lines["ours"].tolist() == ["80 % against 20 %", "80 % against 100 %"]
+
+
+def test_c4_and_c5_read_the_variants():
+    near, far = np.linspace(2, 6, 50), np.linspace(3, 9, 50)
+    errors = {"reference": near, "one_network": far, "roi_centre": far * 0.5}
+    data = data_of(*(rows_of(f"dsl_{name}", some) for name, some in errors.items()))
+    assert claims.compute(data, ["C4"])["verdict"].tolist() == ["untested", "reproduced"]
+    assert claims.compute(data, ["C5"])["verdict"].tolist() == ["untested", "not", "untested"]
+
+
+def test_variants_stay_out_of_the_tables_and_have_their_own():
+    reference, stop = rows_of("dsl_reference", [2.0] * 50), rows_of("dsl_stop", [2.0] * 40 + [60.0] * 10)
+    who = {"experiment": "spine", "agent": "dsl_stop", "case": stop["case"], "start": stop["start"]}
+    walks = pd.DataFrame(who | {"straight": 1.0, "spread": 1.0, "cycle": 9.0, "actions": 70, "settled": 60})
+    data = data_of(rows_of("dsl", [2.0] * 50), reference, stop, walks=walks)
+    made = ablations.table(data).set_index("variant")
+    assert made.loc["stop", "difference"] == -0.2 and made.loc["stop", "actions"] == 70
+    assert made.loc["reference", "success"] == 1 and np.isnan(made.loc["reference", "difference"])
+    assert set(tables.main_methods(data.rows)["method"]) == {"dsl"}
+    for table in tables.all_tables(data.rows, 20).values():
+        assert "method" not in table or "dsl_stop" not in set(table["method"])
+    assert verdict(data, "C11") == "untested", "C11 is about the agents"
+    marks = "a <!-- v:stop -->old<!-- / --> <!-- ABLATIONS --><!-- /ABLATIONS --><!-- FUTURE --><!-- /FUTURE -->"
+    filled = ablations.document(marks, made.reset_index(), data.rows)
+    assert "success 80 %" in filled and "against 100 %" in filled and "| a 13th action, stop" in filled
+    assert ablations.document(filled, made.reset_index(), data.rows) == filled
+    with pytest.raises(UserError, match="v:halt is no variant"):
+        ablations.document("<!-- v:halt --><!-- / -->", made.reset_index(), data.rows)
+
+
+def test_refined_drl_stands_beside_dsl():
+    curve = [(m, s, 100, r, 5.0) for m, r in (("dsl", 0.6), ("dsl_refined", 0.7)) for s in (0, 1)]
+    fig4 = pd.DataFrame(curve, columns=["method", "seed", "step", "success", "median_mm"])
+    line = ablations.table(data_of(fig4=fig4)).iloc[0]
+    assert line["variant"] == "dsl_refined" and line["difference"] == pytest.approx(0.1)
+    assert verdict(data_of(fig4=fig4), "C6") == "untested", "refining is no rival of DSL"
+
+
+def test_starts_beyond_two_hundred_steps_are_counted():
+    start, end = rows_of("initial", [60.0] * 10), rows_of("dsl", [2.0] * 8 + [60.0] * 2)
+    start.loc[7:, "tz"] = 201.0
+    said = ablations.beyond(pd.concat([start, end]))
+    assert said.startswith("3 of 10 test starts of E1 (30 %) lie beyond; `dsl`") and "from 33 % of them" in said
+
+
+def test_docs_are_what_the_committed_rows_give():
+    data = claims.load(config.ROOT / "results")
+    text = (config.ROOT / ablations.DOCUMENT).read_text(encoding="utf-8")
+    assert ablations.document(text, ablations.table(data), data.rows) == text, "python -m lib.tables readme"
+
+
+def test_a_stopped_path_has_fewer_actions_and_settles():
+    path = np.zeros((41, 6))
+    path[:, 2] = np.maximum(20 - np.arange(41), 0)
+    out = evidence.walk(path)
+    assert out["actions"] == 20 and out["settled"] == 17 and out["cycle"] == 0
+
+
+def test_variant_rows_join_the_common_rows(tmp_path):
+    runs, rows_file = tmp_path / "runs", tmp_path / "cases.csv"
+    cases.write_rows(rows_file, pd.concat([rows_of("dsl", [2.0] * 5), rows_of("dsl_stop", [9.0] * 5)]))
+    folder = runs / "spine/split0/variants/stop"
+    cases.write_rows(folder / "cases_dsl_stop.csv", rows_of("dsl_stop", [3.0] * 5))
+    evidence.add_variants(runs, "cpu", rows_file)
+    back = cases.read_rows(rows_file).groupby("method")["final_error_mm"].agg(["size", "max"])
+    assert back.loc["dsl"].tolist() == [5, 2] and back.loc["dsl_stop"].tolist() == [5, 3]
 
 
 def test_c10_counts_whole_vertebrae():

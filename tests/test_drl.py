@@ -164,6 +164,42 @@ def test_nothing_is_expected_after_an_end(pairs):
     assert (going - batch["rewards"] > 1).all()
 
 
+def test_refining_begins_with_dsls_weights_and_its_policy(pairs):
+    job = drl.learner("dsl_refined", pairs, SMALL, 0)
+    job.step(0.5)
+    assert job.job is job.teacher and job.student.count == 0
+    taught = {k: v.clone() for k, v in job.network.state_dict().items()}
+    job.student._see = lambda rows, poses: (_ for _ in ()).throw(InterruptedError)  # before it looks at anything
+    with pytest.raises(InterruptedError):
+        job.step(0.75)
+    assert job.job is job.student and job.base_rate == SMALL.learning_rate
+    assert all(torch.equal(taught[k], v) for k, v in job.student.target.state_dict().items())
+    assert job.student.first_epsilon == SMALL.epsilon_end, "it explores with the policy, not at random"
+
+
+def test_dqn_learns_a_tiny_world(pairs):
+    """Starts within 6 mm on six pairs: after some hundred steps its greedy action is right far more often."""
+    ranges = (6.0, 6.0, 1.0)
+    settings = dataclasses.replace(
+        SMALL, steps=250, batch=32, explore=32, warmup=512, memory=20000, target_every=25, episode=20,
+        ranges=ranges, observation="two_channel", dqn_learning_rate=5e-4,
+    )  # fmt: skip
+    job = drl.learner("double_dqn", pairs, settings, 0)
+    there = poses(128, 9, ranges)
+    rows, exact = torch.arange(128) % 6, drl_world.exact_q(there)
+
+    def measure():
+        with torch.no_grad():
+            values = job.network.eval()(drl_pairs.render(pairs, rows, there, "two_channel"))
+        right = exact >= exact.max(1, keepdim=True).values - 0.3
+        return float(right[torch.arange(128), values.argmax(1)].float().mean())
+
+    before = measure()
+    for step in range(settings.steps):
+        job.step(step / settings.steps)
+    assert measure() > max(before + 0.25, 0.55)
+
+
 def test_double_dqn_values_the_online_choice(pairs):
     job = drl.learner("double_dqn", pairs, SMALL, 0)
     job.step(0.0)
