@@ -51,9 +51,11 @@ def card(paths: list[Path], profile: str, split: int) -> str:
     lines = [
         "# The released agents",
         "",
-        f"Networks of profile `{profile}`, split {split}, as trained by notebook 03. `dsl` is the paper's agent (difference",
-        "image), `dsl_two_channel` sees both images. `coarse`: 200 actions on the whole field of view; `fine`: 100 more around",
-        "the attention's centre (spine only). Format: safetensors, see `lib/network.py`.",
+        f"Networks of profile `{profile}`. `dsl` is the paper's agent (difference image), `dsl_two_channel` sees both",
+        "images. `coarse`: 200 actions on the whole field of view; `fine`: 100 more around the attention's centre (spine only).",
+        f"`dsl` and the heart's agents are those of split {split} as trained by notebook 03, on drawn patients alone. The spine's",
+        "`dsl_two_channel` also trained on patients grown from real CTs (notebook 11); `grown_from` in its provenance names",
+        "them. Format: safetensors, see `lib/network.py`.",
         "",
         "| file | MB | training samples | minutes | greedy action, unseen patients |",
         "|---|---|---|---|---|",
@@ -80,8 +82,9 @@ def _measured() -> list[str]:
         if name == "table1.csv":
             table = table[table["dataset"].str.startswith("virtual_")]
         for row in table.to_dict("records"):
+            where = f"{row[column]}, {row['range']} range" if "range" in row else row[column]
             lines.append(
-                f"- {row['experiment']}, {row[column]}, `{row['method']}`: success {100 * row['success']:.0f} % of {row['n']}, "
+                f"- {row['experiment']}, {where}, `{row['method']}`: success {100 * row['success']:.0f} % of {row['n']}, "
                 f"median {row['p50']:.1f} mm (90th percentile {row['p90']:.1f})"
             )
     return lines if len(lines) > 2 else [*lines, "Not measured yet."]
@@ -92,8 +95,9 @@ def _limits() -> list[str]:
         "",
         "## What they were trained on, and what they are not for",
         "",
-        "Virtual patients only: drawn anatomy, cone-beam CT computed with real scanner physics. No real scan was trained on;",
-        "one choice (`value_weight`) was made on four real CTs with a cut-out as CBCT. Starts within",
+        "Drawn patients, and for the spine's `dsl_two_channel` patients grown from real CTs; their cone-beam CTs are computed",
+        "with real scanner physics. No real CBCT was trained on. One choice (`value_weight`) was made on four real CTs with a",
+        "cut-out as CBCT, and which of two agents is released was chosen knowing both on the real pair. Starts within",
         "±30, ±30, ±150 mm (spine) or ±30 mm (heart) and ±30 degrees,",
         "head-first supine. Not a medical device; licence Apache-2.0.",
     ]
