@@ -63,9 +63,10 @@ def pair_patient(files: str):
 
     scan = manifest.scan(PAIR)
     patient = collections_real.make(scan, scan.manifest.levels[0], "spine", scan.load())
-    folder = scan.path(scan.manifest.ct).parent
-    names = FILES[files]
-    if not all((folder / name).exists() for name in names):
+    names, places = FILES[files], [scan.path(scan.manifest.ct).parent]
+    places += [manifest.mirror() / PAIR] if manifest.mirror() else []  # only the mirror holds the DICOM folders
+    folder = next((place for place in places if all((place / name).exists() for name in names)), None)
+    if folder is None:
         raise UserError(f"{PAIR}: its {files} files are not on this machine; see data_manifests/{PAIR}.yaml.")
     fixed, moving = (io.read_image(folder / n, None, k) for n, k in zip(names, ("cbct", "ct"), strict=True))
     # The truth, the landmarks and the starts are the manifest's; the images are these files'.
@@ -83,7 +84,13 @@ def starts(n: int = 20, seed: int = 0, agent_folder=None, settings=None, path=No
     made_by = stamp(folder, settings, seed)
     rows = kept(path, made_by, COLUMNS)
     for files in FILES:
-        patient, fixed, moving = pair_patient(files)
+        try:
+            patient, fixed, moving = pair_patient(files)
+        except UserError as error:
+            if files == "NIfTI":
+                raise
+            say(str(error))
+            continue
         for reach, ranges in RANGES.items():
             for case in cases.starts(patient, n, ranges, seed, MIN_OVERLAP):
                 if any((r["files"], r["range"], r["start"]) == (files, reach, case.start) for r in rows):
