@@ -126,28 +126,33 @@ def _summary(path: Path) -> str:
 
 
 def picture(cfg, population: str, name: str, scan: str):
-    """Overlay of a scan at a usual start (median final error), after the agent, and at the worst end; a figure, also
-    saved as `figures/real_<experiment>_<scan>.png` in the profile's results folder."""
+    """Overlays of a scan at the start and after the agent: of the case with the median final error and of the worst.
+    Saved as `figures/real_<experiment>_<scan>.png` (and `_worst`) in the profile's results folder."""
     from lib import evaluation, plots
 
     patients = {p.id: p for p in collections_real.patients(cfg.experiment, only=scan)}
-    rows = pd.concat([case_rows.read_rows(path_of(cfg, population, reach, name)) for reach in RANGES])
-    rows = rows[rows["dataset"] == scan].sort_values("final_error_mm")
+    t, e, parts = cfg.transfer, cfg.evaluation, []
+    for reach in RANGES:
+        parts.append(case_rows.read_rows(path_of(cfg, population, reach, name)).assign(reach=reach))
+    rows = pd.concat(parts).query("dataset == @scan").sort_values("final_error_mm")
+
+    def start_of(row):
+        ranges = t.near if row["reach"] == "near" else e.ranges(cfg.experiment)
+        return case_rows.starts(patients[row["case"]], t.starts, ranges, e.seed, t.min_overlap)[row["start"]].initial
+
+    def poses(row, words):
+        before, after = f"start: {row['initial_error_mm']:.0f} mm", f"{words}: {row['final_error_mm']:.1f} mm"
+        return {before: start_of(row), after: evaluation.pose_of(row, patients[row["case"]])}
+
     usual, worst = rows.iloc[len(rows) // 2], rows.iloc[-1]
-    patient = patients[usual["case"]]
-    t, e = cfg.transfer, cfg.evaluation
-    starts = [case_rows.starts(patient, t.starts, r, e.seed, t.min_overlap) for r in (t.near, e.ranges(cfg.experiment))]
-    near = [c for group in starts for c in group if round(c.initial_error, 3) == round(usual["initial_error_mm"], 3)]
-    before = f"before: {usual['initial_error_mm']:.0f} mm"
-    poses = {before: near[0].initial, f"after: {usual['final_error_mm']:.1f} mm": evaluation.pose_of(usual, patient)}
-    kind = "real CBCT" if scan in tables_real.PAIRS else "CBCT simulated from the real CT"
-    figures = {"": (patient, poses)}
+    figures = {"": (usual, poses(usual, "usual end"))}
     if worst["case"] == usual["case"]:
-        poses[f"worst of {len(rows)}: {worst['final_error_mm']:.1f} mm"] = evaluation.pose_of(worst, patient)
+        figures[""][1].update(list(poses(worst, f"worst of {len(rows)}").items())[1:])
     else:
-        other = {f"worst of {len(rows)}: {worst['final_error_mm']:.1f} mm": evaluation.pose_of(worst, patients[worst["case"]])}
-        figures["_worst"] = (patients[worst["case"]], other)
-    for suffix, (who, shown) in figures.items():
+        figures["_worst"] = (worst, poses(worst, f"worst of {len(rows)}"))
+    kind = "real CBCT" if scan in tables_real.PAIRS else "CBCT simulated from the real CT"
+    for suffix, (row, shown) in figures.items():
+        who = patients[row["case"]]
         centre = evaluation.object_centre(who)
         figure = plots.overlay(who.fixed, who.moving, shown, f"{who.id} ({kind}).", centre=centre)
         path = config.results_dir(cfg) / "figures" / f"real_{cfg.experiment}_{scan}{suffix}.png"
