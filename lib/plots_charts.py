@@ -20,6 +20,7 @@ METHODS = {
     "dsl_coarse": ("Agent, coarse only", "#d55e00", "--"),
     "dsl_two_channel": ("Agent (two channels)", "#0072b2", "-"),
     "dsl_two_channel_coarse": ("Agent (two channels), coarse only", "#0072b2", "--"),
+    "dsl_two_channel_adaptive": ("Agent (two channels), adaptive steps", "#0072b2", ":"),
     "dsl_polish": ("Agent (difference image), then ITK", "#d55e00", "-."),
     "dsl_two_channel_polish": ("Agent (two channels), then ITK", "#0072b2", "-."),
     "human": ("Human", "#000000", "-"),
@@ -99,8 +100,8 @@ def new_figure(rows: int = 1, columns: int = 1, widths=None, height: float = 3.0
     return fig, axes
 
 
-def save(fig, path, provenance=None) -> Path:
-    """Write a PNG (150 dpi) to a temporary name, then rename; its provenance JSON goes beside it.
+def save(fig, path, provenance=None, dpi: int = 150) -> Path:
+    """Write a PNG to a temporary name, then rename; its provenance JSON goes beside it.
 
     provenance: keyword arguments of `lib.provenance.record` (`cfg`, `seeds`, `inputs` ...), a function of the
     path that writes it, or None for none.
@@ -109,7 +110,7 @@ def save(fig, path, provenance=None) -> Path:
 
     path = Path(path)
     with record.atomic(path) as temporary:
-        fig.savefig(temporary, dpi=150, format="png", metadata={"Software": None})
+        fig.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
     if callable(provenance):
         provenance(path)
     elif provenance is not None:

@@ -80,6 +80,7 @@ def _rounded(table: pd.DataFrame) -> pd.DataFrame:
 def tables(rows: pd.DataFrame, settings, n_bootstrap: int = 500) -> dict[str, pd.DataFrame]:
     """File name -> table."""
     rows = rows.assign(population=rows["population"].fillna(""), note=rows["note"].fillna(""))
+    rows = rows.sort_values(["experiment", "range"], ascending=False, kind="stable")  # spine before heart, near before full
     return {"table_real.csv": real(released(rows, settings), n_bootstrap), "transfer.csv": transfer(rows, n_bootstrap)}
 
 

@@ -156,7 +156,7 @@ def picture(cfg, population: str, name: str, scan: str):
         centre = evaluation.object_centre(who)
         figure = plots.overlay(who.fixed, who.moving, shown, f"{who.id} ({kind}).", centre=centre)
         path = config.results_dir(cfg) / "figures" / f"real_{cfg.experiment}_{scan}{suffix}.png"
-        plots.save(figure, path, lambda p: provenance.record(p, cfg))
+        plots.save(figure, path, lambda p: provenance.record(p, cfg), dpi=80)  # there are many
 
 
 def gather(profile: str) -> pd.DataFrame:
