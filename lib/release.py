@@ -82,7 +82,7 @@ def _measured() -> list[str]:
         if name == "table1.csv":
             table = table[table["dataset"].str.startswith("virtual_")]
         for row in table.to_dict("records"):
-            where = f"{row[column]}, {row['range']} range" if "range" in row else row[column]
+            where = f"{row[column]}, {row['range']} range" if "range" in row else f"{row[column]} (agents of `make reproduce`)"
             lines.append(
                 f"- {row['experiment']}, {where}, `{row['method']}`: success {100 * row['success']:.0f} % of {row['n']}, "
                 f"median {row['p50']:.1f} mm (90th percentile {row['p90']:.1f})"
