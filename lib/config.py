@@ -20,7 +20,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
-from lib.errors import UserError
+from lib.errors import UserError, status
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ("spine", "heart")  # E1, E2 in the paper
@@ -307,15 +307,14 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--splits", default="0", help="all, or numbers such as 0,3")
     parser.add_argument("--where", default="local", help="folder of profiles/ that says where to run")
     given = parser.parse_args(words)
-    try:
+
+    def work():
         for name in given.profile or profiles():
             split_numbers(given.splits, load(name).patients.n_splits)
         places = [path.parent.name for path in (ROOT / "profiles").glob("*/config*.yaml")]
         _known([given.where], places, "place to run (WHERE)")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+
+    return status(work)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from lib import cases, config, manifest, provenance
-from lib.errors import UserError
+from lib.errors import UserError, status
 
 PAIR = "pancreatic_ct_cbct_001"
 FILES = {"NIfTI": ("cbct_CB02.nii.gz", "planCT.nii.gz"), "DICOM": ("cbct_CB02_dicom", "planCT_dicom")}
@@ -162,17 +162,16 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("-n", type=int, help="starts a range (starts: 20; calibrate: 2 a patient)")
     given = parser.parse_args(words)
     torch.set_num_threads(1)
-    try:
+
+    def work():
         if given.command == "starts":
             print(markdown(starts(given.n or 20, agent_folder=given.agent)))
         else:
             from lib import register_calibrate
 
             register_calibrate.run(given.profile, given.experiment, given.agent, given.patients, given.n or 2)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+
+    return status(work)
 
 
 if __name__ == "__main__":

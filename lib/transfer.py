@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib import config, manifest, pairs, provenance, train
-from lib.errors import UserError
+from lib.errors import UserError, status
 from lib.patients import population
 
 PER_SCAN = 50  # numbers kept for the patients grown from one scan
@@ -112,8 +112,8 @@ def train_agent(cfg, name: str, agent: str, stages=None, say=print) -> list[Path
     if name == "reproduce":
         raise UserError("The population reproduce is trained by `make reproduce`.")
     settings = dataclasses.replace(cfg.training, samples=t.samples, fine_samples=t.fine_samples)
+    wanted = tasks(t, cfg.experiment, name)  # first: a misspelt name must not cost the building of patients
     population.build(cfg.patients, cfg.experiment, cfg.profile, progress=say)
-    wanted = tasks(t, cfg.experiment, name)
     grown = population.build_tasks(wanted, cfg.patients, cfg.profile, progress=say)
     sides = pairs.split_folders(cfg)
     sides["train"] += grown
@@ -146,13 +146,12 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--stage", choices=("coarse", "fine"), help="one of them only")
     given = parser.parse_args(words)
     torch.set_num_threads(1)
-    try:
+
+    def work():
         cfg = load_config(given.profile, given.experiment)
         train_agent(cfg, given.population, given.agent, (given.stage,) if given.stage else None)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+
+    return status(work)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from lib import cases as case_rows
 from lib import collections_real, config, provenance, rollouts, tables_real, train, transfer
 from lib.agent import Agent
 from lib.baselines import batch, run
-from lib.errors import UserError
+from lib.errors import UserError, status
 
 RANGES = ("near", "full")
 BASELINES = "baselines"  # their folder beside the populations'
@@ -199,7 +199,8 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--agent", default="dsl_two_channel", choices=sorted(train.AGENTS))
     given = parser.parse_args(words)
     torch.set_num_threads(1)
-    try:
+
+    def work():
         cfg = transfer.load_config(given.profile, given.experiment)
         if given.command == "agents":
             try_agent(cfg, given.population, given.agent)
@@ -207,10 +208,8 @@ def main(words: list[str] | None = None) -> int:
             try_baselines(cfg)
         else:
             write_tables(cfg)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+
+    return status(work)
 
 
 if __name__ == "__main__":

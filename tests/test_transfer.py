@@ -64,6 +64,12 @@ def test_unknown_population_and_missing_scan(monkeypatch):
         transfer.scans(SETTINGS, "spine", "fresh")
 
 
+def test_a_misspelt_population_ends_before_any_work(monkeypatch, capsys):
+    monkeypatch.setattr(transfer.population, "build", lambda *a, **k: pytest.fail("patients were built"))
+    assert transfer.main(["train", "nosuch", "--profile", "smoke"]) == 2
+    assert "no population 'nosuch'" in capsys.readouterr().err
+
+
 def test_a_fine_path_that_runs_away_is_not_followed():
     near, far = (np.stack([np.eye(4), rigid.translation([0, 0, z])]) for z in (10.0, 40.0))
     path = np.stack([near, far], axis=1)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from lib import config
 from lib.baselines import batch
-from lib.errors import UserError
+from lib.errors import status
 
 
 def main(words: list[str] | None = None) -> int:
@@ -26,7 +26,8 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--dataset", help="real, or the name of a scan; default: the split's virtual patients")
     parser.add_argument("--workers", type=int, help="processes side by side; default: the profile's")
     given = parser.parse_args(words)
-    try:
+
+    def work():
         profile = config.load(given.profile, sections=("patients", "stream", "evaluation", "baselines"))
         if given.workers:
             profile = replace(profile, baselines=replace(profile.baselines, workers=given.workers))
@@ -35,10 +36,8 @@ def main(words: list[str] | None = None) -> int:
             for name, rows in batch.run_split(cfg, given.methods):
                 good = sum(row["success"] for row in rows)
                 print(f"{given.experiment} split {split} {name}: {good}/{len(rows)}", flush=True)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+
+    return status(work)
 
 
 if __name__ == "__main__":
