@@ -6,7 +6,6 @@ ones do. Prints one line a figure, with the goal beside it where the study has o
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import subprocess
@@ -120,6 +119,16 @@ def peers(ct: Volume, cbct: Volume) -> dict[str, float]:
     return found
 
 
+# A process inherits its parent's peak memory, which is large here: this small one in between does not pass that on.
+LAUNCHER = """
+import resource, subprocess, sys
+code = subprocess.call([sys.executable, *sys.argv[1:]])
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1e6, file=sys.stderr)
+sys.exit(code)
+"""
+
+
 def command(ct: Volume, cbct: Volume) -> dict[str, float] | None:
     """`python -m lib register` on files, the CT of 512 x 512 x 160 voxels (gzipped NIfTI): seconds from start to written
     transform (wall, cpu), of the agent alone, and peak memory in GB. None where no agent is released."""
@@ -136,15 +145,15 @@ def command(ct: Volume, cbct: Volume) -> dict[str, float] | None:
         write(cbct, f"{folder}/cbct.nii.gz")
         words = ["register", f"{folder}/cbct.nii.gz", f"{folder}/ct.nii.gz", "-o", f"{folder}/o.tfm"]
         began = time.perf_counter()
-        child = subprocess.Popen([sys.executable, "-m", "lib", *words], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-        said = child.stdout.read()
-        _, status, usage = os.wait4(child.pid, 0)
-        wall, child.returncode = time.perf_counter() - began, os.waitstatus_to_exitcode(status)
+        child = subprocess.run(
+            [sys.executable, "-c", LAUNCHER, "-m", "lib", *words], capture_output=True, text=True, cwd=ROOT
+        )
+        wall = time.perf_counter() - began
     if child.returncode:
         raise UserError(f"python -m lib register ended with {child.returncode}; run it by hand to see why.")
-    agent_seconds = float(re.search(r"([\d.]+) s for the agent", said)[1])
-    cpu = usage.ru_utime + usage.ru_stime
-    return {"wall": wall, "cpu": cpu, "agent": agent_seconds, "memory": usage.ru_maxrss / 1e6}
+    agent_seconds = float(re.search(r"([\d.]+) s for the agent", child.stdout)[1])
+    cpu, memory = (float(x) for x in child.stderr.split()[-2:])
+    return {"wall": wall, "cpu": cpu, "agent": agent_seconds, "memory": memory}
 
 
 def _line(what: str, value: str, goal: str = "") -> None:

@@ -41,7 +41,7 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
     small, floating, field = mattes.images(fixed, moving, options.mattes, mask)
     points, values = common.points_of(small, field, options.points, rng)
     coarse = floating.with_array(volume.gaussian(floating.array, options.smooth / floating.spacing))
-    detail = fair.screen(poses[order], values, points, coarse, options.min_overlap)
+    detail = fair.screen(poses[order], values, points, coarse, options.min_overlap, options.weighed)
     chosen = fair.distinct(poses[order], detail, options.refined, points, options.apart)
     ends, seed = [], int(rng.integers(2**30))
     for start in poses[order][chosen]:

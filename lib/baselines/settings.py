@@ -147,6 +147,7 @@ class QuasiGlobalSettings:
     peaks: int = 2  # shifts kept for a rotation
     min_overlap: float = 0.4  # least share of the field of view covered by the CT
     screened: int = 100  # poses ordered again in 3-D
+    weighed: bool = False  # that order: mutual information times the overlap
     smooth: float = 6.0  # sigma of the CT for that, mm
     points: int = 4000  # of the 3-D comparisons
     refined: int = 4  # poses refined in 3-D
