@@ -1,15 +1,15 @@
 """The strongest honest classic: ITK's mutual information from many starts, the winner chosen fairly.
 
 Low-discrepancy poses over the search box are screened by normalised mutual information, times the overlap, on
-a few thousand points of a smoothed CT; the best that differ are optimised as `itk_tuned` does, and `fair.best` picks
-among their ends (and the single start's end) on common regions, with a least overlap. The box is centred
+a few thousand points of a smoothed CT; the best that differ are optimised, and `fair.best` picks among their ends (and
+the single start's end) on common regions, with a least overlap. The winner goes on as `itk_tuned`. The box is centred
 at the given start.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from dataclasses import replace
 
 import numpy as np
 from scipy.stats import qmc
@@ -23,7 +23,7 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
     """Pose moving -> fixed; looks for it within `settings.search.box` of `initial`."""
     begin = time.process_time()
     rng, options = common.generator(settings, rng), settings.search
-    small, floating, field = mattes.images(fixed, moving, replace(settings.tuned, use_mask=True), mask)
+    small, floating, field = mattes.images(fixed, moving, options.mattes, mask)
     points, values = common.points_of(small, field, options.screen_points, rng)
     coarse = floating.with_array(volume.gaussian(floating.array, options.screen_smooth / floating.spacing))
     centre = common.mask_centre(small, field)
@@ -34,11 +34,14 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
     ends = [tried[0]]
     for n in chosen:
         try:
-            ends.append(mattes.optimise(small, floating, tried[n], settings.tuned, field, seed)[0])
+            ends.append(mattes.optimise(small, floating, tried[n], options.mattes, field, seed)[0])
         except RuntimeError:  # ran out of overlap: that start is lost, the others are not
             continue
     points, values = common.points_of(small, field, options.final_points, rng)
     winner, _ = fair.best(ends, values, points, floating, options.min_overlap)
+    with contextlib.suppress(RuntimeError):
+        last = mattes.optimise(small, floating, ends[winner], settings.tuned, field, seed)[0]
+        ends, winner = [ends[winner], last], fair.best([ends[winner], last], values, points, floating, 0.0)[0]
     return Result(ends[winner], time.process_time() - begin)
 
 

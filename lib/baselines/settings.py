@@ -79,9 +79,15 @@ class GreedySettings:
     search_mm: float = 50.0  # standard deviation of the tried shifts
 
 
+def _quick() -> MattesSettings:
+    return MattesSettings(spacing=4.0, clamp=(-200.0, 800.0), bins=32)
+
+
 @dataclass(frozen=True)
 class SearchSettings:
-    """`itk_search`: many starts, a fair winner."""
+    """`itk_search`: many starts, a fair winner, which then goes on as `itk_tuned`."""
+
+    mattes: MattesSettings = field(default_factory=_quick)  # of the many; `tuned` would take twice as long
 
     box: tuple[float, ...] = (40.0, 40.0, 160.0, 35.0, 35.0, 35.0)  # +- about the start: mm, mm, mm, degrees
     screened: int = 1024  # poses tried by the cheap metric (a power of two)
