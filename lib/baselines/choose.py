@@ -43,7 +43,7 @@ CANDIDATES = {
             "samples": 50000, "smooth": SMOOTHER, "learning_rate": 4.0, "bins": 32,
         },
     }),
-    "quasi_global": ("quasi_global", QuasiGlobalSettings(), {
+    "quasi_global": ("quasi_global", QuasiGlobalSettings(screened=100), {
         "screening unweighted": {"weighed": False},
         "screening by overlap": {"weighed": True},
         "300 screened": {"screened": 300},
