@@ -23,7 +23,7 @@ export MPLBACKEND ?= agg
 export MATPLOTLIBRC := $(CURDIR)/matplotlibrc
 export OMP_NUM_THREADS ?= 1
 PYTHON := $(BIN)/python
-SNAKEMAKE = $(BIN)/snakemake --profile profiles/$(WHERE)
+SNAKEMAKE = $(PYTHON) -m lib.alone $(BIN)/snakemake --nolock --profile profiles/$(WHERE)
 WITH = --config profile=$(PROFILE) splits=$(SPLITS)
 RUNS = results/runs/$(PROFILE)
 CHECK = @$(PYTHON) -m lib.config --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"

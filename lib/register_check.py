@@ -42,13 +42,14 @@ def stamp(agent_folder: Path, settings, *more) -> str:
     return provenance.fingerprint([networks, dataclasses.asdict(settings), RANGES, MIN_OVERLAP, *more])[:12]
 
 
-def kept(path: Path, made_by: str, columns) -> list[dict]:
-    """Rows of an earlier run by the same agent and settings."""
+def kept(path: Path, made_by: str | dict[str, str], columns) -> list[dict]:
+    """Rows of an earlier run by the same agent and settings: one stamp for all, or one a method."""
     if not path.exists():
         return []
     table = pd.read_csv(path, keep_default_na=False, dtype={"made_by": str})
     same = list(table.columns) == list(columns) and len(table)
-    return table[table["made_by"] == made_by].to_dict("records") if same else []
+    expected = table["method"].map(made_by) if isinstance(made_by, dict) else made_by
+    return table[table["made_by"] == expected].to_dict("records") if same else []
 
 
 def write(path: Path, rows: list[dict], columns) -> None:
@@ -77,11 +78,13 @@ def pair_patient(files: str):
 def starts(n: int = 20, seed: int = 0, agent_folder=None, settings=None, path=None, say=print) -> pd.DataFrame:
     """`n` starts in each of `RANGES` and each of `FILES`, every method from the same ones. Returns the rows."""
     from lib import register
+    from lib.baselines.settings import BaselineSettings
 
-    settings, rows = settings or register.RegisterSettings(), []
+    settings, itk = settings or register.RegisterSettings(), BaselineSettings()
     folder = Path(agent_folder or register.AGENTS / "spine")
     path = Path(path or config.results_root() / "register_pair.csv")
-    made_by = stamp(folder, settings, seed)
+    made_by = dict.fromkeys(METHODS, stamp(folder, settings, seed))
+    made_by["itk_tuned"] = provenance.fingerprint([dataclasses.asdict(itk.tuned), RANGES, MIN_OVERLAP, seed])[:12]
     rows = kept(path, made_by, COLUMNS)
     for files in FILES:
         try:
@@ -93,9 +96,18 @@ def starts(n: int = 20, seed: int = 0, agent_folder=None, settings=None, path=No
             continue
         for reach, ranges in RANGES.items():
             for case in cases.starts(patient, n, ranges, seed, MIN_OVERLAP):
-                if any((r["files"], r["range"], r["start"]) == (files, reach, case.start) for r in rows):
+                where = {"files": files, "range": reach, "start": case.start}
+                missing = set(METHODS) - {r["method"] for r in rows if where.items() <= r.items()}
+                if not missing:
                     continue
-                rows += _one_start(case, fixed, moving, folder, settings, {"files": files, "range": reach}, made_by)
+                found = _by_itk(case, itk) if "itk_tuned" in missing else {}
+                if missing - {"itk_tuned"}:
+                    found |= _by_agent(case, fixed, moving, folder, settings)
+                rows += [
+                    where | {"method": method, "error_mm": round(cases.error(case, pose), 3),
+                             "seconds": round(seconds, 2), "verdict": verdict, "made_by": made_by[method]}
+                    for method, (pose, seconds, verdict) in found.items() if method in missing
+                ]  # fmt: skip
                 write(path, rows, COLUMNS)
                 say(f"{files}, {reach}, start {case.start + 1} of {n}")
     found = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -103,31 +115,29 @@ def starts(n: int = 20, seed: int = 0, agent_folder=None, settings=None, path=No
     return found
 
 
-def _one_start(case, fixed, moving, folder, settings, where: dict, made_by: str) -> list[dict]:
-    """The rows of `METHODS` from one start."""
+def _by_agent(case, fixed, moving, folder, settings) -> dict:
+    """{method: (pose, seconds, verdict)} of the start itself and of the agent from it."""
     from lib import register
-    from lib.baselines import itk_tuned
-    from lib.baselines.settings import BaselineSettings
 
     one = register.register(fixed, moving, "spine", case.initial, folder, True, settings)
-    itk = itk_tuned.register(
-        case.patient.fixed, case.patient.moving, case.initial, BaselineSettings(),
-        cases.field_of_view(case.patient.fixed), np.random.default_rng(case.start),
-    )  # fmt: skip
     before = one.pose if one.agent_pose is None else one.agent_pose
     agent, polish = one.seconds["agent"], one.seconds["polish"]
-    poses = {
+    return {
         "start": (case.initial, 0.0, ""),
         "agent_once": (one.ends[0], agent / len(one.ends), ""),
         "register": (before, agent, one.agent_trust.verdict),
         "register_polish": (one.pose, agent + polish, one.trust.verdict),
-        "itk_tuned": (itk.pose, itk.seconds, ""),
     }
-    return [
-        where | {"start": case.start, "method": method, "error_mm": round(cases.error(case, pose), 3),
-                 "seconds": round(seconds, 2), "verdict": verdict, "made_by": made_by}
-        for method, (pose, seconds, verdict) in poses.items()
-    ]  # fmt: skip
+
+
+def _by_itk(case, settings) -> dict:
+    """{"itk_tuned": (pose, seconds, "")} from a start."""
+    from lib.baselines import itk_tuned
+
+    patient, rng = case.patient, np.random.default_rng(case.start)
+    field = cases.field_of_view(patient.fixed)
+    found = itk_tuned.register(patient.fixed, patient.moving, case.initial, settings, field, rng)
+    return {"itk_tuned": (found.pose, found.seconds, "")}
 
 
 def markdown(rows: pd.DataFrame) -> str:

@@ -38,17 +38,19 @@ def scrubber(fixed: Volume, moving: Volume, result):
 
 
 def niivue(fixed: Volume, moving: Volume, result, height: int = 400):
-    """The CBCT with the registered CT over it in NiiVue; the files stand in a temporary folder."""
+    """The CBCT with the registered CT over it in NiiVue, the patient's right on the left as in every figure here;
+    the files stand in a temporary folder."""
     from ipyniivue import NiiVue
 
     folder = Path(tempfile.mkdtemp(prefix="niivue-"))
     write(fixed, folder / "cbct.nii.gz")
     write(resample_moving(fixed, moving, result.pose), folder / "ct_moved.nii.gz")
-    view = NiiVue(height=height)
+    view = NiiVue(height=height, is_radiological_convention=True, sagittal_nose_left=True)
     view.load_volumes(
         [
             {"path": str(folder / "cbct.nii.gz"), "colormap": "gray"},
-            {"path": str(folder / "ct_moved.nii.gz"), "colormap": "blue", "opacity": 0.5},
-        ]
+            {"path": str(folder / "ct_moved.nii.gz"), "colormap": "blue", "opacity": 0.5,
+             "cal_min": -300.0, "cal_max": 600.0},  # HU: W 900 L 150
+        ]  # fmt: skip
     )
     return view

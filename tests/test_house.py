@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from lib import cases, config, graph, progress, tables
+from lib import alone, cases, config, graph, progress, tables
 
 ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([A-Za-z0-9_.]+)$")
@@ -211,6 +212,24 @@ def test_smoke_table_follows_from_rows(smoke_run):
     table = pd.read_csv(folder / "table1.csv")
     assert list(table.columns) == list(tables.COLUMNS)
     assert table["paper_success"].max() > 0.9 and tables.verify(folder) == []
+
+
+def test_a_killed_run_leaves_no_lock(tmp_path):
+    """After a power cut Snakemake's own lock asked for `--unlock`; nobody should have to know that."""
+    words = [sys.executable, "-m", "lib.alone", sys.executable, "-c", "print('at work', flush=True); input()"]
+    there = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
+    first = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **there)
+    try:
+        assert first.stdout.readline() == "at work\n"
+        second = subprocess.run(words, input="\n", capture_output=True, timeout=60, **there)
+        assert second.returncode == 2 and second.stdout == ""
+        assert "Another make" in second.stderr and second.stderr.count("\n") == 1
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.communicate(timeout=60)
+    handle = alone.take(tmp_path / alone.LOCK)
+    assert handle is not None
+    os.close(handle)
 
 
 def test_smoke_training_learned_something(smoke_run):

@@ -218,6 +218,7 @@ def test_rows_of_another_agent_are_not_kept(tmp_path):
     rows = [dict(zip(register_check.COLUMNS, ("NIfTI", "near", 0, "start", 3.0, 1.0, "", who), strict=True)) for who in "ab"]
     register_check.write(tmp_path / "r.csv", rows, register_check.COLUMNS)
     assert register_check.kept(tmp_path / "r.csv", "b", register_check.COLUMNS) == rows[1:]
+    assert register_check.kept(tmp_path / "r.csv", {"start": "a", "itk_tuned": "b"}, register_check.COLUMNS) == rows[:1]
     assert register_check.kept(tmp_path / "none.csv", "b", register_check.COLUMNS) == []
     settings = registration.RegisterSettings()
     (tmp_path / "dsl_two_channel_coarse.safetensors").write_bytes(b"1")
