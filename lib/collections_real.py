@@ -115,8 +115,9 @@ def make(scan: manifest.Scan, level: str, experiment: str, loaded):
     return patient
 
 
-def scan_again(ct, labels, mesh, target, rng):
-    """A cone-beam scan of a CT's patient on another day, centred at `target` (3,).
+def scan_again(ct, labels, mesh, target, rng, scanner: ConeBeamSettings = SCANNER, implant=None):
+    """A cone-beam scan of a CT's patient on another day, centred at `target` (3,). implant: a function that puts
+    something into the body (Volume -> Volume) before it is scanned.
 
     Returns the CBCT, the truth (4, 4; CT -> CBCT world), the pose of the body, and `mesh` as it is on that day (CT frame).
     """
@@ -124,7 +125,9 @@ def scan_again(ct, labels, mesh, target, rng):
 
     pose = place.world_pose(target, rng)
     other = another_day(ct, labels, mesh, rng)
-    fixed = _simulate(other, target, rng, pose)
+    if implant is not None:
+        other.body_at_cbct = implant(other.body_at_cbct)
+    fixed = _simulate(other, target, rng, pose, scanner)
     # E2: the heart itself has moved in the body; the truth is the rigid pose that aligns the epicardium best.
     truth = pose @ np.asarray(other.meta.get("heart_pose", np.eye(4)), dtype=np.float64)
     return fixed, truth, pose, other.mesh_cbct
@@ -149,9 +152,9 @@ def another_day(ct, labels, mesh, rng) -> Anatomy:
     return result
 
 
-def _simulate(other, target, rng, pose):
+def _simulate(other, target, rng, pose, scanner):
     for _ in range(5):
-        fixed = simulate(other.body_at_cbct, target, rng, SCANNER, other.meta.get("body_phases"), pose)
+        fixed = simulate(other.body_at_cbct, target, rng, scanner, other.meta.get("body_phases"), pose)
         if torch.isfinite(fixed.array).all():  # the reconstruction's extrapolation of truncated rows may fail
             return fixed
     raise UserError("The simulated CBCT is not finite; choose another level or scanner settings.")

@@ -1,0 +1,179 @@
+"""Beyond the training range: what the released agent and its verdict do under conditions that neither was made for.
+
+Real CTs that the released spine agent never saw, their CBCT simulated on another day as in `collections_real`, under
+one change at a time, registered as a user would (`lib.register`). `python -m lib.degrade` writes
+results/degradation.csv case by case, goes on where it stopped, then draws figures/degradation.png.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.spatial.transform import Rotation
+
+from lib import cases, collections_real, config, metrics, provenance, register, rigid, transfer
+from lib.errors import UserError, status
+from lib.register_check import MIN_OVERLAP, RANGES, kept, stamp, write
+
+COLUMNS = ("condition", "scan", "case", "start", "initial_mm", "alone_mm", "error_mm", "verdict", "seconds", "made_by")
+TITANIUM = 8000.0  # HU
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """One change. `scanner`: factors on the ranges of `ConeBeamSettings`; `turn`: degrees about x, y, z (LPS) that
+    come first; `tilt`: degrees about a random axis instead of the near range's rotations."""
+
+    label: str
+    scanner: dict = dataclasses.field(default_factory=dict)
+    metal: bool = False
+    tilt: float = 0.0
+    turn: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+CONDITIONS = {
+    "usual": Condition("as trained for"),
+    "noise": Condition("noise doubled", {"photons": 0.25}),
+    "metal": Condition("two titanium rods", metal=True),
+    "half_height": Condition("half the height of view", {"height": 0.5}),
+    "half_width": Condition("half the width of view", {"diameter": 0.5}),
+    "tilted": Condition("turned by 45°", tilt=45.0),
+    "prone": Condition("CT prone, not told", turn=(0.0, 0.0, 180.0)),
+    "feet_first": Condition("CT feet first, not told", turn=(0.0, 180.0, 0.0)),
+}
+
+
+def rods(target):
+    """A function that puts two titanium rods into a body (Volume, HU): 6 mm thick, 100 mm long, 20 mm to the left and
+    right of the spine at `target` (3,), 30 mm behind it."""
+
+    def implant(body):
+        x, y, z = (body.points() - torch.as_tensor(target, dtype=torch.float32)).unbind(-1)
+        inside = ((x.abs() - 20) ** 2 + (y - 30) ** 2 < 9) & (z.abs() < 50)
+        return body.with_array(torch.where(inside, torch.tensor(TITANIUM), body.array))
+
+    return implant
+
+
+def patient(scan, level: str, condition: Condition, loaded):
+    """The test Patient of a scan's level (`Scan.load` gave `loaded`) with its CBCT made again under the condition: same
+    day and same pose of the body in each."""
+    usual = next(p for p in collections_real.of_scan(scan, "spine") if p.id == f"{scan.name}_{level}")
+    if not condition.scanner and not condition.metal:
+        return usual
+    factors = {
+        name: tuple(factor * value for value in getattr(collections_real.SCANNER, name))
+        for name, factor in condition.scanner.items()
+    }
+    _, labels, _ = loaded
+    spine = collections_real.anatomy.bodies(scan.manifest, labels)
+    target = next(body.centre for body in spine if body.name == level)
+    rng = np.random.default_rng(zlib.crc32(usual.id.encode()))
+    fixed, truth, _, _ = collections_real.scan_again(
+        usual.moving, labels, None, target, rng,
+        dataclasses.replace(collections_real.SCANNER, **factors), rods(target) if condition.metal else None,
+    )  # fmt: skip
+    marks = rigid.apply(truth, usual.landmarks_moving)
+    return dataclasses.replace(usual, fixed=fixed, truth=truth, landmarks_fixed=marks)
+
+
+def starts(who, condition: Condition, n: int) -> list[cases.Case]:
+    """`n` starts within the near range, turned as the condition says about the fixed window's centre."""
+    found = cases.starts(who, n, RANGES["near"], 0, MIN_OVERLAP)
+    rng = np.random.default_rng([45, zlib.crc32(who.id.encode())])
+    for case in found:
+        first = rigid.params_to_matrix(np.array([0.0, 0, 0, *condition.turn]))
+        if condition.tilt:
+            shift = rigid.apply(case.initial @ rigid.invert(who.truth), case.centre) - case.centre
+            axis = rng.standard_normal(3)
+            turned = rigid.translation(shift)
+            turned[:3, :3] = Rotation.from_rotvec(condition.tilt * axis / np.linalg.norm(axis), degrees=True).as_matrix()
+            case.initial = rigid.about(turned, case.centre) @ who.truth
+        case.initial = rigid.about(first, case.centre) @ case.initial
+    return found
+
+
+def measure(folder: Path, path: Path, n: int = 2, say=print) -> pd.DataFrame:
+    """Rows of `COLUMNS` for every condition, scan and level. `alone_mm` is the agent from this start alone."""
+    cfg = transfer.load_config("cpu", "spine")
+    unseen = transfer.held_out(cfg.transfer, "spine", cfg.transfer.released_spine)
+    scans = [s for s in transfer.real_scans(cfg.transfer, "spine") if s.name in unseen and not s.is_pair]
+    if not scans:
+        raise UserError("No scan that the released agent has not seen is on this machine; see data_manifests/.")
+    settings = register.RegisterSettings()
+    made_by = stamp(folder, settings, *map(dataclasses.asdict, CONDITIONS.values()))
+    rows = kept(path, made_by, COLUMNS)
+    agent = register.load_agent(folder, "spine", settings.agent)
+    for scan in scans:
+        loaded = scan.load()
+        for (name, condition), level in ((c, v) for c in CONDITIONS.items() for v in scan.manifest.levels):
+            done = {(r["condition"], r["case"], r["start"]) for r in rows}
+            id = f"{scan.name}_{level}"
+            if all((name, id, k) in done for k in range(n)):
+                continue
+            for case in starts(patient(scan, level, condition, loaded), condition, n):
+                if (name, id, case.start) in done:
+                    continue
+                who = case.patient
+                one = register.register(who.fixed, who.moving, "spine", case.initial, agent, settings=settings)
+                errors = (cases.error(case, pose) for pose in (case.initial, one.ends[0], one.pose))
+                rows.append(dict(zip(COLUMNS, (
+                    name, scan.name, id, case.start, *(round(e, 3) for e in errors), one.trust.verdict,
+                    one.seconds["total"], made_by), strict=True)))  # fmt: skip
+                write(path, rows, COLUMNS)
+            say(f"{name} {id}: {', '.join(str(r['error_mm']) + ' mm ' + r['verdict'] for r in rows[-n:])}")
+    provenance.record(path, cfg, seeds={"starts": 0}, agent=[p.name for p in sorted(folder.glob("*_coarse.*"))])
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def figure(rows: pd.DataFrame):
+    """Final errors of each condition, coloured by the verdict, with the share within 10 mm and of wrong ones called good."""
+    import matplotlib.pyplot as plt
+
+    colours = {"good": "#0072b2", "do not trust": "#d55e00"}
+    shown = [c for c in CONDITIONS if c in set(rows["condition"])]
+    fig, axis = plt.subplots(figsize=(9.5, 0.55 * len(shown) + 1.6))
+    rng = np.random.default_rng(0)
+    for place, name in enumerate(shown):
+        mine = rows[rows["condition"] == name]
+        for verdict, some in mine.groupby("verdict"):
+            spread = place + rng.uniform(-0.25, 0.25, len(some))
+            axis.scatter(some["error_mm"].clip(lower=0.3), spread, s=18, color=colours[verdict])
+        right = mine["error_mm"] <= 10
+        low, high = metrics.success_interval(right, mine["scan"])
+        wrong = int((~right & (mine["verdict"] == "good")).sum())
+        text = f"{right.mean():.0%} [{low:.0%}, {high:.0%}] of {len(mine)} within 10 mm; wrong but called good: {wrong}"
+        axis.text(1.01, place, text, transform=axis.get_yaxis_transform(), va="center", fontsize=8)
+    axis.set_yticks(range(len(shown)), [CONDITIONS[c].label for c in shown])
+    axis.invert_yaxis()
+    axis.set(xscale="log", xlabel="final TRE (mm)", title="Released spine agent, real CTs it never saw, simulated CBCT")
+    axis.axvline(10, color="#666666", linewidth=0.8)
+    handles = [plt.Line2D([], [], marker="o", linestyle="", color=c, label=v) for v, c in colours.items()]
+    axis.legend(handles=handles, title="verdict", loc="lower left", fontsize=8, title_fontsize=8)
+    return fig
+
+
+def main() -> int:
+    """Measures, then draws; one sentence and exit status 2 on bad input."""
+    torch.set_num_threads(1)
+
+    def work():
+        from lib import plots
+
+        results = config.results_root()
+        rows = measure(register.AGENTS / "spine", results / "degradation.csv")
+        path = results / "figures" / "degradation.png"
+        plots.save(figure(rows), path, {"cfg": None, "inputs": [results / "degradation.csv"]})
+        print(path.name, "and degradation.csv are in", results.name)
+
+    return status(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

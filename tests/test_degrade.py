@@ -1,0 +1,66 @@
+"""Beyond the training range: the changes are the ones that are named."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from lib import degrade, rigid
+from lib.collections_real import SCANNER
+from lib.patients.store import Patient
+from lib.volume import Volume
+
+
+def grid(n, mm, centre=(0.0, 0.0, 0.0)):
+    spacing = np.full(3, mm)
+    generator = torch.Generator().manual_seed(0)  # a constant image has no field of view
+    return Volume(100 * torch.rand(n, n, n, generator=generator), spacing, np.asarray(centre) - spacing * (n - 1) / 2)
+
+
+@pytest.fixture
+def who():
+    truth = rigid.translation([30.0, -20.0, 200.0])
+    return Patient("one", "spine", "virtual_spine", grid(40, 5.0, (30.0, -20.0, 200.0)), grid(80, 5.0), truth)
+
+
+def angle(who, case) -> float:
+    turned = Rotation.from_matrix((case.initial @ rigid.invert(who.truth))[:3, :3])
+    return float(np.degrees(turned.magnitude()))
+
+
+def test_tilted_starts_are_turned_by_45_degrees(who):
+    for case in degrade.starts(who, degrade.CONDITIONS["tilted"], 4):
+        assert angle(who, case) == pytest.approx(45.0, abs=1e-6)
+        assert np.abs(rigid.apply(case.initial @ rigid.invert(who.truth), case.centre) - case.centre).max() <= 30
+
+
+@pytest.mark.parametrize(("name", "flipped"), [("prone", [-1, -1, 1]), ("feet_first", [-1, 1, -1])])
+def test_postures_turn_the_body_about_the_right_axis(who, name, flipped):
+    usual = degrade.starts(who, degrade.CONDITIONS["usual"], 2)
+    for case, plain in zip(degrade.starts(who, degrade.CONDITIONS[name], 2), usual, strict=True):
+        turn = rigid.centred(case.initial @ rigid.invert(plain.initial), case.centre)
+        assert np.allclose(turn, np.diag([*flipped, 1]), atol=1e-9)
+
+
+def test_conditions_change_known_settings_of_the_scanner():
+    for condition in degrade.CONDITIONS.values():
+        assert all(hasattr(SCANNER, name) for name in condition.scanner)
+
+
+def test_rods_lie_beside_and_behind_the_spine():
+    body = degrade.rods(np.array([10.0, 0.0, 0.0]))(grid(81, 2.0))
+    x, y, z = body.points()[body.array == degrade.TITANIUM].T.numpy()
+    assert len(x) > 100 and set(np.sign(x - 10)) == {-1.0, 1.0}
+    assert y.min() > 26 and np.abs(z).max() < 51 and np.abs(np.abs(x - 10) - 20).max() <= 3
+
+
+def test_figure_counts_what_is_right_and_what_is_wrongly_believed():
+    rows = pd.DataFrame(
+        {
+            "condition": ["usual"] * 4, "scan": list("aabb"), "error_mm": [1.0, 2.0, 30.0, 40.0],
+            "verdict": ["good", "do not trust", "good", "do not trust"],
+        }
+    )  # fmt: skip
+    words = [text.get_text() for text in degrade.figure(rows).axes[0].texts]
+    assert len(words) == 1 and words[0].startswith("50%") and words[0].endswith("wrong but called good: 1")
