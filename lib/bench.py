@@ -6,6 +6,7 @@ ones do. Prints one line a figure, with the goal beside it where the study has o
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import subprocess
@@ -144,9 +145,10 @@ def command(ct: Volume, cbct: Volume) -> dict[str, float] | None:
         write(Volume(fine, spacing, ct.origin), f"{folder}/ct.nii.gz")
         write(cbct, f"{folder}/cbct.nii.gz")
         words = ["register", f"{folder}/cbct.nii.gz", f"{folder}/ct.nii.gz", "-o", f"{folder}/o.tfm"]
+        usual = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
         began = time.perf_counter()
         child = subprocess.run(
-            [sys.executable, "-c", LAUNCHER, "-m", "lib", *words], capture_output=True, text=True, cwd=ROOT
+            [sys.executable, "-c", LAUNCHER, "-m", "lib", *words], capture_output=True, text=True, cwd=ROOT, env=usual
         )
         wall = time.perf_counter() - began
     if child.returncode:

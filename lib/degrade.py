@@ -153,6 +153,7 @@ def figure(rows: pd.DataFrame):
     axis.set_yticks(range(len(shown)), [CONDITIONS[c].label for c in shown])
     axis.invert_yaxis()
     axis.set(xscale="log", xlabel="final TRE (mm)", title="Released spine agent, real CTs it never saw, simulated CBCT")
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.axvline(10, color="#666666", linewidth=0.8)
     handles = [plt.Line2D([], [], marker="o", linestyle="", color=c, label=v) for v, c in colours.items()]
     axis.legend(handles=handles, title="verdict", loc="lower left", fontsize=8, title_fontsize=8)
