@@ -1,42 +1,29 @@
 """Typed parameters: one profile a file in `configs/`, one section a module.
 
-A section is a frozen dataclass that stands beside the code it steers (`SECTIONS` says where); its defaults
-are the `smoke` profile. `load` reads `configs/<profile>.yaml`; `check` is the second cell of every notebook.
-Both raise `UserError` for a name that no section knows: papermill only logs a misspelt parameter and goes on.
+A section's defaults (`lib.config_sections`) are the `smoke` profile. `load` reads `configs/<profile>.yaml`; `check` is the
+second cell of every notebook. Both raise `UserError` for a name that no section knows: papermill only logs a misspelt
+parameter and goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import importlib
 import os
 import sys
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import yaml
 
+from lib.config_sections import SECTIONS, build, hint, known, merge
 from lib.errors import UserError, status
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ("spine", "heart")  # E1, E2 in the paper
-SECTIONS = {
-    "patients": ("lib.patients.population", "PatientSettings"),
-    "stream": ("lib.augment", "StreamSettings"),
-    "training": ("lib.train", "TrainSettings"),
-    "agent": ("lib.agent", "AgentSettings"),
-    "baselines": ("lib.baselines.settings", "BaselineSettings"),
-    "drl": ("lib.drl", "DrlSettings"),
-    "evaluation": ("lib.metrics", "EvaluationSettings"),
-    "theory": ("lib.mdp", "TheorySettings"),
-    "register": ("lib.register", "RegisterSettings"),
-    "transfer": ("lib.transfer", "TransferSettings"),
-    "variants": ("lib.variants", "VariantSettings"),
-}
 COMMON = ("profile", "experiment", "split", "dataset", "variant")  # parameters of a notebook that are no section
 # Put among the globals by IPython and papermill.
 _NOT_PARAMETERS = ("In", "Out", "PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")
@@ -76,9 +63,9 @@ def load(profile: str = "smoke", sections: Iterable[str] | None = None, **common
     `common` are the parameters that are no section: `experiment`, `split`, `dataset`, `variant`. Raises UserError.
     """
     values = read(profile)
-    _known(common, COMMON, "parameter")
+    known(common, COMMON, "parameter")
     wanted = tuple(SECTIONS) if sections is None else tuple(sections)
-    _known(wanted, SECTIONS, "section")
+    known(wanted, SECTIONS, "section")
     built = {name: build(name, values.get(name) or {}, f"configs/{profile}.yaml") for name in wanted}
     return _with_variant(_with_common(Profile(profile=profile, **built), common), values)
 
@@ -95,37 +82,10 @@ def read(profile: str) -> dict[str, Any]:
         raise UserError(f"configs/{profile}.yaml cannot be read: see line {line}.") from error
     if not isinstance(values, dict):
         raise UserError(f"configs/{profile}.yaml must hold one section a name, such as `patients:`.")
-    _known(values, ("profile", *SECTIONS), f"section in configs/{profile}.yaml")
+    known(values, ("profile", *SECTIONS), f"section in configs/{profile}.yaml")
     if values.get("profile", profile) != profile:
         raise UserError(f"configs/{profile}.yaml says profile: {values['profile']}; it must say {profile}.")
     return values
-
-
-def build(section: str, values: Mapping[str, Any], source: str = "the parameters") -> Any:
-    """The section's dataclass from a dict; unknown names and wrong types raise UserError naming `source`."""
-    settings = section_class(section)
-    if not isinstance(values, Mapping):
-        raise UserError(f"{section} in {source} must be a list of names and values, not {values!r}.")
-    _check_names(settings, values, section, source)
-    try:
-        from pydantic import TypeAdapter, ValidationError
-    except ModuleNotFoundError:  # a bare GPU box: the names are checked, the types are trusted
-        return _plain(settings(), values)
-    values = merge(dataclasses.asdict(settings()), values)  # defaults of what is nested too
-    try:
-        return TypeAdapter(settings).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in (section, *first["loc"]))
-        raise UserError(f"{where} in {source} is {first['input']!r}: {first['msg'].lower()}.") from None
-    except ValueError as error:
-        raise UserError(f"{section} in {source}: {error}") from None
-
-
-def section_class(section: str) -> type:
-    """The dataclass that defines a section."""
-    module, name = SECTIONS[section]
-    return getattr(importlib.import_module(module), name)
 
 
 def check(names: Mapping[str, Any], sections: Iterable[str] = (), also: Iterable[str] = ()) -> Profile:
@@ -139,11 +99,11 @@ def check(names: Mapping[str, Any], sections: Iterable[str] = (), also: Iterable
     """
     quiet_user_errors(names.get("get_ipython"))
     given = {name: value for name, value in names.items() if _is_parameter(name, value)}
-    _known(given, (*COMMON, *SECTIONS, *also), "parameter")
+    known(given, (*COMMON, *SECTIONS, *also), "parameter")
     profile = given.get("profile", "smoke")
     base, shipped = read(profile), read("smoke")
     built = {}
-    _known(sections, SECTIONS, "section")
+    known(sections, SECTIONS, "section")
     for name in sections:
         override = given.get(name, {})
         if profile != "smoke" and override == shipped.get(name):
@@ -153,15 +113,6 @@ def check(names: Mapping[str, Any], sections: Iterable[str] = (), also: Iterable
     common = {name: given[name] for name in COMMON[1:] if name in given}
     varied = merge(base, {name: given[name] for name in given if name == "variants"})
     return _with_variant(_with_common(Profile(profile=profile, **built), common), varied)
-
-
-def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `override`; dicts within are merged, everything else is replaced."""
-    result = dict(base)
-    for name, value in override.items():
-        both = isinstance(result.get(name), Mapping) and isinstance(value, Mapping)
-        result[name] = merge(result[name], value) if both else value
-    return result
 
 
 def as_dict(profile: Profile) -> dict[str, Any]:
@@ -260,46 +211,6 @@ def _with_common(profile: Profile, common: Mapping[str, Any]) -> Profile:
     return result
 
 
-def _check_names(settings: type, values: Mapping[str, Any], where: str, source: str) -> None:
-    """Unknown names, also inside dataclasses within dataclasses."""
-    fields = {field.name for field in dataclasses.fields(settings)}
-    _known(values, fields, f"parameter in {source}", f"{where}.")
-    hints = get_type_hints(settings)
-    for name, value in values.items():
-        inner = {name: (hints[name], value)}
-        if get_origin(hints[name]) is dict and isinstance(value, Mapping):  # a dataclass a name
-            inner = {f"{name}.{key}": (get_args(hints[name])[1], value[key]) for key in value}
-        for place, (hint_, some) in inner.items():
-            if dataclasses.is_dataclass(hint_) and isinstance(some, Mapping):
-                _check_names(hint_, some, f"{where}.{place}", source)
-
-
-def _known(names: Iterable[str], known: Iterable[str], kind: str, prefix: str = "") -> None:
-    known = list(known)
-    for name in names:
-        if name not in known:
-            raise UserError(f"Unknown {kind}: {prefix}{name}; {hint(str(name), known, prefix)}")
-
-
-def hint(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """The end of a sentence about a misspelt name: the closest right one, or all."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {prefix}{close[0]}?" if close else f"choose one of {', '.join(known)}."
-
-
-def _plain(settings: Any, values: Mapping[str, Any]) -> Any:
-    """`settings` with `values`, without pydantic: lists become the tuples that the defaults are."""
-    changed = {}
-    for name, value in values.items():
-        default = getattr(settings, name)
-        if dataclasses.is_dataclass(default) and isinstance(value, Mapping):
-            changed[name] = _plain(default, value)
-        else:
-            changed[name] = tuple(value) if isinstance(default, tuple) else value
-    return dataclasses.replace(settings, **changed)
-
-
 def main(words: list[str] | None = None) -> int:
     """`python -m lib.config PROFILE`: one sentence and exit status 2 where a run could not even start."""
     parser = argparse.ArgumentParser(prog="python -m lib.config", description=main.__doc__)
@@ -312,7 +223,7 @@ def main(words: list[str] | None = None) -> int:
         for name in given.profile or profiles():
             split_numbers(given.splits, load(name).patients.n_splits)
         places = [path.parent.name for path in (ROOT / "profiles").glob("*/config*.yaml")]
-        _known([given.where], places, "place to run (WHERE)")
+        known([given.where], places, "place to run (WHERE)")
 
     return status(work)
 

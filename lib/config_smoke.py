@@ -13,7 +13,7 @@ import json
 import textwrap
 from collections.abc import Iterator
 
-from lib import config, provenance
+from lib import config, config_sections, provenance
 
 HEADER = """# Minutes, for tests: proves the plumbing, claims nothing. These are the defaults of the sections'
 # dataclasses, beside the code; `python -m lib.config_smoke` writes this file.
@@ -78,7 +78,7 @@ def text() -> str:
     """The whole of configs/smoke.yaml."""
     lines = [HEADER]
     for name in config.SECTIONS:
-        lines += [f"{name}:", *block(config.section_class(name)(), 1), ""]
+        lines += [f"{name}:", *block(config_sections.section_class(name)(), 1), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -89,7 +89,7 @@ def refresh(cell: str) -> str:
         name = node.targets[0].id if isinstance(node, ast.Assign) else ""
         if name not in config.SECTIONS:
             continue
-        default, given = config.section_class(name)(), ast.literal_eval(node.value)
+        default, given = config_sections.section_class(name)(), ast.literal_eval(node.value)
         values = json.loads(json.dumps(dataclasses.asdict(default)))
         shown = {key: values[key] for key in given if key in values}
         if len(shown) == len(given) and config.build(name, given) == default:

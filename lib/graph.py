@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # Hold no step of any computation: a change in them is no reason to compute again.
-NOT_INPUTS = ("lib/__init__", "lib/config.", "lib/errors.", "lib/provenance.", "lib/plots", "lib/widgets")
+NOT_INPUTS = ("lib/__init__", "lib/config", "lib/errors.", "lib/provenance.", "lib/plots", "lib/widgets")
 
 
 def cells(notebook: Path) -> list[dict]:

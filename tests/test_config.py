@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import config, config_smoke, provenance
+from lib import config, config_sections, config_smoke, provenance
 from lib.errors import UserError
 
 
@@ -22,7 +22,7 @@ def test_profiles_load(profile):
     assert cfg.profile == profile
     for name in config.SECTIONS:
         section = getattr(cfg, name)
-        assert type(section) is config.section_class(name)
+        assert type(section) is config_sections.section_class(name)
         assert type(section).__dataclass_params__.frozen
 
 
@@ -31,7 +31,7 @@ def test_smoke_is_the_defaults(root):
     values = yaml.safe_load(written)
     assert set(values) == {"profile", *config.SECTIONS}
     for name in config.SECTIONS:
-        section = config.section_class(name)
+        section = config_sections.section_class(name)
         assert config.build(name, values[name]) == section()
         assert set(values[name]) == {field.name for field in dataclasses.fields(section)}
     assert written == config_smoke.text(), "python -m lib.config_smoke"
@@ -55,7 +55,7 @@ def test_paper_profile_is_the_papers():
 
 def test_same_hyper_parameters_for_both_experiments():
     """C12: no section knows of two experiments where the paper has one set of parameters."""
-    fields = {field.name for field in dataclasses.fields(config.section_class("training"))}
+    fields = {field.name for field in dataclasses.fields(config_sections.section_class("training"))}
     assert not {name for name in fields if name.startswith("spine_")}
 
 
@@ -76,7 +76,7 @@ def test_bad_values_name_the_parameter(section, values, sentence):
 
 
 def test_nested_defaults_survive_a_partial_dict():
-    default = config.section_class("baselines")()
+    default = config_sections.section_class("baselines")()
     built = config.build("baselines", {"tuned": {"bins": 40}})
     assert built.tuned == dataclasses.replace(default.tuned, bins=40)
     assert built.itk == default.itk
