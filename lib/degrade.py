@@ -8,6 +8,7 @@ results/degradation.csv case by case, goes on where it stopped, then draws figur
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 import zlib
 from pathlib import Path
@@ -18,7 +19,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from lib import cases, collections_real, config, metrics, provenance, register, rigid, transfer
+from lib import collections_anatomy as anatomy
 from lib.errors import UserError, status
+from lib.patients.conebeam import ConeBeamSettings
 from lib.register_check import MIN_OVERLAP, RANGES, kept, stamp, write
 
 COLUMNS = ("condition", "scan", "case", "start", "initial_mm", "alone_mm", "error_mm", "verdict", "seconds", "made_by")
@@ -61,24 +64,23 @@ def rods(target):
     return implant
 
 
-def patient(scan, level: str, condition: Condition, loaded):
-    """The test Patient of a scan's level (`Scan.load` gave `loaded`) with its CBCT made again under the condition: same
-    day and same pose of the body in each."""
-    usual = next(p for p in collections_real.of_scan(scan, "spine") if p.id == f"{scan.name}_{level}")
+def scanner(condition: Condition) -> ConeBeamSettings:
+    """The scanner of the real scans' CBCTs, changed as the condition says."""
+    usual = collections_real.SCANNER
+    ranges = {k: tuple(factor * value for value in getattr(usual, k)) for k, factor in condition.scanner.items()}
+    return dataclasses.replace(usual, **ranges)
+
+
+def patient(usual, target, labels, condition: Condition):
+    """The test Patient `usual` with its CBCT, centred at `target` (3,), made again under the condition: same day and same
+    pose of the body in each. labels: the CT's, as `Scan.load` gives them."""
     if not condition.scanner and not condition.metal:
         return usual
-    factors = {
-        name: tuple(factor * value for value in getattr(collections_real.SCANNER, name))
-        for name, factor in condition.scanner.items()
-    }
-    _, labels, _ = loaded
-    spine = collections_real.anatomy.bodies(scan.manifest, labels)
-    target = next(body.centre for body in spine if body.name == level)
     rng = np.random.default_rng(zlib.crc32(usual.id.encode()))
+    implant = rods(target) if condition.metal else None
     fixed, truth, _, _ = collections_real.scan_again(
-        usual.moving, labels, None, target, rng,
-        dataclasses.replace(collections_real.SCANNER, **factors), rods(target) if condition.metal else None,
-    )  # fmt: skip
+        usual.moving, labels, None, target, rng, scanner(condition), implant
+    )
     marks = rigid.apply(truth, usual.landmarks_moving)
     return dataclasses.replace(usual, fixed=fixed, truth=truth, landmarks_fixed=marks)
 
@@ -111,23 +113,27 @@ def measure(folder: Path, path: Path, n: int = 2, say=print) -> pd.DataFrame:
     rows = kept(path, made_by, COLUMNS)
     agent = register.load_agent(folder, "spine", settings.agent)
     for scan in scans:
-        loaded = scan.load()
-        for (name, condition), level in ((c, v) for c in CONDITIONS.items() for v in scan.manifest.levels):
-            done = {(r["condition"], r["case"], r["start"]) for r in rows}
-            id = f"{scan.name}_{level}"
-            if all((name, id, k) in done for k in range(n)):
+        done = {(r["condition"], r["case"], r["start"]) for r in rows}
+        people = collections_real.of_scan(scan, "spine")
+        if all((name, who.id, k) in done for name in CONDITIONS for who in people for k in range(n)):
+            continue
+        _, labels, _ = scan.load()
+        centres = {f"{scan.name}_{b.name}": b.centre for b in anatomy.bodies(scan.manifest, labels)}
+        for (name, condition), usual in itertools.product(CONDITIONS.items(), people):
+            if all((name, usual.id, k) in done for k in range(n)):
                 continue
-            for case in starts(patient(scan, level, condition, loaded), condition, n):
-                if (name, id, case.start) in done:
+            for case in starts(patient(usual, centres[usual.id], labels, condition), condition, n):
+                if (name, usual.id, case.start) in done:
                     continue
                 who = case.patient
                 one = register.register(who.fixed, who.moving, "spine", case.initial, agent, settings=settings)
                 errors = (cases.error(case, pose) for pose in (case.initial, one.ends[0], one.pose))
                 rows.append(dict(zip(COLUMNS, (
-                    name, scan.name, id, case.start, *(round(e, 3) for e in errors), one.trust.verdict,
+                    name, scan.name, who.id, case.start, *(round(e, 3) for e in errors), one.trust.verdict,
                     one.seconds["total"], made_by), strict=True)))  # fmt: skip
                 write(path, rows, COLUMNS)
-            say(f"{name} {id}: {', '.join(str(r['error_mm']) + ' mm ' + r['verdict'] for r in rows[-n:])}")
+            mine = [r for r in rows if (r["condition"], r["case"]) == (name, usual.id)]
+            say(f"{name} {usual.id}: {', '.join(str(r['error_mm']) + ' mm ' + r['verdict'] for r in mine)}")
     provenance.record(path, cfg, seeds={"starts": 0}, agent=[p.name for p in sorted(folder.glob("*_coarse.*"))])
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from lib import degrade, rigid
+from lib import collections_real, degrade, rigid
 from lib.collections_real import SCANNER
+from lib.patients.anatomy import Anatomy
 from lib.patients.store import Patient
 from lib.volume import Volume
 
@@ -43,9 +44,33 @@ def test_postures_turn_the_body_about_the_right_axis(who, name, flipped):
         assert np.allclose(turn, np.diag([*flipped, 1]), atol=1e-9)
 
 
-def test_conditions_change_known_settings_of_the_scanner():
-    for condition in degrade.CONDITIONS.values():
-        assert all(hasattr(SCANNER, name) for name in condition.scanner)
+def test_the_scanner_changes_as_the_condition_says():
+    made = {name: degrade.scanner(condition) for name, condition in degrade.CONDITIONS.items()}
+    assert made["usual"] == made["metal"] == made["tilted"] == SCANNER
+    assert made["noise"].photons == tuple(v / 4 for v in SCANNER.photons)  # noise goes with the root
+    assert made["half_height"].height == tuple(v / 2 for v in SCANNER.height)
+    assert made["half_height"].diameter == SCANNER.diameter
+    assert made["half_width"].diameter == tuple(v / 2 for v in SCANNER.diameter)
+
+
+def test_the_body_is_scanned_again_with_the_metal_in_it(who, monkeypatch):
+    seen = {}
+
+    def simulate(body, target, rng, settings, phases, pose):
+        seen["titanium"], seen["settings"] = int((body.array == degrade.TITANIUM).sum()), settings
+        return grid(40, 5.0, rigid.apply(pose, target[None])[0])
+
+    monkeypatch.setattr(collections_real, "simulate", simulate)
+    monkeypatch.setattr(collections_real, "another_day", lambda ct, *_: Anatomy(ct, ct, np.zeros(3)))
+    who.landmarks_moving = np.array([[0.0, 0, 0], [10, 20, 30]])
+    target = np.array([2.5, 0.0, 0.0])
+    assert degrade.patient(who, target, None, degrade.CONDITIONS["prone"]) is who
+    scanned = degrade.patient(who, target, None, degrade.CONDITIONS["metal"])
+    assert seen["titanium"] > 0 and seen["settings"] == SCANNER
+    assert np.allclose(scanned.landmarks_fixed, rigid.apply(scanned.truth, who.landmarks_moving))
+    assert np.allclose(rigid.apply(scanned.truth, target[None])[0], scanned.fixed.centre)
+    degrade.patient(who, target, None, degrade.CONDITIONS["noise"])
+    assert seen["titanium"] == 0 and seen["settings"].photons < SCANNER.photons
 
 
 def test_rods_lie_beside_and_behind_the_spine():

@@ -26,6 +26,7 @@ from lib import (
 )
 from lib import register as registration
 from lib.errors import UserError
+from lib.patients.store import Patient
 from lib.provenance import sha256
 from lib.volume import Volume, read_transform, sample, write_transform
 
@@ -225,6 +226,36 @@ def test_rows_of_another_agent_are_not_kept(tmp_path):
     before = register_check.stamp(tmp_path, settings)
     (tmp_path / "dsl_two_channel_coarse.safetensors").write_bytes(b"2")
     assert register_check.stamp(tmp_path, settings) != before
+
+
+def test_a_method_with_new_settings_is_run_again_alone(tmp_path, monkeypatch):
+    """ITK's rows once stayed when its settings had changed."""
+    truth = rigid.translation([3.0, 0.0, 0.0])
+    who = Patient("one", "spine", "virtual_spine", cone(body(), truth), body(), truth)
+
+    def files(kind):
+        if kind == "DICOM":
+            raise UserError("not here")
+        return who, None, None
+
+    agent = {m: (truth, 1.0, "") for m in register_check.METHODS if m != "itk_tuned"}
+    monkeypatch.setattr(register_check, "pair_patient", files)
+    monkeypatch.setattr(register_check, "MIN_OVERLAP", 0.0)
+    monkeypatch.setattr(register_check, "_by_agent", lambda *_: agent)
+    monkeypatch.setattr(register_check, "_by_itk", lambda case, _: {"itk_tuned": (case.initial, 1.0, "")})
+    again = {"n": 1, "agent_folder": tmp_path, "path": tmp_path / "r.csv", "say": lambda _: None}
+    rows = register_check.starts(**again)
+    assert sorted(rows["method"]) == sorted([*register_check.METHODS] * len(register_check.RANGES))
+    assert (rows.loc[rows["method"] == "register", "error_mm"] == 0).all()
+
+    def walked(*_):
+        raise AssertionError("the agent's rows are there")
+
+    monkeypatch.setattr(register_check, "_by_agent", walked)
+    old = rows.assign(made_by=rows["made_by"].where(rows["method"] != "itk_tuned", "other settings"), seconds=9.0)
+    old.to_csv(tmp_path / "r.csv", index=False)
+    mended = register_check.starts(**again)
+    assert set(mended.loc[mended["seconds"] == 1.0, "method"]) == {"itk_tuned"} and len(mended) == len(rows)
 
 
 def test_table_of_the_pair():
