@@ -1,7 +1,8 @@
 """Released agents: those of one split, copied to results/agents/ with a model card and their training logs.
 
 `python -m lib.release [profile] [split]`. Everything that registers uses them by default. The card's numbers are read
-from the tables in results/, which is why they are released after notebook 08 has run.
+from the tables in results/, which is why they are released after notebook 08 has run; `python -m lib.release card`
+writes the card alone, of the agents that are there, after the tables have changed.
 """
 
 from __future__ import annotations
@@ -41,9 +42,16 @@ def release(profile: str = "cpu", split: int = 0, target: Path | None = None) ->
     size = sum(path.stat().st_size for path in copied) / 1e6
     if size > LIMIT_MB:
         raise UserError(f"The agents take {size:.0f} MB, more than {LIMIT_MB}; release fewer or train smaller ones.")
-    with provenance.atomic(target / "MODEL_CARD.md") as temporary:
-        temporary.write_text(card(copied, profile, split), encoding="utf-8")
+    write_card(target, copied, profile, split)
     return copied
+
+
+def write_card(target: Path, paths: list[Path] | None = None, profile: str = "cpu", split: int = 0) -> Path:
+    """MODEL_CARD.md in the folder `target` of released agents, of all networks there unless `paths` are given."""
+    found = [path for e in config.EXPERIMENTS for path in sorted((target / e).glob("*.safetensors"))]
+    with provenance.atomic(target / "MODEL_CARD.md") as temporary:
+        temporary.write_text(card(paths or found, profile, split), encoding="utf-8")
+    return target / "MODEL_CARD.md"
 
 
 def card(paths: list[Path], profile: str, split: int) -> str:
@@ -55,7 +63,8 @@ def card(paths: list[Path], profile: str, split: int) -> str:
         "images. `coarse`: 200 actions on the whole field of view; `fine`: 100 more around the attention's centre (spine only).",
         f"`dsl` and the heart's agents are those of split {split} as trained by notebook 03, on drawn patients alone. The spine's",
         "`dsl_two_channel` also trained on patients grown from real CTs (notebook 11); `grown_from` in its provenance names",
-        "them. Format: safetensors, see `lib/network.py`.",
+        "them. Format: safetensors, see `lib/network.py`. Rows on virtual patients are of the agents that the last",
+        "`make reproduce` trained, each on the patients its split tests; rows on real scans are of the released recipe.",
         "",
         "| file | MB | training samples | minutes | greedy action, unseen patients |",
         "|---|---|---|---|---|",
@@ -106,6 +115,9 @@ def _limits() -> list[str]:
 def main(words: list[str]) -> int:
     """One sentence and exit 2 on bad input."""
     try:
+        if words == ["card"]:
+            print(write_card(config.results_root() / "agents"))
+            return 0
         for path in release(*(words[:1] or ["cpu"]), *(int(w) for w in words[1:2])):
             print(path)
     except (UserError, ValueError) as error:

@@ -19,6 +19,13 @@ def test_release(tmp_path, monkeypatch):
     assert [p.parent.name for p in paths] == ["spine", "heart"]
     card = (tmp_path / "agents" / "MODEL_CARD.md").read_text()
     assert "spine/dsl_two_channel_coarse.safetensors" in card and "Not measured yet" in card
+    table = "experiment,dataset,method,n,success,p50,p90\nspine,virtual_spine,dsl,250,0.58,7.48,36.05\n"
+    (tmp_path / "table1.csv").write_text(table)
+    assert release.main(["card"]) == 0  # of the agents that are there, with the tables as they are now
+    again = (tmp_path / "agents" / "MODEL_CARD.md").read_text()
+    assert "`dsl`: success 58 % of 250, median 7.5 mm" in again
+    networks = [[line for line in text.splitlines() if "safetensors |" in line] for text in (card, again)]
+    assert len(networks[0]) == 2 and networks[0] == networks[1]
     monkeypatch.setattr(release, "LIMIT_MB", 1)
     with pytest.raises(UserError, match="more than 1"):
         release.release("smoke")
