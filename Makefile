@@ -2,6 +2,7 @@
 PROFILE ?= cpu
 SPLITS ?= 0
 WHERE ?= local
+CLAIM ?=
 DATASET ?=
 VENV := .venv
 STAMP := $(VENV)/.installed
@@ -46,9 +47,11 @@ reproduce: $(READY) ## patients, training, registration, Table 1: PROFILE=smoke,
 	$(CHECK)
 	@$(SNAKEMAKE) reproduce $(WITH) 2>&1 | $(PYTHON) -m lib.progress
 
-claims: $(READY) ## reproduce, then DSL against DRL and the theory
+claims: $(READY) ## a verdict on every claim, after reproduce: DRL, theory, ablations; CLAIM=C8 for what is behind one
 	$(CHECK)
-	@$(SNAKEMAKE) claims $(WITH) 2>&1 | $(PYTHON) -m lib.progress
+	@$(PYTHON) -m lib.claims check $(CLAIM)
+	@$(SNAKEMAKE) $(if $(CLAIM),claim,claims) $(WITH) claim=$(CLAIM) 2>&1 | $(PYTHON) -m lib.progress
+	@$(PYTHON) -m lib.claims show $(PROFILE) $(CLAIM)
 
 transfer: $(READY) ## agents that also trained on patients grown from real scans, on scans that they never saw
 	$(CHECK)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir)))
 from lib import config as settings
-from lib import graph, provenance
+from lib import claims_variants, graph, provenance
 
 PROFILE = config.get("profile", "cpu")
 LOADED = settings.load(PROFILE)
 SPLITS = settings.split_numbers(config.get("splits", 0), LOADED.patients.n_splits)
 EXPERIMENTS = settings.EXPERIMENTS
 AGENTS = ("dsl", "dsl_two_channel")
+CLAIM = config.get("claim", "")  # `rule claim` alone looks at it
 GPU = int(bool(config.get("gpu", 0)))  # 1: trainings ask for a GPU of the profile in profiles/
 RESULTS = os.path.relpath(settings.results_root())
 RUNS = f"{RESULTS}/runs/{PROFILE}"
@@ -379,13 +380,35 @@ rule theory:
         EXECUTE
 
 
+def behind(claim):
+    """The units behind one claim."""
+    if claim in claims_variants.BEHIND:
+        return expand(rules.variant_walk.output, variant=claims_variants.BEHIND[claim])
+    return {"C6": rules.drl.output, "C7": rules.theory.output}.get(claim, rules.reproduce.input)
+
+
+VERDICTS = [
+    f"lib/{name}.py" for name in ("claims", "claims_figures", "claims_rest", "claims_variants", "ablations", "evidence")
+]
+
+
+rule claim:
+    input:
+        behind(CLAIM),
+        VERDICTS,
+    output:
+        touch(f"{RUNS}/claim_{CLAIM}.done"),
+    shell:
+        "python -m lib.claims write {PROFILE}"
+
+
 rule verdicts:
     input:
         rules.reproduce.input,
         rules.drl.output,
         rules.theory.output,
         expand(rules.variant_walk.output, variant=VARIANTS.known),
-        [f"lib/{name}.py" for name in ("claims", "claims_rest", "claims_variants", "ablations", "evidence")],
+        VERDICTS,
     output:
         touch(f"{RUNS}/claims.done"),  # claims.csv itself is written by 08 first, without what is above
     shell:

@@ -2,7 +2,8 @@
 beside it.
 
 `python -m lib.claims write [PROFILE]`  gather the runs' evidence, then claims.csv (default profile: cpu)
-`python -m lib.claims show C4`          print one claim's lines, recomputed
+`python -m lib.claims show [PROFILE] C4`  print one claim's lines, recomputed
+`python -m lib.claims check C4`         is there such a claim? (`make claims CLAIM=C4` asks first)
 
 Verdicts: reproduced, partly, not; untested where the data are missing or the profile is `smoke`, which
 claims nothing. Ours is measured on the embedded virtual patients. Lines come for the paper's own agent
@@ -149,12 +150,17 @@ def c4(data: Evidence):
 CLAIMS = {"C1": c1, "C2": c2, "C3": c3, "C4": c4, **REST}
 
 
-def compute(data: Evidence, wanted=()) -> pd.DataFrame:
-    """The claims table (`COLUMNS`), all claims or those wanted. The smoke profile proves nothing but
-    arithmetic."""
+def check(wanted) -> None:
+    """Raises UserError for a claim that is none."""
     unknown = set(wanted) - set(CLAIMS)
     if unknown:
         raise UserError(f"There is no claim {sorted(unknown)[0]}; they are {', '.join(CLAIMS)}.")
+
+
+def compute(data: Evidence, wanted=()) -> pd.DataFrame:
+    """The claims table (`COLUMNS`), all claims or those wanted. The smoke profile proves nothing but
+    arithmetic."""
+    check(wanted)
     lines = [made for name, claim in CLAIMS.items() if not wanted or name in wanted for made in claim(data)]
     table = pd.DataFrame(lines, columns=COLUMNS)
     if data.profile == "smoke":
@@ -184,8 +190,9 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def write(profile: str = "cpu", folder=None) -> pd.DataFrame:
-    """Gather the evidence of the runs, compute, write claims.csv and ablations.csv; returns the claims."""
-    from lib import ablations, evidence, provenance
+    """Gather the evidence of the runs, compute, write claims.csv and ablations.csv and their figures;
+    returns the claims."""
+    from lib import ablations, claims_figures, evidence, provenance
 
     folder = Path(folder or config.results_dir(profile))
     evidence.gather(profile)
@@ -196,20 +203,25 @@ def write(profile: str = "cpu", folder=None) -> pd.DataFrame:
     cfg = config.load(profile, ("patients", "evaluation", "variants"))
     for path in (folder / "claims.csv", ablations.write(data, folder)):
         provenance.record(path, cfg, inputs=[folder / "cases.csv"])
+    claims_figures.write(folder, cfg)
     return table
 
 
 def main(arguments: list[str]) -> int:
-    """`write [PROFILE]`, or `show [C4 ...]`."""
+    """`write [PROFILE]`, `show [PROFILE] [C4 ...]` or `check [C4 ...]`."""
     what, rest = (arguments or ["show"])[0], arguments[1:]
-    if what == "write":
-        table = write(*rest[:1])
+    profile = rest.pop(0) if rest and rest[0] in config.profiles() else "cpu"
+    if what == "check":
+        check(rest)
+    elif what == "write":
+        counts = write(profile)["verdict"].value_counts()
+        print(f"{config.results_dir(profile)}/claims.csv:", ", ".join(f"{n} {v}" for v, n in counts.items()))
     elif what == "show":
-        table = compute(load(config.results_dir("cpu")), rest)
+        table = compute(load(config.results_dir(profile), profile), rest)
+        for row in table.fillna({"ours": ""}).to_dict("records"):
+            print("{claim:4s} {verdict:10s} {statement}: {ours}  (paper: {paper})".format(**row))
     else:
-        raise UserError(f"python -m lib.claims {what}: unknown; use write or show.")
-    for row in table.fillna({"ours": ""}).to_dict("records"):
-        print("{claim:4s} {verdict:10s} {statement}: {ours}  (paper: {paper})".format(**row))
+        raise UserError(f"python -m lib.claims {what}: unknown; use write, show or check.")
     return 0
 
 

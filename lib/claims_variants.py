@@ -5,13 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from lib import metrics
-from lib.claims_text import by_rule, line, pairs_of, percent
+from lib.claims_text import alone, by_rule, line, pairs_of, percent
 from lib.plots_charts import OURS, label
 from lib.variants import KNOWN, REFERENCE
 
 UNTESTED = "untested there"
 FEW = ("pairs5", "pairs10", "pairs20")
 REGRESSIONS = ("regression", "regression_iterated", "regression_steps")
+# What must have run for a claim's lines here; `make claims CLAIM=C8` runs these and no others.
+BEHIND = {
+    "C4": (REFERENCE, "one_network"),
+    "C5": (REFERENCE, "roi_centre", "roi_object"),
+    "C8": (REFERENCE, "plain", "no_affine", *FEW, *(f"{name}_plain" for name in FEW)),
+    "C9": (REFERENCE, *REGRESSIONS),
+}
 
 
 def against(data, first: str, second: str):
@@ -30,7 +37,7 @@ def success(data, claim, statement, first, second, words, rule):
         rates = f"{percent(both['success'].mean())} against {percent(both['success_other'].mean())}"
         where = f"{statement} ({experiment}, {label(agent)}): {words}"
         yield line(
-            claim, where, UNTESTED, rates, d["low"], d["high"], d["n"], rule(d), command="make claims"
+            claim, where, UNTESTED, rates, d["low"], d["high"], d["n"], rule(d), command=alone(claim)
         )
 
 
@@ -85,9 +92,9 @@ def gain(data, claim, statement, first, second, words):
         ours = f"median {mine:.1f} mm against {other:.1f} mm {words}; gain a case {nearer.median():.2f} mm"
         where = f"{statement} ({experiment}, {label(agent)})"
         verdict = by_rule(low > 0 and mine < other, mine < other)
-        yield line(claim, where, UNTESTED, ours, low, high, len(both), verdict, command="make claims")
+        yield line(claim, where, UNTESTED, ours, low, high, len(both), verdict, command=alone(claim))
     if not found:
-        yield line(claim, statement, UNTESTED, command="make claims")
+        yield line(claim, statement, UNTESTED, command=alone(claim))
 
 
 def c4(data):

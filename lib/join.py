@@ -22,6 +22,7 @@ KEYS = {
     "attention.csv": ["experiment", "split", "case", "start", "agent"],
     "walks.csv": ["experiment", "split", "case", "start", "agent"],
     "patients.csv": ["experiment", "case"],
+    "fig4.csv": ["method", "seed", "step"],
 }
 
 

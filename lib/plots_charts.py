@@ -125,7 +125,12 @@ def fig4(
 
     curves: DataFrame with the columns method, seed, step, success (0..1)."""
     fig, axes = new_figure(1, 1, widths=[1.6], height=3.4)
-    ax = axes[0][0]
+    fig4_panel(axes[0][0], curves, title, n_cases)
+    return fig
+
+
+def fig4_panel(ax, curves, title: str, n_cases: int | None = None) -> None:
+    """`fig4` into axes that are there."""
     for method in order(curves["method"]):
         some = curves[curves["method"] == method]
         group = some.groupby("step")["success"]
@@ -142,7 +147,6 @@ def fig4(
     )
     ax.legend(fontsize=8, frameon=False)
     ax.set_title(title, fontsize=9)
-    return fig
 
 
 def capture_range(rows, experiment: str, bins: int = 5, title: str = "", n: int = 200, columns: int = 5):

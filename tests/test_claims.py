@@ -119,6 +119,40 @@ def test_c4_and_c5_read_the_variants():
     assert claims.compute(data, ["C5"])["verdict"].tolist() == ["untested", "not", "untested"]
 
 
+def test_one_claim_alone_needs_only_its_own_variants():
+    from lib import claims_variants
+    from lib.variants import KNOWN
+
+    for claim, names in claims_variants.BEHIND.items():
+        data = data_of(*(rows_of(f"dsl_{name}", np.linspace(1, 30, 50)) for name in names))
+        lines = claims.compute(data, [claim]).query(f"command == 'make claims CLAIM={claim}'")
+        assert len(lines) and "untested" not in set(lines["verdict"]), claim
+        for name in names:  # and whoever lends networks to one of them
+            assert (KNOWN[name].networks or name) in names
+    claims.main(["check", "C8"])
+    with pytest.raises(UserError, match="There is no claim C99"):
+        claims.main(["check", "C99"])
+
+
+def test_figures_of_claims_are_drawn_from_their_tables(tmp_path):
+    from lib import claims_figures
+
+    cfg = config.load("cpu", ("patients", "evaluation", "variants"))
+    assert claims_figures.write(tmp_path, cfg) == []
+    curves = [(m, s, step, 0.1) for m in ("dsl", "dqn", "dsl_two_channel") for s in (0, 1) for step in (0, 10)]
+    curves = pd.DataFrame(curves, columns=["method", "seed", "step", "success"])
+    curves.to_csv(tmp_path / "fig4.csv", index=False)
+    rows = [rows_of(f"dsl_{name}", np.linspace(1, end, 50)) for name, end in (("reference", 30), ("stop", 11))]
+    made = ablations.table(data_of(*rows))
+    made.to_csv(tmp_path / "ablations.csv", index=False)
+    assert [p.name for p in claims_figures.write(tmp_path, cfg)] == ["fig4.png", "ablations.png"]
+    panels = [ax.get_title() for ax in claims_figures.fig4(curves).axes]
+    assert panels == ["difference image, as the paper", "both images"]
+    (ax,) = claims_figures.ablations(made).axes
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a 13th action, stop (90 %)"]
+    assert ax.lines[0].get_color() == claims_figures.BETTER and "(32 %)" in ax.get_xlabel()
+
+
 def test_variants_stay_out_of_the_tables_and_have_their_own():
     reference, stop = rows_of("dsl_reference", [2.0] * 50), rows_of("dsl_stop", [2.0] * 40 + [60.0] * 10)
     who = {"experiment": "spine", "agent": "dsl_stop", "case": stop["case"], "start": stop["start"]}

@@ -140,8 +140,12 @@ def test_splits_run_elsewhere_are_joined(rows, tmp_path):
     cases.write_rows(here / "cases.csv", rows)
     other = pd.concat([rows.assign(final_error_mm=9.0), rows.assign(split=1)])
     cases.write_rows(there / "cases.csv", other)
+    for folder, seed in ((here, 0), (there, 0), (there, 1)):
+        path, line = folder / "fig4.csv", pd.DataFrame({"method": ["dsl"], "seed": [seed], "step": [10]})
+        line.to_csv(path, index=False, mode="a", header=not path.exists())
     both = join.join(here, there)
     assert len(both) == 2 * len(rows)
+    assert pd.read_csv(here / "fig4.csv")["seed"].tolist() == [0, 1]
     kept = both[both["split"] == 0].sort_values(["experiment", "method", "case", "start"])["final_error_mm"]
     mine = rows.sort_values(["experiment", "method", "case", "start"])["final_error_mm"]
     assert kept.tolist() == mine.tolist(), "what stands here stays"
