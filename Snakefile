@@ -145,10 +145,10 @@ rule patients:
     params:
         words="-r experiment {experiment}",
         settings=used("01_data_preparation"),
-    threads: workflow.cores  # one patient a core
+    threads: min(workflow.cores, 16)  # one patient a core
     priority: 20  # first of all: they take every core, and would wait for one long unit later
     resources:
-        mem_mb=8000,
+        mem_mb=lambda wildcards, threads: 4000 + 1500 * threads,
         runtime=240,
     shell:
         EXECUTE

@@ -19,22 +19,27 @@ import pandas as pd
 from lib import cases, config, provenance
 
 FLAGS = ("stent", "table", "gas", "devices")
+WALK = ["experiment", "split", "case", "start"]  # what names a walk, with its agent
 
 
 def gather(profile: str) -> list[Path]:
-    """Collect everything that the runs of a profile have left; returns the files written. What no run has
-    left stays as it was: the committed tables are not lost on a machine that ran only a part."""
+    """Collect what the runs of a profile have left, beside what stands in the results folder already (committed, or
+    joined from other machines) and still has its case rows; returns the files written."""
     runs, out = config.results_root() / "runs" / profile, config.results_dir(profile)
     rows_file = out / "cases.csv"
     written = add_variants(runs, profile, rows_file)
-    test = set(pd.read_csv(rows_file, usecols=["case"], dtype=str)["case"]) if rows_file.exists() else set()
+    rows = pd.DataFrame(columns=cases.COLUMNS)
+    if rows_file.exists():
+        rows = pd.read_csv(rows_file, usecols=[*WALK, "method"], dtype={"case": str}).rename(columns={"method": "agent"})
     tables = {
-        "attention.csv": attention(runs),
-        "walks.csv": walks(runs),
-        "patients.csv": patients(profile, test),
+        "attention.csv": (attention(runs), [*WALK, "agent"]),
+        "walks.csv": (walks(runs), [*WALK, "agent"]),
+        "patients.csv": (patients(profile, set(rows["case"])), ["experiment", "case"]),
     }
-    for name, table in tables.items():
+    for name, (table, key) in tables.items():
         if len(table):
+            if (out / name).exists():
+                table = beside(table, pd.read_csv(out / name, dtype={"case": str}), rows, key)
             with provenance.atomic(out / name) as temporary:
                 table.to_csv(temporary, index=False)
             written.append(out / name)
@@ -47,14 +52,20 @@ def gather(profile: str) -> list[Path]:
     return written
 
 
+def beside(new: pd.DataFrame, old: pd.DataFrame, rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """`new`, then the lines of `old` that `new` does not have (by `key`) and that still have a line in `rows`."""
+    kept = old.merge(rows[key].drop_duplicates(), on=key) if set(key) <= set(old) else old.iloc[:0]
+    return pd.concat([new, kept], ignore_index=True).drop_duplicates(key, keep="first")
+
+
 def add_variants(runs: Path, profile: str, rows_file: Path) -> list[Path]:
     """Rows of the variants that were run, into cases.csv in place of earlier ones of the same methods."""
     found = [path for path in cases.find_rows(runs) if "variants" in path.relative_to(runs).parts]
-    if not found or not rows_file.exists():
+    if not found:
         return []
     new = cases.read_rows(*found)
     new = new[new["profile"] == profile]
-    old = cases.read_rows(rows_file)
+    old = cases.read_rows(rows_file) if rows_file.exists() else new.iloc[:0]
     rows = pd.concat([old[~old["method"].isin(set(new["method"]))], new], ignore_index=True)
     if not rows.equals(old):
         cases.write_rows(rows_file, rows)

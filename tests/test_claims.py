@@ -261,6 +261,29 @@ def test_gather_and_write_from_a_run_folder(tmp_path, monkeypatch):
     assert "| C14 |" in claims.markdown(back) and "nan" not in claims.markdown(back)
 
 
+def test_evidence_of_other_machines_stays_while_its_rows_stand():
+    key = ["case", "start", "agent"]
+    rows = pd.DataFrame({"case": ["a", "b"], "start": 0, "agent": "dsl"})
+    old = pd.DataFrame({"case": ["a", "b", "gone"], "start": 0, "agent": "dsl", "saliency": [1.0, 2.0, 3.0]})
+    new = pd.DataFrame({"case": ["a"], "start": 0, "agent": ["dsl"], "saliency": [9.0]})
+    out = evidence.beside(new, old, rows, key)
+    assert out["case"].tolist() == ["a", "b"] and out["saliency"].tolist() == [9.0, 2.0]
+
+
+def test_one_claim_alone_on_a_machine_without_rows(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    with pytest.raises(UserError, match="holds no results yet; run: make reproduce PROFILE=cpu"):
+        claims.write("cpu")
+    run = tmp_path / "runs/cpu/spine/split0"
+    run.mkdir(parents=True)
+    (run / "theory.json").write_text(json.dumps({"lemma3": {"a": 0.0}, "states": 4}))
+    table = claims.write("cpu").set_index("claim")
+    assert table.loc["C7", "verdict"] == "reproduced" and table.loc["C6", "verdict"] == "untested"
+    cases.write_rows(run / "variants/stop/cases_dsl_stop.csv", rows_of("dsl_stop", [3.0] * 5))
+    claims.write("cpu")
+    assert len(cases.read_rows(tmp_path / "cases.csv")) == 5
+
+
 def test_the_papers_numbers_are_the_papers():
     assert PAPER["spine"]["dsl"] == (0.92, 1.7, 2.5, 3.8) and PAPER["heart"]["dsl"] == (1.0, 3.2, 4.8, 6.9)
     assert PAPER is tables.PAPER

@@ -50,7 +50,7 @@ class PatientSettings:
     landmark_error: float = 0.55  # mm per axis: how precisely an expert marks a vertebra's edge
     mesh_error: float = 1.5  # mm, smooth error of an expert's epicardium
     seed: int = 2017
-    workers: int = 0  # processes; 0: one a core
+    workers: int = 0  # processes; 0: one a core that this process may use
 
     def cone_beam(self) -> ConeBeamSettings:
         """The scanner these settings ask for."""
@@ -221,7 +221,7 @@ def make_and_save(task: Task, folder: Path, settings: PatientSettings) -> float:
 
 
 def _make_all(missing, settings: PatientSettings, progress) -> None:
-    workers = min(settings.workers or os.cpu_count() or 1, len(missing))
+    workers = min(settings.workers or len(os.sched_getaffinity(0)), len(missing))
     began, total = time.perf_counter(), len(missing)
     with _pool(workers) as pool:
         running = {pool.submit(make_and_save, t, f, settings): t for t, f in missing}
