@@ -3,6 +3,7 @@ PROFILE ?= cpu
 SPLITS ?= 0
 WHERE ?= local
 CLAIM ?=
+GPU ?= 0
 DATASET ?=
 VENV := .venv
 STAMP := $(VENV)/.installed
@@ -25,7 +26,7 @@ export MATPLOTLIBRC := $(CURDIR)/matplotlibrc
 export OMP_NUM_THREADS ?= 1
 PYTHON := $(BIN)/python
 SNAKEMAKE = $(PYTHON) -m lib.alone $(BIN)/snakemake --nolock --profile profiles/$(WHERE)
-WITH = --config profile=$(PROFILE) splits=$(SPLITS)
+WITH = --config profile=$(PROFILE) splits=$(SPLITS) gpu=$(GPU)
 RUNS = results/runs/$(PROFILE)
 CHECK = @$(PYTHON) -m lib.config --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
 

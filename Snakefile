@@ -355,6 +355,7 @@ rule drl:
     params:
         words="-r experiment spine",
         settings=used("06_dsl_versus_drl"),
+    threads: max(1, min(workflow.cores, LOADED.drl.workers))  # so many trainings side by side
     resources:
         mem_mb=6000,
         gpu=GPU,
