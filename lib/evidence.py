@@ -3,22 +3,24 @@
 * cases.csv: rows of variants (lib.variants) are added, those of an earlier run replaced
 * attention.csv: distance (mm) of the fine window's centre, and of the image's, to the true object, a line a case
 * walks.csv: how each test case's path went, see `walk`
-* patients.csv: what is in each test patient's CBCT: stent, table, gas, devices
+* patients.csv: what is in each test patient's CBCT: stent, table, gas, devices; whether much of the body is not
 * fig4.csv: Figure 4's curves; theory.json: Appendix A in numbers (both copied from their notebooks' runs)
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib import cases, config, provenance
+from lib import cases, config, provenance, rigid
+from lib.patients import store
 
 FLAGS = ("stent", "table", "gas", "devices")
+BODY = -300.0  # HU: tissue, not air
+TRUNCATED = 1 / 3  # of the body
 WALK = ["experiment", "split", "case", "start"]  # what names a walk, with its agent
 
 
@@ -133,13 +135,29 @@ def walks(runs: Path) -> pd.DataFrame:
     return pd.DataFrame(lines).round(3)
 
 
+def outside(patient) -> float:
+    """Share of the CT's body, at the CBCT's height, that lies beyond the CBCT's field of view (at the true pose)."""
+    thin = patient.moving.array[::2, ::2, ::2].numpy()
+    body = np.argwhere(thin > BODY)[:, ::-1] * 2.0  # x, y, z
+    points = rigid.apply(patient.truth, rigid.apply(patient.moving.affine, body))
+    x, y, z = np.rint(rigid.apply(np.linalg.inv(patient.fixed.affine), points)).astype(int).T
+    fixed = patient.fixed.array.numpy()
+    depth, height, width = fixed.shape
+    level = (z >= 0) & (z < depth)
+    there = level & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    seen = fixed[z[there], y[there], x[there]] > fixed.min()
+    return 1.0 - float(seen.sum()) / max(int(level.sum()), 1)
+
+
 def patients(profile: str, wanted: set[str]) -> pd.DataFrame:
-    """Interfering objects of the test patients, from their `patient.json`."""
+    """Interfering objects of the test patients, from their `patient.json`; `truncation`: more than `TRUNCATED` of the
+    body lies beyond the CBCT's field of view."""
     lines = []
     for path in sorted(config.data_dir(profile).glob("*/*/patient.json")):
         if path.parent.name in wanted:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = store.load_record(path.parent)
             meta = record.get("meta", {})
             flags = {f: bool(meta[f]) for f in FLAGS if f in meta}
+            flags["truncation"] = outside(store.load(path.parent)) > TRUNCATED
             lines.append({"experiment": record["experiment"], "case": path.parent.name, **flags})
     return pd.DataFrame(lines)

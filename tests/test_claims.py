@@ -5,10 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from lib import ablations, cases, claims, config, evidence, tables
+from lib import ablations, cases, claims, config, evidence, rigid, tables
 from lib.errors import UserError
+from lib.patients import store
 from lib.tables_rows import PAPER
+from lib.volume import Volume
 
 
 def rows_of(method, errors, experiment="spine", profile="cpu", notes=None):
@@ -35,6 +38,19 @@ def data_of(*parts, profile="cpu", theory=None, **extra):
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=cases.COLUMNS)
     empty = {name: pd.DataFrame() for name in ("attention", "walks", "patients", "fig4")}
     return claims.Evidence(profile, rows, empty | extra, theory or {})
+
+
+def half_seen(name):
+    """A patient whose CT is a body all over; the CBCT sees the left half of it, moved by 40 mm and turned by 90°."""
+    moving = Volume(torch.zeros(20, 20, 20), 4.0, (-38, -38, -38))
+    truth = rigid.params_to_matrix([40.0, 0, 0, 0, 0, 90])
+    seen = torch.full((10, 20, 20), -1000.0)
+    seen[:, :, 10:] = 20.0
+    return store.Patient(name, "spine", "virtual_spine", Volume(seen, 4.0, (2, -38, -18)), moving, truth)
+
+
+def test_how_much_of_the_body_the_cbct_misses():
+    assert evidence.outside(half_seen("p0")) == pytest.approx(0.5)
 
 
 def verdict(data, claim, line=0):
@@ -247,17 +263,16 @@ def test_gather_and_write_from_a_run_folder(tmp_path, monkeypatch):
     ).to_csv(run / "attention_dsl.csv", index=False)
     np.savez(run / "trajectories_dsl.npz", case=["p0"], start=[0], states=np.zeros((1, 8, 6)))
     (run / "theory.json").write_text(json.dumps({"lemma3": {"a": 0.0}, "states": 4}))
-    folder = tmp_path / "data/cpu/virtual_spine/p0"
-    folder.mkdir(parents=True)
-    (folder / "patient.json").write_text(
-        json.dumps({"experiment": "spine", "meta": {"stent": True, "gas": False}})
-    )
+    who = half_seen("p0")
+    who.meta |= {"stent": True, "gas": False}
+    store.save(who, tmp_path / "data/cpu/virtual_spine/p0")
     table = claims.write("cpu")
     back = pd.read_csv(tmp_path / "results/claims.csv")
     assert back["verdict"].tolist() == table["verdict"].tolist()
     found = table.set_index("claim")["verdict"]
     assert found["C5"].iloc[0] == "reproduced" and found["C7"] == "reproduced"  # C5 has lines of variants too
-    assert pd.read_csv(tmp_path / "results/patients.csv")["stent"].tolist() == [True]
+    flags = pd.read_csv(tmp_path / "results/patients.csv")
+    assert flags["stent"].tolist() == [True] and flags["truncation"].tolist() == [True]
     assert "| C14 |" in claims.markdown(back) and "nan" not in claims.markdown(back)
 
 
