@@ -26,6 +26,7 @@ MINUTES = {
     "drl": 20.0,
     "theory": 0.5,
     "verdicts": 0.1,
+    "claim": 0.1,
 }
 _RULE = re.compile(r"^(?:local)?rule (\w+):")
 _ROW = re.compile(r"^(\w+)\s+(\d+)\s*$")
@@ -40,7 +41,7 @@ _SAYS_NOTHING = (
     *("Building DAG", "Using ", "Provided ", "Rules ", "Job stats", "job ", "----", "total ", "Select"),
     *("Execute ", "Retrieving", "Assuming", "host:", "[", "Complete log", "Storing", "Touching", "Finished"),
     *("resources:", "SNAKEMAKE", "=====", "  ", "RuleException", "CalledProcessError", "Command '"),
-    *("WorkflowError", "At least one job", "Shutting down", "Exiting because", "Elapsed time", "Removing"),
+    *("Submitted job", "WorkflowError", "At least one job", "Shutting down", "Exiting because", "Elapsed time", "Removing"),
 )
 
 

@@ -103,6 +103,7 @@ def make(*words):
         (("reproduce", "PROFILE=cpuu"), "There is no profile 'cpuu'; did you mean cpu?"),
         (("reproduce", "PROFILE=smoke", "SPLITS=7"), "SPLITS is '7'; it must be all, or numbers below"),
         (("reproduce", "WHERE=slum"), "Unknown place to run (WHERE): slum;"),
+        (("claims", "CLAIM=C15"), "There is no claim C15; they are C1,"),
     ],
 )
 def test_bad_words_end_in_one_sentence(words, sentence):
@@ -136,6 +137,32 @@ def test_graph(tmp_path):
     assert jobs["variant_train"] == str(sum(not one.networks for one in known.values()))
     assert jobs["summary"] == jobs["drl"] == jobs["theory"] == jobs["verdicts"] == "1"
     assert set(jobs) - {"reproduce", "claims", "total"} <= set(progress.MINUTES)
+
+
+def test_one_claim_alone_runs_only_what_is_behind_it(tmp_path):
+    text = dry_run(tmp_path, "claim", "--config", "profile=cpu", "claim=C9")
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", text, re.M))
+    assert jobs == {"patients": "1", "variant_train": "2", "variant_walk": "4", "claim": "1", "total": "8"}
+
+
+@pytest.mark.parametrize(
+    ("squeue", "scontrol", "said"),
+    [
+        ("echo PENDING", "false", "running"),
+        ("echo COMPLETING", "false", "running"),
+        ("true", "echo 'JobId=7 JobState=COMPLETED Reason=None'", "success"),
+        ("true", "echo 'JobState=OUT_OF_MEMORY'", "failed"),
+        ("true", "false", "failed"),  # nobody knows it any more
+        ("false", "false", "running"),  # the controller does not answer
+    ],
+)
+def test_what_slurm_says_of_a_job(tmp_path, squeue, scontrol, said):
+    for name, line in {"squeue": squeue, "scontrol": scontrol, "sacct": "false"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    script, path = ROOT / "profiles/slurm/status.sh", f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run([script, "7"], env={"PATH": path}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == said
 
 
 def test_figures_do_not_retrain():
