@@ -111,6 +111,9 @@ def test_c6_and_c7():
     curve = [(m, s, 100, r) for m, r in (("dsl", 0.9), ("dqn", 0.3), ("double_dqn", 0.4)) for s in (0, 1)]
     data = data_of(fig4=pd.DataFrame(curve, columns=["method", "seed", "step", "success"]))
     assert verdict(data, "C6") == "reproduced"
+    curve = [(m, s, 100, r) for m, r in (("dsl", 0.06), ("dqn", 0.03)) for s in (0, 1)]
+    data = data_of(fig4=pd.DataFrame(curve, columns=["method", "seed", "step", "success"]))
+    assert verdict(data, "C6") == "untested", "nobody has learnt anything yet"
     assert verdict(data_of(theory={"lemma3": {"a": 0.0, "b": 0.03}, "states": 10}), "C7") == "partly"
     assert verdict(data_of(theory={"lemma3": {"a": 0.0}, "states": 10}), "C7") == "reproduced"
 
