@@ -78,7 +78,7 @@ def _refined(curves) -> list[tuple]:
         rate = mine["success"].mean()
         lines.append(
             (
-                *(name, REFINED[1], "spine", f"dsl{end}", len(mine), rate),
+                *(name, REFINED[1] + ", both images" * bool(end), "spine", f"dsl{end}", len(mine), rate),
                 *(mine["success"].min(), mine["success"].max(), mine["median_mm"].mean()),
                 *(rate - other["success"].mean(), np.nan, np.nan, np.nan, np.nan, np.nan),
             )

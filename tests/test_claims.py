@@ -197,6 +197,8 @@ def test_refined_drl_stands_beside_dsl():
     fig4 = pd.DataFrame(curve, columns=["method", "seed", "step", "success", "median_mm"])
     line = ablations.table(data_of(fig4=fig4)).iloc[0]
     assert line["variant"] == "dsl_refined" and line["difference"] == pytest.approx(0.1)
+    both = ablations.table(data_of(fig4=fig4.assign(method=fig4["method"] + "_two_channel"))).iloc[0]
+    assert both["what"] == f"{line['what']}, both images"
     assert verdict(data_of(fig4=fig4), "C6") == "untested", "refining is no rival of DSL"
 
 
