@@ -385,7 +385,7 @@ def behind(claim):
     """The units behind one claim."""
     if claim in claims_variants.BEHIND:
         return expand(rules.variant_walk.output, variant=claims_variants.BEHIND[claim])
-    return {"C6": rules.drl.output, "C7": rules.theory.output}.get(claim, rules.reproduce.input)
+    return {"C6": rules.drl.output, "C7": rules.theory.output, "C14": []}.get(claim, rules.reproduce.input)
 
 
 VERDICTS = [

@@ -143,6 +143,7 @@ def test_one_claim_alone_runs_only_what_is_behind_it(tmp_path):
     text = dry_run(tmp_path, "claim", "--config", "profile=cpu", "claim=C9")
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", text, re.M))
     assert jobs == {"patients": "1", "variant_train": "2", "variant_walk": "4", "claim": "1", "total": "8"}
+    assert "theory" not in dry_run(tmp_path, "claim", "--config", "profile=cpu", "claim=C14"), "arithmetic"
 
 
 @pytest.mark.parametrize(
