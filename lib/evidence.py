@@ -22,6 +22,14 @@ FLAGS = ("stent", "table", "gas", "devices")
 BODY = -300.0  # HU: tissue, not air
 TRUNCATED = 1 / 3  # of the body
 WALK = ["experiment", "split", "case", "start"]  # what names a walk, with its agent
+# Files of a results folder with a line a case -> what names the line.
+KEYS = {
+    "cases.csv": [*cases.KEY, "method"],
+    "attention.csv": [*WALK, "agent"],
+    "walks.csv": [*WALK, "agent"],
+    "patients.csv": ["experiment", "case"],
+    "fig4.csv": ["method", "seed", "step"],
+}
 
 
 def gather(profile: str) -> list[Path]:
@@ -34,14 +42,14 @@ def gather(profile: str) -> list[Path]:
     if rows_file.exists():
         rows = pd.read_csv(rows_file, usecols=[*WALK, "method"], dtype={"case": str}).rename(columns={"method": "agent"})
     tables = {
-        "attention.csv": (attention(runs), [*WALK, "agent"]),
-        "walks.csv": (walks(runs), [*WALK, "agent"]),
-        "patients.csv": (patients(profile, set(rows["case"])), ["experiment", "case"]),
+        "attention.csv": attention(runs),
+        "walks.csv": walks(runs),
+        "patients.csv": patients(profile, set(rows["case"])),
     }
-    for name, (table, key) in tables.items():
+    for name, table in tables.items():
         if len(table):
             if (out / name).exists():
-                table = beside(table, pd.read_csv(out / name, dtype={"case": str}), rows, key)
+                table = beside(table, pd.read_csv(out / name, dtype={"case": str}), rows, KEYS[name])
             with provenance.atomic(out / name) as temporary:
                 table.to_csv(temporary, index=False)
             written.append(out / name)
@@ -54,10 +62,16 @@ def gather(profile: str) -> list[Path]:
     return written
 
 
+def joined(mine: pd.DataFrame, other: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """`mine`, then the lines of `other` whose key is not in `mine`, in the order of the key's experiment and split."""
+    both = pd.concat([mine, other], ignore_index=True).drop_duplicates(key, keep="first")
+    order = [name for name in ("experiment", "dataset", "split") if name in both]
+    return (both.sort_values(order, kind="stable") if order else both).reset_index(drop=True)
+
+
 def beside(new: pd.DataFrame, old: pd.DataFrame, rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     """`new`, then the lines of `old` that `new` does not have (by `key`) and that still have a line in `rows`."""
-    kept = old.merge(rows[key].drop_duplicates(), on=key) if set(key) <= set(old) else old.iloc[:0]
-    return pd.concat([new, kept], ignore_index=True).drop_duplicates(key, keep="first")
+    return joined(new, old.merge(rows[key].drop_duplicates(), on=key), key)
 
 
 def add_variants(runs: Path, profile: str, rows_file: Path) -> list[Path]:

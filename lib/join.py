@@ -15,22 +15,7 @@ import pandas as pd
 
 from lib import cases, config, provenance, tables
 from lib.errors import UserError, status
-
-# Files of a results folder with a line a case -> what names the line.
-KEYS = {
-    "cases.csv": [*cases.KEY, "method"],
-    "attention.csv": ["experiment", "split", "case", "start", "agent"],
-    "walks.csv": ["experiment", "split", "case", "start", "agent"],
-    "patients.csv": ["experiment", "case"],
-    "fig4.csv": ["method", "seed", "step"],
-}
-
-
-def joined(mine: pd.DataFrame, other: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    """`mine`, then the lines of `other` whose key is not in `mine`, in the order of the key's experiment and split."""
-    both = pd.concat([mine, other], ignore_index=True).drop_duplicates(key, keep="first")
-    order = [name for name in ("experiment", "dataset", "split") if name in both]
-    return both.sort_values(order, kind="stable").reset_index(drop=True)
+from lib.evidence import KEYS, joined
 
 
 def _check(mine: pd.DataFrame, rows: pd.DataFrame, folder: Path, other: Path) -> None:
