@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from lib import plots_charts
-from lib.drl_runs import TWO
 from lib.variants import FUTURE, KNOWN, REFERENCE
 
 BETTER, WORSE, OPEN = "#009e73", "#d55e00", "#777777"  # Okabe and Ito's, as everywhere
@@ -17,7 +16,7 @@ BETTER, WORSE, OPEN = "#009e73", "#d55e00", "#777777"  # Okabe and Ito's, as eve
 def write(folder, cfg) -> list[Path]:
     """Draw what there are tables for, into `folder`/figures; returns the files."""
     folder, made = Path(folder), []
-    for name, draw in (("fig4", fig4), ("ablations", ablations)):
+    for name, draw in (("fig4", plots_charts.fig4), ("ablations", ablations)):
         source = folder / f"{name}.csv"
         table = pd.read_csv(source) if source.exists() else pd.DataFrame()
         if len(table):
@@ -25,20 +24,6 @@ def write(folder, cfg) -> list[Path]:
             record = {"cfg": cfg, "inputs": [source]}
             made.append(plots_charts.save(draw(table), path, record))
     return made
-
-
-def fig4(curves: pd.DataFrame):
-    """Success against training steps (the paper's Figure 4): the paper's input, and both images, side by side.
-
-    Mean over seeds, shaded from the worst to the best."""
-    two = curves["method"].str.endswith(TWO)
-    parts = {"difference image, as the paper": curves[~two], "both images": curves[two]}
-    parts = {name: some for name, some in parts.items() if len(some)}
-    fig, axes = plots_charts.new_figure(1, len(parts), widths=[1.5] * len(parts), height=3.2)
-    for ax, (name, some) in zip(axes[0], parts.items(), strict=True):
-        some = some.assign(method=some["method"].str.removesuffix(TWO))
-        plots_charts.fig4_panel(ax, some, name)
-    return fig
 
 
 def ablations(table: pd.DataFrame):

@@ -118,33 +118,34 @@ def save(fig, path, provenance=None, dpi: int = 150) -> Path:
     return path
 
 
-def fig4(
-    curves, title: str = "Success against training steps (the paper's Figure 4)", n_cases: int | None = None
-):
-    """Success rate against training steps, mean over seeds, shaded from the worst to the best seed.
+def fig4(curves, title: str = ""):
+    """Success against training steps (the paper's Figure 4): the paper's input, and both images, side by side. Mean over
+    seeds, shaded from the worst to the best.
 
-    curves: DataFrame with the columns method, seed, step, success (0..1)."""
-    fig, axes = new_figure(1, 1, widths=[1.6], height=3.4)
-    fig4_panel(axes[0][0], curves, title, n_cases)
+    curves: DataFrame with the columns method, seed, step, success (0..1); `_two_channel` ends the names of both images.
+    """
+    two = curves["method"].str.endswith("_two_channel")
+    parts = {"difference image, as the paper": curves[~two], "both images": curves[two]}
+    parts = {name: some for name, some in parts.items() if len(some)}
+    fig, axes = new_figure(1, len(parts), widths=[1.5] * len(parts), height=3.2)
+    for ax, (name, some) in zip(axes[0], parts.items(), strict=True):
+        _fig4_panel(ax, some.assign(method=some["method"].str.removesuffix("_two_channel")), name)
+    if title:
+        fig.suptitle(title, fontsize=9)
     return fig
 
 
-def fig4_panel(ax, curves, title: str, n_cases: int | None = None) -> None:
-    """`fig4` into axes that are there."""
+def _fig4_panel(ax, curves, title: str) -> None:
     for method in order(curves["method"]):
         some = curves[curves["method"] == method]
         group = some.groupby("step")["success"]
         mean, low, high = group.mean(), group.min(), group.max()
         seeds = some["seed"].nunique()
-        name = {"dsl": "DSL", "dqn": "DRL (DQN)", "double_dqn": "DRL (double DQN)"}.get(method, label(method))
+        name = {"dsl": "DSL"}.get(method, label(method))
         look = {**style(method), "lw": 2.0, "label": f"{name}, {seeds} seed{'s' if seeds != 1 else ''}"}
         ax.plot(mean.index, 100 * mean, marker="o", ms=3, **look)
         ax.fill_between(low.index, 100 * low, 100 * high, color=look["color"], alpha=0.2, lw=0)
-    ax.set(
-        xlabel="training steps",
-        ylabel="success (%)" + (f" on {n_cases} cases" if n_cases else ""),
-        ylim=(-2, 102),
-    )
+    ax.set(xlabel="training steps", ylabel="success (%)", ylim=(-2, 102))
     ax.legend(fontsize=8, frameon=False)
     ax.set_title(title, fontsize=9)
 

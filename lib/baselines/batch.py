@@ -84,15 +84,8 @@ def run_all(cfg, names: Sequence[str], cases: Sequence[Case], models=None, folde
     """(name, rows) of each method that was not complete, saved as it ends; after each patient what there is
     so far. models: name -> what `semantic_model` gave."""
     where = Path(folder or config.run_dir(cfg))
-    names = [name for name in names if not complete(cfg, name, cases, folder)]
-    stamps = {name: stamp(cfg, name) for name in names}
-    known = {name: unfinished.read(where, name, stamps[name], cases) for name in names}
-
-    def keep(name, numbers, results):
-        known[name].update(zip(numbers, results, strict=True))
-        unfinished.write(where, name, stamps[name], cases, known[name])
-
-    for name, results in run.run_methods(names, cases, cfg.baselines, models, known, keep):
+    stamps = {name: stamp(cfg, name) for name in names if not complete(cfg, name, cases, folder)}
+    for name, results in unfinished.go_on(where, stamps, cases, cfg.baselines, models):
         rows = save(cfg, name, cases, results, folder)
         unfinished.path_of(where, name).unlink(missing_ok=True)
         yield name, rows

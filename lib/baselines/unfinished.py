@@ -5,11 +5,12 @@ interrupted run goes on where it stopped. Searches take minutes a patient.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from lib.baselines import run
 from lib.cases import Case, Result
 from lib.provenance import write_json
 
@@ -43,6 +44,20 @@ def write(folder, name: str, stamp: str, cases: Sequence[Case], results: dict[in
     }
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_json(path_of(folder, name), {"stamp": stamp, "results": found})
+
+
+def go_on(
+    folder, stamps: dict[str, str], cases: Sequence[Case], settings, models=None
+) -> Iterator[tuple[str, list[Result]]]:
+    """`run.run_methods` for the methods of `stamps`, from what an earlier run left in `folder`; what there is so far is
+    kept there after each patient. The caller removes a method's file (`path_of`) when its results are safe."""
+    known = {name: read(folder, name, stamp, cases) for name, stamp in stamps.items()}
+
+    def keep(name, numbers, results):
+        known[name].update(zip(numbers, results, strict=True))
+        write(folder, name, stamps[name], cases, known[name])
+
+    yield from run.run_methods(list(stamps), cases, settings, models, known, keep)
 
 
 def _key(case: Case) -> str:
