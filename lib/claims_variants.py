@@ -14,7 +14,7 @@ FEW = ("pairs5", "pairs10", "pairs20")
 REGRESSIONS = ("regression", "regression_iterated", "regression_steps")
 # What must have run for a claim's lines here; `make claims CLAIM=C8` runs these and no others.
 BEHIND = {
-    "C4": (REFERENCE, "one_network"),
+    "C4": (REFERENCE, "one_network", "one_network_200"),
     "C5": (REFERENCE, "roi_centre", "roi_object"),
     "C8": (REFERENCE, "plain", "no_affine", *FEW, *(f"{name}_plain" for name in FEW)),
     "C9": (REFERENCE, *REGRESSIONS),

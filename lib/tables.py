@@ -170,7 +170,7 @@ def readme_blocks(folder) -> dict[str, str]:
         "TABLE1_TODAY": markdown(_virtual(pd.read_csv(folder / "table1_today.csv")), paper=False),
     }
     if (folder / "table_real.csv").exists():
-        blocks["TABLE_REAL"] = tables_real.markdown(pd.read_csv(folder / "table_real.csv"))
+        blocks["TABLE_REAL"] = tables_real.markdown(pd.read_csv(folder / "table_real.csv"), tables_real.SHOWN)
     if (folder / "register_pair.csv").exists():
         from lib import register_check
 
