@@ -45,9 +45,11 @@ def c6(data):
         return
     two = curves["method"].str.endswith("_two_channel")
     for some, observation in ((curves[~two], ""), (curves[two], ", both images as input")):
-        dsl = some[some["method"].str.startswith("dsl")]
-        if len(dsl) and some["method"].nunique() > 1:
-            yield c6_line(some, statement + observation, paper)
+        supervised = some["method"].str.startswith("dsl")
+        ours = some["method"].str.startswith("dsl_weighted")
+        for own, loss in ((supervised & ~ours, ""), (ours, ", the loss of our 3-D agents")):
+            if own.any() and not supervised.all():
+                yield c6_line(some[own | ~supervised], statement + observation + loss, paper)
 
 
 def c6_line(curves, statement, paper):

@@ -7,6 +7,7 @@ results/degradation.csv case by case, goes on where it stopped, then draws figur
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import itertools
 import sys
@@ -166,8 +167,9 @@ def figure(rows: pd.DataFrame):
     return fig
 
 
-def main() -> int:
+def main(words: list[str] | None = None) -> int:
     """Measures, then draws; one sentence and exit status 2 on bad input."""
+    argparse.ArgumentParser(prog="python -m lib.degrade", description=__doc__.splitlines()[0]).parse_args(words)
     torch.set_num_threads(1)
 
     def work():

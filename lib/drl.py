@@ -6,6 +6,7 @@ steps, discount, reward and bonus, rule of arrival, test cases. What only a DQN 
 chosen on pairs of held-out *training* patients (docs/deviations.md).
 
 * dsl: random poses, exact Q of all six actions as targets (Eq. 3, 5).
+* dsl_weighted: the same with the loss of our 3-D agents, in which the error that all actions share counts less.
 * dqn: epsilon-greedy exploration by many agents at once, replay memory, target network, Huber loss.
 * double_dqn: the same, the online network chooses the action that the target network values (van Hasselt
   2016).
@@ -27,7 +28,7 @@ from lib import drl_world
 from lib.drl_learn import DeepQ, Refined, Replay, Supervised, learner  # noqa: F401  (one door)
 from lib.drl_pairs import Pairs, render
 
-METHODS = ("dsl", "dqn", "double_dqn", "dsl_refined")
+METHODS = ("dsl", "dsl_weighted", "dqn", "double_dqn", "dsl_refined")
 CURVES = (*METHODS, *(f"{method}_two_channel" for method in METHODS))  # lib.drl_runs: who sees what
 
 
@@ -50,6 +51,7 @@ class DrlSettings:
     success_mm: float = 10.0  # mean displacement over the inner window that counts as success
     near_share: float = 0.0  # DSL: share of samples within 5 mm and 5 degrees of the truth
     learning_rate: float = 1.0e-3  # DSL: RMSprop without momentum (paper: 6e-5 over far more steps)
+    value_weight: float = 0.05  # dsl_weighted: `training.value_weight`
     decay: float = 0.7  # factor on the learning rate, both methods ...
     decay_every: int = 10000  # ... every so many steps
     dqn_learning_rate: float = 2.0e-3  # DQN: RMSprop

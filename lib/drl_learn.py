@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from lib import drl_world, mdp, rigid
+from lib import drl_world, mdp, rigid, train
 from lib.drl_network import PlanarNetwork
 from lib.drl_pairs import Pairs, render
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class Supervised:
-    """DSL: random poses with exact targets, made `AHEAD` batches at a time."""
+    """DSL: random poses with exact targets, made `AHEAD` batches at a time. value_weight: see `train.q_loss`."""
 
     AHEAD = 64
 
-    def __init__(self, pairs: Pairs, settings: DrlSettings, network, generator):
+    def __init__(self, pairs: Pairs, settings: DrlSettings, network, generator, value_weight: float = 1.0):
         self.pairs, self.settings, self.network, self.generator = pairs, settings, network, generator
-        self.base_rate = settings.learning_rate
+        self.base_rate, self.value_weight = settings.learning_rate, value_weight
         self.optimiser = torch.optim.RMSprop(network.parameters(), lr=self.base_rate)
         self.stock, self.count = [], 0
 
@@ -54,7 +54,7 @@ class Supervised:
         rows, poses, targets = self.stock.pop()
         self.network.train()
         values = self.network(render(self.pairs, rows, poses, self.settings.observation))
-        loss = F.mse_loss(values, targets)
+        loss = train.q_loss(values, targets, self.value_weight)
         return _update(self.optimiser, self.network, loss)
 
     def state(self) -> dict:
@@ -252,6 +252,8 @@ def learner(method: str, pairs: Pairs, settings: DrlSettings, seed: int):
     generator = torch.Generator(pairs.fixed.device).manual_seed(1000 + seed)
     if method == "dsl":
         return Supervised(pairs, settings, network, generator)
+    if method == "dsl_weighted":
+        return Supervised(pairs, settings, network, generator, settings.value_weight)
     if method == "dsl_refined":
         return Refined(pairs, settings, network, generator)
     return DeepQ(pairs, settings, network, generator, double=method == "double_dqn")

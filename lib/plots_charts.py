@@ -33,6 +33,7 @@ METHODS = {
     "greedy_search": ("greedy -search", "#7a5195", "-."),
     "dqn": ("DRL (DQN)", "#56b4e9", "-"),
     "double_dqn": ("DRL (double DQN)", "#009e73", "--"),
+    "dsl_weighted": ("DSL, our loss", "#e69f00", "-"),
     "dsl_refined": ("DSL, then DRL", "#cc79a7", "-."),
 }
 PAPER_METHODS = ("ground_truth", "initial", "itk", "quasi_global", "semantic", "dsl", "human")

@@ -114,6 +114,13 @@ def test_c6_and_c7():
     curve = [(m, s, 100, r) for m, r in (("dsl", 0.06), ("dqn", 0.03)) for s in (0, 1)]
     data = data_of(fig4=pd.DataFrame(curve, columns=["method", "seed", "step", "success"]))
     assert verdict(data, "C6") == "untested", "nobody has learnt anything yet"
+    curve = [(m, s, 100, r) for m, r in (("dsl", 0.06), ("dsl_weighted", 0.2), ("dqn", 0.03)) for s in (0, 1)]
+    data = data_of(fig4=pd.DataFrame(curve, columns=["method", "seed", "step", "success"]))
+    lines = list(claims.compute(data, ["C6"]).itertuples())
+    assert [(line.ours, line.verdict) for line in lines] == [
+        ("6 % against 3 % (dqn) after 100 steps: too few for either", "untested"),
+        ("20 % against 3 % (dqn) after 100 steps", "partly"),
+    ], "Eq. 5 and the loss of our 3-D agents have a line each"
     assert verdict(data_of(theory={"lemma3": {"a": 0.0, "b": 0.03}, "states": 10}), "C7") == "partly"
     assert verdict(data_of(theory={"lemma3": {"a": 0.0}, "states": 10}), "C7") == "reproduced"
 

@@ -164,6 +164,16 @@ def test_nothing_is_expected_after_an_end(pairs):
     assert (going - batch["rewards"] > 1).all()
 
 
+def test_our_loss_counts_what_all_actions_share_less(pairs):
+    losses = {}
+    for method in ("dsl", "dsl_weighted"):
+        job = drl.learner(method, pairs, SMALL, 0)
+        losses[method] = job.step(0.0)  # equal weights and samples
+    assert losses["dsl_weighted"] < losses["dsl"]
+    none = dataclasses.replace(SMALL, value_weight=1.0)
+    assert drl.learner("dsl_weighted", pairs, none, 0).step(0.0) == losses["dsl"]
+
+
 def test_refining_begins_with_dsls_weights_and_its_policy(pairs):
     job = drl.learner("dsl_refined", pairs, SMALL, 0)
     job.step(0.5)
