@@ -12,6 +12,7 @@ claims nothing. Ours is measured on the embedded virtual patients. Lines come fo
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from dataclasses import dataclass
@@ -211,19 +212,21 @@ def write(profile: str = "cpu", folder=None) -> pd.DataFrame:
 
 def main(arguments: list[str]) -> int:
     """`write [PROFILE]`, `show [PROFILE] [C4 ...]` or `check [C4 ...]`."""
-    what, rest = (arguments or ["show"])[0], arguments[1:]
+    parser = argparse.ArgumentParser(prog="python -m lib.claims", description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", default="show", choices=("show", "write", "check"))
+    parser.add_argument("words", nargs="*", metavar="PROFILE|CLAIM", help="cpu unless named; all claims unless named")
+    given = parser.parse_args(arguments)
+    what, rest = given.what, given.words
     profile = rest.pop(0) if rest and rest[0] in config.profiles() else "cpu"
     if what == "check":
         check(rest)
     elif what == "write":
         counts = write(profile)["verdict"].value_counts()
         print(f"{config.results_dir(profile)}/claims.csv:", ", ".join(f"{n} {v}" for v, n in counts.items()))
-    elif what == "show":
+    else:
         table = compute(load(config.results_dir(profile), profile), rest)
         for row in table.fillna({"ours": ""}).to_dict("records"):
             print("{claim:4s} {verdict:10s} {statement}: {ours}  (paper: {paper})".format(**row))
-    else:
-        raise UserError(f"python -m lib.claims {what}: unknown; use write, show or check.")
     return 0
 
 

@@ -34,10 +34,11 @@ KEYS = {
 
 def gather(profile: str) -> list[Path]:
     """Collect what the runs of a profile have left, beside what stands in the results folder already (committed, or
-    joined from other machines) and still has its case rows; returns the files written."""
+    joined from other machines) and still has its case rows; returns those written beside cases.csv."""
     runs, out = config.results_root() / "runs" / profile, config.results_dir(profile)
     rows_file = out / "cases.csv"
-    written = add_variants(runs, profile, rows_file)
+    written = []
+    add_variants(runs, profile, rows_file)
     rows = pd.DataFrame(columns=cases.COLUMNS)
     if rows_file.exists():
         rows = pd.read_csv(rows_file, usecols=[*WALK, "method"], dtype={"case": str}).rename(columns={"method": "agent"})
@@ -59,6 +60,8 @@ def gather(profile: str) -> list[Path]:
             with provenance.atomic(out / name) as temporary:
                 shutil.copyfile(source, temporary)
             written.append(out / name)
+    for path in written:
+        provenance.record(path, config.load(profile, ("patients", "evaluation", "variants")))
     return written
 
 
@@ -74,11 +77,11 @@ def beside(new: pd.DataFrame, old: pd.DataFrame, rows: pd.DataFrame, key: list[s
     return joined(new, old.merge(rows[key].drop_duplicates(), on=key), key)
 
 
-def add_variants(runs: Path, profile: str, rows_file: Path) -> list[Path]:
+def add_variants(runs: Path, profile: str, rows_file: Path) -> None:
     """Rows of the variants that were run, into cases.csv in place of earlier ones of the same methods."""
     found = [path for path in cases.find_rows(runs) if "variants" in path.relative_to(runs).parts]
     if not found:
-        return []
+        return
     new = cases.read_rows(*found)
     new = new[new["profile"] == profile]
     old = cases.read_rows(rows_file) if rows_file.exists() else new.iloc[:0]
@@ -86,7 +89,6 @@ def add_variants(runs: Path, profile: str, rows_file: Path) -> list[Path]:
     if not rows.equals(old):
         cases.write_rows(rows_file, rows)
         provenance.record(rows_file, config.load(profile, ("patients", "evaluation", "variants")))
-    return [rows_file]
 
 
 def _where(path: Path, runs: Path) -> dict:

@@ -7,6 +7,7 @@ writes the card alone, of the agents that are there, after the tables have chang
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib import config, provenance, transfer, weights
-from lib.errors import UserError
+from lib.errors import UserError, status
 from lib.train import AGENTS
 
 LIMIT_MB = 40
@@ -114,16 +115,19 @@ def _limits() -> list[str]:
 
 def main(words: list[str]) -> int:
     """One sentence and exit 2 on bad input."""
-    try:
-        if words == ["card"]:
+    parser = argparse.ArgumentParser(prog="python -m lib.release", description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", default="cpu", help="a profile; or card: the model card alone")
+    parser.add_argument("split", nargs="?", type=int, default=0)
+    given = parser.parse_args(words)
+
+    def work():
+        if given.what == "card":
             print(write_card(config.results_root() / "agents"))
-            return 0
-        for path in release(*(words[:1] or ["cpu"]), *(int(w) for w in words[1:2])):
-            print(path)
-    except (UserError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+        else:
+            for path in release(given.what, given.split):
+                print(path)
+
+    return status(work)
 
 
 if __name__ == "__main__":

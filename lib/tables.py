@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -242,8 +243,11 @@ def main(arguments: list[str]) -> int:
     """`write`, `readme` (and docs/deviations.md) or `verify`, for `results/` or the folder given as second argument."""
     from lib import ablations, config
 
-    what, folder = (arguments + ["verify", "results"][len(arguments) :])[:2]
-    folder, readme = config.ROOT / folder, config.ROOT / "README.md"
+    parser = argparse.ArgumentParser(prog="python -m lib.tables", description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", default="verify", choices=("write", "readme", "verify"))
+    parser.add_argument("folder", nargs="?", default="results")
+    given = parser.parse_args(arguments)
+    what, folder, readme = given.what, config.ROOT / given.folder, config.ROOT / "README.md"
     if what == "write":
         rows = cases.read_rows(folder / "cases.csv")
         _record(write(rows, folder, _resamples(rows)), rows, folder)
@@ -253,7 +257,7 @@ def main(arguments: list[str]) -> int:
             text = inject(text, name, block) if f"<!-- {name} -->" in text else text
         readme.write_text(text, encoding="utf-8")
         ablations.write_document(folder)
-    elif what == "verify":
+    else:
         wrong = verify(folder, readme if folder == config.ROOT / "results" else None)
         print(
             "\n".join(wrong) + "; run: python -m lib.tables write"
@@ -261,8 +265,6 @@ def main(arguments: list[str]) -> int:
             else "tables agree with their rows"
         )
         return 1 if wrong else 0
-    else:
-        raise UserError(f"python -m lib.tables {what}: unknown; use write, readme or verify.")
     return 0
 
 

@@ -43,7 +43,8 @@ def real(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
     lines = []
     for (experiment, reach), mine in rows.groupby(["experiment", "range"], sort=False):
         for scan, group in [*mine.groupby("dataset"), (ALL, mine)]:
-            kind = "real" if scan in PAIRS else "both" if scan == ALL else "simulated"
+            kinds = {"real" if name in PAIRS else "simulated" for name in group["dataset"]}
+            kind = "both" if len(kinds) > 1 else kinds.pop()
             for method in order(set(group["method"])):
                 found = group[group["method"] == method]
                 clusters = found["dataset"] if scan == ALL else found["case"]

@@ -86,11 +86,11 @@ KNOWN = {
     # The authors' future work
     "stop": Variant("a 13th action, stop", agent={"stop": 0.5}, learns="stop"),
     "boosted": Variant("more samples from where it fails (training patients)", boost=0.25),
-    "adaptive": Variant(
+    "long_steps": Variant(
         "step lengths 1 to 8: long far away, ±1 near", agent={"adaptive": True}, networks=REFERENCE
     ),
 }
-FUTURE = ("stop", "boosted", "adaptive")
+FUTURE = ("stop", "boosted", "long_steps")
 
 
 @dataclass(frozen=True)

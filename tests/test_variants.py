@@ -47,7 +47,7 @@ def test_a_misspelt_variant_or_override_is_one_sentence():
 
 def test_where_a_variant_lands(monkeypatch, tmp_path):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    cfg, adaptive = named("no_affine"), named("adaptive")
+    cfg, adaptive = named("no_affine"), named("long_steps")
     run = tmp_path / "runs/smoke/spine/split0"
     assert config.run_dir(cfg) == run / "variants/no_affine"
     assert config.agents_dir(cfg) == run / "variants/no_affine/agents"
@@ -187,7 +187,7 @@ def test_a_network_cannot_do_what_it_was_not_trained_for(patient, tmp_path, monk
     assert not np.allclose(found["saliency"], centre)
 
 
-@pytest.mark.parametrize("name", ["stop", "boosted", "adaptive"])
+@pytest.mark.parametrize("name", ["stop", "boosted", "long_steps"])
 def test_the_future_work_rows_end_to_end(smoke_run, tmp_path, monkeypatch, name):
     """Notebooks 03 and 04 without their pictures, on the smoke run's patients: rows, paths, attention."""
     from lib import cases
