@@ -81,11 +81,11 @@ class Trust:
         if self.reasons:
             return f"{BAD}: " + "; ".join(self.reasons)
         c = self.calibration
-        worth = (
-            f"of {round(c.n * c.called_good)} calibration cases so judged {c.right_when_good:.0%} were right"
-            if c.n * c.called_good > 0
-            else "the verdict is not calibrated for this agent"
-        )
+        worth = "the verdict is not calibrated for this agent"
+        if c.n * c.called_good > 0:
+            worth = f"of {round(c.n * c.called_good)} calibration cases so judged {c.right_when_good:.0%} were right"
+        if c.n and c.called_good == 1 and c.right_when_good == 1:
+            worth = f"none of the {c.n} calibration cases was wrong, so how well it tells is not known"
         return f"{GOOD}: the starts agree and the images support it; {worth}. Look at the overlay before you use it"
 
 

@@ -181,6 +181,8 @@ def test_a_calibration_belongs_to_its_network(tmp_path):
     trust.save(found, tmp_path)
     assert trust.load(tmp_path, network) == found
     assert "of 20 calibration cases so judged 95% were right" in trust.judge(GOOD, found).sentence()
+    spotless = trust.judge(GOOD, trust.Calibration(limits, 32, 1.0, 1.0)).sentence()
+    assert "none of the 32 calibration cases was wrong, so how well it tells is not known" in spotless
     network.write_bytes(b"other weights")
     assert trust.load(tmp_path, network).n == 0
     (tmp_path / trust.FILE).write_text("{")

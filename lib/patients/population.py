@@ -41,7 +41,7 @@ class PatientSettings:
     )  # names of manifests; what grew from a scan stays on its side of a split
     n_splits: int = 2  # blind splits (paper: 5), their test patients disjoint
     n_test: int = 1  # test patients a split (paper: 5)
-    n_validation: int = 1  # patients that draw the learning curves and choose nothing
+    n_validation: int = 1  # patients that draw the learning curves, and on which settings may be chosen
     spacing: float = 4.0  # mm, grid on which bodies are drawn and the CT is kept
     cbct_spacing: float = 4.0  # mm, of the CBCT
     views: int = 100  # projections of a cone-beam scan
