@@ -138,7 +138,7 @@ def failures(cfg, name: str, data, say=print) -> torch.Tensor:
         view = Windows(
             stage, [p.fixed for p in data], [p.moving for p in data], centres[part], which[part].tolist(), which[part].tolist()
         )
-        poses, _ = roll_out(view, initial[part], cfg.agent.coarse_steps, cfg.agent)
+        poses, _ = roll_out(view, initial[part], reference.agent.coarse_steps, reference.agent)
         for path, t, c in zip(poses.swapaxes(0, 1), truth[part], centres[part], strict=True):
             states = rigid.state(t, path, c)
             if np.linalg.norm(states[-1]) > FAILED:
