@@ -179,8 +179,8 @@ def gather(profile: str) -> pd.DataFrame:
 
 
 def beside(new: pd.DataFrame, old: pd.DataFrame) -> pd.DataFrame:
-    """`new`, and the rows of `old` of whose experiment, population, range and method `new` has none. Raises UserError
-    if a start that both have is not the same one."""
+    """`new`, and the rows of `old` of whose experiment, population, range and method `new` has none; a baseline, which
+    nobody has trained, is replaced scan by scan. Raises UserError if a start that both have is not the same one."""
     case = ["experiment", "range", "case", "start"]
     starts = old.drop_duplicates(case).merge(new.drop_duplicates(case), on=case)
     if ((starts["initial_error_mm_x"] - starts["initial_error_mm_y"]).abs() > 0.01).any():
@@ -188,9 +188,13 @@ def beside(new: pd.DataFrame, old: pd.DataFrame) -> pd.DataFrame:
             "real_cases.csv holds rows from other starts than this profile's; move it away, or set its settings back."
         )
     what = ["experiment", "population", "range", "method"]
-    ran = set(new[what].itertuples(index=False, name=None))
-    kept = [row not in ran for row in old[what].itertuples(index=False, name=None)]
-    both = pd.concat([old[kept], new], ignore_index=True)
+
+    def groups(rows):
+        scans = rows["dataset"].where(rows["population"] == "", "")
+        return list(rows[what].assign(scan=scans).itertuples(index=False, name=None))
+
+    ran = set(groups(new))
+    both = pd.concat([old[[group not in ran for group in groups(old)]], new], ignore_index=True)
     return both.sort_values([*what, "dataset", "case", "start"], kind="stable").reset_index(drop=True)
 
 

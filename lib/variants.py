@@ -56,7 +56,7 @@ KNOWN = {
         "one coarse network with the budget of both", agent={"coarse_steps": 300}, stages=("coarse",)
     ),
     "one_network_200": Variant(
-        "the same network, stopped after 200 steps", stages=("coarse",), networks="one_network"
+        "one coarse network, 200 steps instead of 300", stages=("coarse",), networks="one_network"
     ),
     # One-shot regression of the six parameters
     "regression": Variant(

@@ -114,14 +114,15 @@ def test_rows_of_other_machines_stay_beside_those_that_ran_here():
         row("", "near", "lidc_idri_0314", "itk_tuned", 3.0),
         row("", "near", "crlm_ct_1004", "itk_tuned", 4.0),
         row("", "full", "lidc_idri_0314", "itk_tuned", 5.0),
+        row("fresh", "near", "crlm_ct_1004", "dsl_two_channel", 8.0),
     ])  # fmt: skip
     new = pd.DataFrame([
         row("", "near", "lidc_idri_0314", "itk_tuned", 6.0),
         row("fresh", "near", "lidc_idri_0314", "dsl_two_channel", 7.0),
     ])  # fmt: skip
     both = transfer_eval.beside(new, old)
-    # One line of a table is one training and one run: the old near rows of itk_tuned go, on whichever scan.
-    assert sorted(both["final_error_mm"]) == [2.0, 5.0, 6.0, 7.0]
+    # An agent's rows are of one training: the old ones of `fresh` go, on whichever scan; a baseline's go scan by scan.
+    assert sorted(both["final_error_mm"]) == [2.0, 4.0, 5.0, 6.0, 7.0]
     assert transfer_eval.beside(both, old).equals(both) and list(both) == list(old)
     with pytest.raises(UserError, match="other starts"):
         transfer_eval.beside(new.assign(initial_error_mm=33.0), old)
