@@ -58,7 +58,9 @@ def transfer(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
     mine = rows[rows["population"] != ""]
     for (experiment, reach, population, method), found in mine.groupby(["experiment", "range", "population", "method"]):
         agent = "dsl" + ("_two_channel" if "two_channel" in method else "")
-        command = f"python -m lib.transfer_eval agents {population} --experiment {experiment} --agent {agent}"
+        words = f"{population} --experiment {experiment} --agent {agent}"
+        made = "make reproduce" if population == "reproduce" else f"python -m lib.transfer train {words}"
+        command = f"{made} && python -m lib.transfer_eval agents {words}"
         count = found["dataset"].nunique()
         values = numbers(found, found["dataset"], n_bootstrap)
         lines.append((experiment, reach, population, method, count, *values, command))
