@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from lib import collections_anatomy as anatomy
 from lib import manifest, provenance, rigid
@@ -127,7 +126,7 @@ def scan_again(ct, labels, mesh, target, rng, scanner: ConeBeamSettings = SCANNE
     other = another_day(ct, labels, mesh, rng)
     if implant is not None:
         other.body_at_cbct = implant(other.body_at_cbct)
-    fixed = _simulate(other, target, rng, pose, scanner)
+    fixed = simulate(other.body_at_cbct, target, rng, scanner, other.meta.get("body_phases"), pose)
     # E2: the heart itself has moved in the body; the truth is the rigid pose that aligns the epicardium best.
     truth = pose @ np.asarray(other.meta.get("heart_pose", np.eye(4)), dtype=np.float64)
     return fixed, truth, pose, other.mesh_cbct
@@ -150,11 +149,3 @@ def another_day(ct, labels, mesh, rng) -> Anatomy:
         result.mesh_ct = mesh
         result = grow.beat(result, rng)
     return result
-
-
-def _simulate(other, target, rng, pose, scanner):
-    for _ in range(5):
-        fixed = simulate(other.body_at_cbct, target, rng, scanner, other.meta.get("body_phases"), pose)
-        if torch.isfinite(fixed.array).all():  # the reconstruction's extrapolation of truncated rows may fail
-            return fixed
-    raise UserError("The simulated CBCT is not finite; choose another level or scanner settings.")

@@ -8,7 +8,7 @@ import torch
 
 from lib import rigid
 from lib.errors import UserError
-from lib.patients import conebeam
+from lib.patients import conebeam, projector
 from lib.patients.conebeam import ConeBeamSettings, simulate
 from lib.volume import Volume
 
@@ -126,3 +126,19 @@ def test_every_voxel_is_a_number(extrapolation, short):
     settings = replace(settings, extrapolation=(extrapolation, extrapolation))
     scan = simulate(body(radius=100.0, spacing=6.0), [3.0, -7.0, 11.0], np.random.default_rng(7), settings)
     assert torch.isfinite(scan.array).all()
+
+
+def test_rows_are_continued_by_less_than_their_width():
+    """Over the whole width RTK reads one pixel past the row's end, whatever lies there: now and then not a number."""
+    angles = np.arange(0.0, 360.0, 30.0)
+    scanner = projector.Scanner(1000.0, 1500.0, angles, columns=40, rows=8, pixel=5.0)
+    rows = np.random.default_rng(0).random((len(angles), 8, 40), dtype=np.float32)
+    widest, whole = (projector.reconstruct(rows, scanner, (12, 12, 4), 8.0, 1.0, e) for e in (1 - 1 / 40, 1.0))
+    assert np.isfinite(whole).all() and np.array_equal(whole, widest)
+
+
+def test_a_scan_that_is_no_number_is_refused(monkeypatch):
+    reconstruct = projector.reconstruct
+    monkeypatch.setattr(projector, "reconstruct", lambda *words: reconstruct(*words) * np.float32("nan"))
+    with pytest.raises(UserError, match="no numbers"):
+        simulate(body(radius=60.0, spacing=6.0), [3.0, -7.0, 11.0], np.random.default_rng(0), IDEAL)

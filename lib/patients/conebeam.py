@@ -68,7 +68,7 @@ def simulate(
     world of
     the result, identity by default. Returns HU-like values, -1000 outside the field of view. Raises
     UserError for a
-    body that does not reach the isocentre.
+    body that does not reach the isocentre, and for a reconstruction with values that are no numbers.
     """
     settings = settings or ConeBeamSettings()
     pose = np.eye(4) if pose is None else np.asarray(pose, dtype=np.float64)
@@ -87,6 +87,8 @@ def simulate(
     measured = detect(total, bone, rng, settings)
     ramp, extrapolation = rng.uniform(*settings.ramp), rng.uniform(*settings.extrapolation)
     values = projector.reconstruct(measured, scanner, size, settings.spacing, ramp, extrapolation)
+    if not np.isfinite(values).all():
+        raise UserError("The simulated cone-beam scan holds values that are no numbers; choose other scanner settings.")
     values = (values / WATER - 1) * 1000 * rng.uniform(*settings.gain) + rng.uniform(*settings.offset)
     spacing = np.full(3, settings.spacing)
     origin = isocentre - spacing * (np.array(size) - 1) / 2

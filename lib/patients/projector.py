@@ -141,8 +141,10 @@ def reconstruct(
     fdk.SetInput(1, stack)
     fdk.SetGeometry(geometry)
     ramp = fdk.GetRampFilter()
-    # Over less than two pixels RTK divides by zero: nothing is continued then.
-    ramp.SetTruncationCorrection(extrapolate if extrapolate * scanner.columns >= 3 else 0.0)
+    # Over less than two pixels RTK divides by zero: nothing is continued then. Rows are continued by their mirror image;
+    # over their whole width RTK reads a pixel past the row's end, which is whatever lies in memory there.
+    widest = 1.0 - 1.0 / scanner.columns
+    ramp.SetTruncationCorrection(min(extrapolate, widest) if extrapolate * scanner.columns >= 3 else 0.0)
     ramp.SetCosineCutFrequency(cosine)
     fdk.Update()
     return itk.array_from_image(fdk.GetOutput())[::-1].transpose(1, 0, 2).copy()
