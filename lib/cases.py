@@ -179,6 +179,16 @@ def read_rows(*paths):
     return table
 
 
+def instead(new, old, what: list[str]):
+    """`new` in place of the rows of `old` (DataFrames) that agree with one of it in the columns `what`; the others stay,
+    before it."""
+    import pandas as pd
+
+    ran = set(new[what].itertuples(index=False, name=None))
+    kept = old[[group not in ran for group in old[what].itertuples(index=False, name=None)]]
+    return pd.concat([kept, new], ignore_index=True) if len(kept) else new.reset_index(drop=True)
+
+
 def find_rows(folder) -> list[Path]:
     """All `cases_*.csv` below a folder, sorted; unfinished files (a leading dot) are not among them."""
     return sorted(p for p in Path(folder).rglob("cases_*.csv") if not p.name.startswith("."))

@@ -85,7 +85,7 @@ def add_variants(runs: Path, profile: str, rows_file: Path) -> None:
     new = cases.read_rows(*found)
     new = new[new["profile"] == profile]
     old = cases.read_rows(rows_file) if rows_file.exists() else new.iloc[:0]
-    rows = pd.concat([old[~old["method"].isin(set(new["method"]))], new], ignore_index=True)
+    rows = cases.instead(new, old, ["method"])
     if not rows.equals(old):
         cases.write_rows(rows_file, rows)
         provenance.record(rows_file, config.load(profile, ("patients", "evaluation", "variants")))

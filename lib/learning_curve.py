@@ -101,11 +101,7 @@ def read_rows(results) -> pd.DataFrame:
 def write(cfg, new: pd.DataFrame) -> None:
     """Rows beside those of other points, then the table and the figure from all of them."""
     results, what = config.results_dir(cfg), ["experiment", "method", "samples"]
-    old = read_rows(results)
-    ran = set(new[what].itertuples(index=False, name=None))
-    old = old[[point not in ran for point in old[what].itertuples(index=False, name=None)]]
-    rows = pd.concat([old, new], ignore_index=True) if len(old) else new
-    rows = rows.sort_values([*what, "range"], kind="stable")
+    rows = case_rows.instead(new, read_rows(results), what).sort_values([*what, "range"], kind="stable")
     made = {f"{NAME}_cases.csv": rows, f"{NAME}.csv": table(rows, cfg.evaluation.n_bootstrap)}
     for name, frame in made.items():
         with provenance.atomic(results / name) as temporary:

@@ -188,13 +188,8 @@ def beside(new: pd.DataFrame, old: pd.DataFrame) -> pd.DataFrame:
             "real_cases.csv holds rows from other starts than this profile's; move it away, or set its settings back."
         )
     what = ["experiment", "population", "range", "method"]
-
-    def groups(rows):
-        scans = rows["dataset"].where(rows["population"] == "", "")
-        return list(rows[what].assign(scan=scans).itertuples(index=False, name=None))
-
-    ran = set(groups(new))
-    both = pd.concat([old[[group not in ran for group in groups(old)]], new], ignore_index=True)
+    new, old = (rows.assign(alone=rows["dataset"].where(rows["population"] == "", "")) for rows in (new, old))
+    both = case_rows.instead(new, old, [*what, "alone"]).drop(columns="alone")
     return both.sort_values([*what, "dataset", "case", "start"], kind="stable").reset_index(drop=True)
 
 
