@@ -111,10 +111,29 @@ rule transfer:
         "python -m lib.transfer_eval tables --profile {PROFILE}"
 
 
+# Once for all populations: they start from the same poses, and the searches take an hour.
+rule real_optimisers:
+    input:
+        f"{RUNS}/scans.done",
+        made_of("11_real_scans")["lib"],
+    output:
+        touch(f"{RUNS}/{{experiment}}/transfer/baselines.done"),
+    log:
+        f"{RUNS}/{{experiment}}/transfer/baselines.log",
+    params:
+        settings=used("11_real_scans"),
+    resources:
+        mem_mb=4000,
+        runtime=480,
+    shell:
+        "python -m lib.transfer_eval baselines --profile {PROFILE} --experiment {wildcards.experiment} > {log} 2>&1 "
+        "|| {{ tail -n 1 {log} >&2; exit 1; }}"
+
+
 rule real_scans:
     input:
         f"{RUNS}/{{experiment}}/split0/patients.csv",
-        f"{RUNS}/scans.done",
+        rules.real_optimisers.output,
         # The population `reproduce` is the agent of split 0.
         lambda w: f"{RUNS}/{w.experiment}/split0/agents/dsl_two_channel_coarse.safetensors.provenance.json"
         if w.population == "reproduce"
