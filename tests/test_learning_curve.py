@@ -35,6 +35,20 @@ def test_the_table_and_the_figure_follow_from_the_rows(tmp_path, monkeypatch):
     assert (config.results_dir(cfg) / "figures" / "learning_curve.png").stat().st_size > 5000
 
 
+def test_a_point_is_trained_and_walked(smoke_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    monkeypatch.setenv("DATA_DIR", str(smoke_run.parent / "data"))
+    monkeypatch.setattr(learning_curve.transfer_eval, "real_cases", lambda cfg, scans, reach: [])
+    cfg = transfer.load_config("smoke", "spine")
+    said = []
+    rows = learning_curve.point(cfg, "dsl", 64, said.append)
+    assert any("64 samples" in line for line in said), "trained with the number asked for"
+    assert (learning_curve.folder(cfg, "dsl", 64) / "dsl_coarse.safetensors").exists()
+    assert set(rows["method"]) == {"dsl_coarse"} and set(rows["range"]) == {"virtual"} and set(rows["samples"]) == {64}
+    starts = cfg.patients.n_test * cfg.evaluation.n_starts
+    assert len(rows) == starts and rows["final_error_mm"].between(0, 1000).all()
+
+
 def test_a_network_of_the_profiles_own_budget_is_the_one_of_make_reproduce():
     cfg = transfer.load_config("smoke", "spine")
     assert learning_curve.folder(cfg, "dsl", cfg.training.samples) == config.agents_dir(cfg)

@@ -156,6 +156,9 @@ def test_an_interrupted_baseline_on_real_scans_goes_on(tmp_path, monkeypatch):
         transfer_eval.try_baselines(cfg, ["itk_search"], say=lambda text: None)
     transfer_eval.try_baselines(cfg, ["itk_search"], say=lambda text: None)
     assert [case for _, case in asked[:4]] == ["scan0", "scan1", "scan2", "scan2"]
+    starts, through = done[1::2], done[2::2]  # saved: the start before the interrupt, then both for each range
+    assert [len(results) for results in done] == [3] * 5 and all(r.seconds == 1.0 for rs in through for r in rs)
+    assert all(r.seconds == 0.0 for rs in starts for r in rs)
     folder = transfer.folder(cfg, transfer_eval.BASELINES) / "near"
     assert not unfinished.path_of(folder, "itk_search").exists()
     with pytest.raises(UserError, match="no method 'itk_serch'"):
