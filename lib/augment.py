@@ -61,7 +61,8 @@ class StreamSettings:
     affine: float = 0.12  # Eq. 6: bound of the nine random elements (the paper: 0.25); 0 turns co-deformation off
     dense_share: float = 0.5  # share of samples drawn near the truth and along greedy paths
     mirror: bool = True  # half of the samples left-right mirrored
-    perturb: bool = True  # random gain, noise, soft blobs, cropped ends on top of the simulated physics
+    perturb: bool = True  # noise, soft blobs, cropped ends on top of the simulated physics
+    gain: float = 0.0  # an image's own random gain, 1 +- gain, and offset: learning slows to a third at 0.25
     linear_share: float = (
         0.1  # share of batches interpolated linearly; the rest takes the nearest source voxel
     )
@@ -255,13 +256,16 @@ class Stream:
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
     def _perturb(self, images, noise):
-        """Random gain, offset, noise and (in 3 of 10) a soft blob an image: cheap, on top of the simulated physics."""
+        """Noise and (in 3 of 10) a soft blob an image, and where asked for its own gain and offset: cheap, on top of the
+        simulated physics."""
         n, w = images.shape[:2]
 
         def wide(t):
             return t.to(self.device)[:, None, None, None]
 
-        images.mul_(wide(self._uniform(n, low=0.75, high=1.25))).add_(wide(self._uniform(n) * 0.1))
+        gain = self.settings.gain
+        if gain:
+            images.mul_(wide(self._uniform(n, low=1 - gain, high=1 + gain))).add_(wide(self._uniform(n) * 0.4 * gain))
         need = images.numel()
         start = int(torch.randint(max(1, self.noise.numel() - need), (1,), generator=self.generator))
         grain = (

@@ -43,6 +43,7 @@ KNOWN = {
     "fixed30": Variant(
         "fixed window moved by ±30 mm, ±30°, as the paper", {"fixed_shift": 30.0, "fixed_turn": 30.0}
     ),
+    "gain25": Variant("each image's own gain within ±25 %, as this study once had it", {"gain": 0.25}),
     "no_dense": Variant("no denser sampling near the truth", {"dense_share": 0.0}),
     "eq5": Variant("Eq. 5 as printed: value_weight 1", training={"value_weight": 1.0}),
     "pairs5": Variant("5 patients", pairs=5),

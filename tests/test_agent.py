@@ -83,6 +83,16 @@ def test_a_window_at_the_truth_shows_the_same_thing(pair):
     assert float(np.corrcoef(fixed[valid], moved[valid])[0, 1]) > 0.85
 
 
+@pytest.mark.parametrize("gain", [0.0, 0.25])
+def test_an_images_own_gain_is_off_unless_asked_for(pair, gain):
+    stream = augment.Stream([pair], augment.StreamSettings(window=24, gain=gain), "spine", "coarse")
+    levels = stream._perturb(torch.ones(32, 24, 24, 24), noise=0.0).flatten(1).median(dim=1).values
+    if gain:
+        assert 0.64 < levels.min() < 0.9 < 1.1 < levels.max() < 1.36
+    else:
+        torch.testing.assert_close(levels, torch.ones(32))
+
+
 def test_a_known_residual_shifts_the_window_the_right_way(pair):
     """Moving the residual by +8 mm in x (one voxel): moved(x) = I_f(x + 8), so column i shows what column i + 1 did."""
     centre = rigid.translation(pair.anchors[0])
