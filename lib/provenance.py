@@ -137,6 +137,11 @@ def git_state() -> dict[str, Any]:
     return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--", *CODE))}
 
 
+def committed(path: str | os.PathLike) -> bool:
+    """Whether a file is as it was committed; also True outside git, where nobody can tell."""
+    return not _git("status", "--porcelain", "--", os.path.abspath(path))
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that make numbers, where installed."""
     found = {"python": platform.python_version()}

@@ -218,6 +218,9 @@ def test_starts_beyond_two_hundred_steps_are_counted():
     assert said.startswith("3 of 10 test starts of E1 (30 %) lie beyond; `dsl`") and "from 33 % of them" in said
 
 
+@pytest.mark.skipif(
+    not provenance.committed(config.ROOT / "results/cases.csv"), reason="the rows are this machine's own"
+)
 def test_docs_are_what_the_committed_rows_give():
     data = claims.load(config.ROOT / "results")
     text = (config.ROOT / ablations.DOCUMENT).read_text(encoding="utf-8")

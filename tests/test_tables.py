@@ -1,12 +1,13 @@
 """Tables from rows worked by hand, and the tables in results/ recomputed from their rows."""
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib import cases, tables
+from lib import cases, provenance, tables
 from lib.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -130,7 +131,31 @@ def test_collect_takes_each_case_once(tmp_path):
 
 @pytest.mark.skipif(not (ROOT / "results/cases.csv").exists(), reason="no results yet: make reproduce")
 def test_the_committed_tables_are_what_their_rows_give():
-    assert tables.verify(ROOT / "results", ROOT / "README.md") == []
+    """After `make reproduce` the rows are this machine's; README.md still shows the committed ones."""
+    shown = provenance.committed(ROOT / "results/cases.csv")
+    assert tables.verify(ROOT / "results", ROOT / "README.md" if shown else None) == []
+
+
+def test_verify_after_a_run_of_ones_own_says_what_the_readme_shows(monkeypatch, capsys):
+    monkeypatch.setattr(tables, "verify", lambda folder, readme: [] if readme is None else ["README.md differs"])
+    for committed, status, said in ((True, 1, "README.md differs"), (False, 0, "the committed ones")):
+        monkeypatch.setattr(provenance, "committed", lambda path, answer=committed: answer)
+        assert tables.main(["verify"]) == status and said in capsys.readouterr().out
+
+
+def test_what_was_changed_is_not_as_committed(tmp_path, monkeypatch):
+    def git(*words):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", tmp_path, *words], check=True)
+
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    (tmp_path / "a.csv").write_text("1")
+    assert provenance.committed(tmp_path / "a.csv"), "outside git"
+    git("init", "-q")
+    git("add", "a.csv")
+    git("commit", "-qm", "a")
+    assert provenance.committed(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("2")
+    assert not provenance.committed(tmp_path / "a.csv")
 
 
 def test_splits_run_elsewhere_are_joined(rows, tmp_path):
