@@ -37,6 +37,7 @@ class Variant:
 PLAIN = {"affine": 0.0, "mirror": False, "perturb": False}  # de-alignment alone, which is no sample's choice
 KNOWN = {
     "reference": Variant("nothing changed"),
+    "again": Variant("nothing changed, another seed: how much two trainings differ", training={"seed": 1}),
     # How it is trained
     "no_affine": Variant("no affine co-deformation", {"affine": 0.0}),
     "affine25": Variant("co-deformation within ±0.25, as the paper", {"affine": 0.25}),

@@ -24,7 +24,7 @@ def test_each_variant_changes_one_thing():
         cfg = named(name)
         changed = [s for s in ("stream", "agent") if getattr(cfg, s) != getattr(base, s)]
         changed += [field for field in ("pairs", "stages", "learns", "boost") if one.__dict__[field] != base.change.__dict__[field]]
-        changed += ["value_weight"] if cfg.training.value_weight != base.training.value_weight else []
+        changed += [f for f in ("value_weight", "seed") if getattr(cfg.training, f) != getattr(base.training, f)]
         assert changed or name in ("reference", "regression_steps"), name
         assert cfg.training.samples + cfg.training.fine_samples == 640, "one budget"
         assert not one.networks or variants.KNOWN[one.networks].networks == ""
