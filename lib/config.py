@@ -126,7 +126,7 @@ def as_dict(profile: Profile) -> dict[str, Any]:
 
 
 def data_dir(cfg: Profile | str) -> Path:
-    """data/<profile>/: fetched and generated volumes. The environment's DATA_DIR moves `data`."""
+    """data/<profile>/: generated volumes. The environment's DATA_DIR moves `data`; fetched scans stay in data/real."""
     return Path(os.environ.get("DATA_DIR") or ROOT / "data") / _name(cfg)
 
 
