@@ -62,7 +62,7 @@ class StreamSettings:
     dense_share: float = 0.5  # share of samples drawn near the truth and along greedy paths
     mirror: bool = True  # half of the samples left-right mirrored
     perturb: bool = True  # noise, soft blobs, cropped ends on top of the simulated physics
-    gain: float = 0.0  # with perturb: an image's own random gain, 1 +- gain, and offset; at 0.25 learning is far slower
+    gain: float = 0.0  # with perturb: an image's own random gain, 1 +- gain, and offset (see docs/deviations.md)
     linear_share: float = (
         0.1  # share of batches interpolated linearly; the rest takes the nearest source voxel
     )
