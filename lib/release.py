@@ -8,6 +8,7 @@ writes the card alone, of the agents that are there, after the tables have chang
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -78,7 +79,25 @@ def card(paths: list[Path], profile: str, split: int) -> str:
         cells += [f"{last.samples:,.0f}" if last is not None else "", f"{float(meta.get('seconds', 0)) / 60:.0f}"]
         cells.append(f"{100 * last.val_agreement:.0f} % (chance 8 %)" if last is not None else "")
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *_measured(), *_limits()]) + "\n"
+    return "\n".join([*lines, "", *_settings(paths, profile), *_measured(), *_limits()]) + "\n"
+
+
+def _settings(paths: list[Path], profile: str) -> list[str]:
+    """What the networks' provenance says of how they were trained where the profile now says otherwise."""
+    cfg = config.as_dict(config.load(profile, sections=("stream", "training")))
+    other = set()
+    for path in paths:
+        if not provenance.beside(path).exists():
+            continue
+        then = json.loads(provenance.beside(path).read_text(encoding="utf-8"))["config"]["values"]
+        for section in ("stream", "training"):
+            now = json.loads(json.dumps(cfg[section]))  # tuples as the lists of a file
+            shared = set(now) & set(then.get(section, {})) - {"samples", "fine_samples", "report_every"}
+            other |= {f"`{section}.{k}` {then[section][k]} (now {now[k]})" for k in shared if then[section][k] != now[k]}
+    if not other:
+        return []
+    words = f"Trained with other settings than `{profile}` has now: {', '.join(sorted(other))}."
+    return [words + " Rows on virtual patients below are not of these networks.", ""]
 
 
 def _measured() -> list[str]:

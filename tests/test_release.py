@@ -1,8 +1,10 @@
 """Released agents: copied whole, with a card that says what they are."""
 
+import json
+
 import pytest
 
-from lib import config, network, release, train
+from lib import config, network, provenance, release, train
 from lib.errors import UserError
 
 
@@ -26,6 +28,12 @@ def test_release(tmp_path, monkeypatch):
     assert "`dsl`: success 58 % of 250, median 7.5 mm" in again
     networks = [[line for line in text.splitlines() if "safetensors |" in line] for text in (card, again)]
     assert len(networks[0]) == 2 and networks[0] == networks[1]
+    assert "other settings" not in again
+    for voxel, expected in ((12.0, "`stream.coarse_voxel` 12.0 (now 8.0)"), (8.0, "")):
+        then = {"config": {"values": {"stream": {"coarse_voxel": voxel}, "training": {"report_every": 1}}}}
+        provenance.beside(paths[0]).write_text(json.dumps(then))
+        said = [line for line in release.card(paths, "smoke", 0).splitlines() if "other settings" in line]
+        assert bool(said) == bool(expected) and expected in "".join(said)
     monkeypatch.setattr(release, "LIMIT_MB", 1)
     with pytest.raises(UserError, match="more than 1"):
         release.release("smoke")
