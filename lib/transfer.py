@@ -43,6 +43,8 @@ class TransferSettings:
     grown: int = 1  # patients grown from each scan that trains
     samples: int = 3200  # training samples of a coarse network
     fine_samples: int = 2400  # the same for the fine network
+    without_samples: int = 3200  # of the populations `without_*`, longer, since one of them is released: coarse
+    without_fine_samples: int = 2400  # and fine network
     fine_limit: float = 25.0  # mm, `agent.fine_limit` on real scans: twice what fine networks are trained on
     starts: int = 2  # starts a vertebral level (or heart) and range
     near: tuple[float, ...] = (30.0, 30.0, 30.0, 15.0, 15.0, 15.0)  # +- mm, mm, mm, degrees x 3
@@ -96,6 +98,12 @@ def tasks(settings: TransferSettings, experiment: str, name: str) -> list[popula
     ]
 
 
+def budget(settings: TransferSettings, name: str) -> dict[str, int]:
+    """How many samples a population's networks are trained with, as `lib.train.TrainSettings` names them."""
+    longer = "without_" if name.startswith("without_") else ""
+    return {k: getattr(settings, longer + k) for k in ("samples", "fine_samples")}
+
+
 def folder(cfg, name: str) -> Path:
     """Where a population's agents and rows go: results/runs/<profile>/<experiment>/transfer/<population>/."""
     return config.results_root() / "runs" / cfg.profile / cfg.experiment / "transfer" / name
@@ -111,7 +119,7 @@ def train_agent(cfg, name: str, agent: str, stages=None, say=print) -> list[Path
     t = cfg.transfer
     if name == "reproduce":
         raise UserError("The population reproduce is trained by `make reproduce`.")
-    settings = dataclasses.replace(cfg.training, samples=t.samples, fine_samples=t.fine_samples)
+    settings = dataclasses.replace(cfg.training, **budget(t, name))
     wanted = tasks(t, cfg.experiment, name)  # first: a misspelt name must not cost the building of patients
     population.build(cfg.patients, cfg.experiment, cfg.profile, progress=say)
     grown = population.build_tasks(wanted, cfg.patients, cfg.profile, progress=say)
