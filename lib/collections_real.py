@@ -136,16 +136,17 @@ def another_day(ct, labels, mesh, rng) -> Anatomy:
     """The body when the CBCT is made: the CT's table gone and another one there, bowel gas and contrast changed; with a
     `mesh` (the epicardium) also another heart and breathing state. Without this a CBCT simulated from its own CT is so
     like it that any optimiser aligns the two to a tenth of a millimetre."""
+    from lib.patients import another_day as day
     from lib.patients import grow
 
     source = grow.axis_aligned(ct, 2.0)
     numbers = None
     if labels is not None:
         numbers = sample(grow.axis_aligned(labels, 2.0, nearest=True), source.points(), 0.0, "nearest")
-    body = grow.recolour(source, numbers, rng, 1.0)
-    body = body.with_array(grow.new_state(body, rng))
+    body = day.recolour(source, numbers, rng, 1.0)
+    body = body.with_array(day.new_state(body, rng))
     result = Anatomy(source, body, np.zeros(3), meta={})
     if mesh is not None:
         result.mesh_ct = mesh
-        result = grow.beat(result, rng)
+        result = day.beat(result, rng)
     return result

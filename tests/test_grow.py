@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lib.errors import UserError
-from lib.patients import grow
+from lib.patients import another_day, grow, warps
 from lib.volume import AIR, Volume
 
 BOX = (np.array([-150.0, -120, -100]), np.array([150.0, 120, 100]))
@@ -30,14 +30,14 @@ def phantom(spacing=5.0, direction=None):
 @pytest.mark.parametrize("seed", range(4))
 def test_inverse_undoes_the_warp(seed):
     rng = np.random.default_rng(seed)
-    warp = grow.random_warp(BOX, rng, size=10.0)
+    warp = warps.random_warp(BOX, rng, size=10.0)
     points = rng.uniform(-90, 90, (200, 3))
     back = warp(torch.as_tensor(warp.inverse(points), dtype=torch.float32)).numpy()
     assert np.abs(back - points).max() < 0.1
 
 
 def test_grid_and_points_agree():
-    warp = grow.random_warp(BOX, np.random.default_rng(1))
+    warp = warps.random_warp(BOX, np.random.default_rng(1))
     grid = Volume(torch.empty(12, 14, 16), 11.0, (-80, -70, -60))
     assert torch.allclose(warp.of_grid(grid), warp(grid.points()), atol=0.02)
 
@@ -66,6 +66,30 @@ def test_the_two_states_differ_but_not_in_bone():
     assert bone.any() and float((a - b)[bone].abs().median()) < 40
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_breathing_moves_organs_and_leaves_the_spine(seed):
+    volume, centres = phantom()
+    made = [
+        grow.grow(volume, None, np.random.default_rng(seed), 5.0, centres[1], centres, centres, breathing=size)
+        for size in (0.0, 12.0)
+    ]
+    assert made[1].meta["breath"] != 0
+    still, moved = (a.body_at_cbct for a in made)
+    assert torch.equal(made[0].ct.array, made[1].ct.array)
+    points, difference = still.points().numpy(), (still.array - moved.array).abs().numpy()
+    for place in made[1].vertebrae:
+        assert difference[np.linalg.norm(points - place, axis=-1) < 15].max() < 0.01
+    # A small bright organ far in front of the spine, at the level of breathing's middle: it moves by about `along`.
+    points = volume.points().numpy()
+    at = np.array([60.0, -20, 0])
+    blob = torch.from_numpy(500 * np.exp(-(np.linalg.norm(points - at, axis=-1) ** 2) / (2 * 10.0**2)).astype(np.float32))
+    organ = volume.with_array(volume.array.clamp(max=60) + blob)
+    after, along = another_day.breathe(organ, centres, np.random.default_rng(seed), 12.0)
+    weight = (after.array - 80).clamp(min=0).numpy()
+    shift = (points * weight[..., None]).sum((0, 1, 2)) / weight.sum() - at
+    assert 0.4 * abs(along) < -np.sign(along) * shift[2] < 1.1 * abs(along) + 1
+
+
 def test_heart_moves_and_stays_closed():
     import trimesh
 
@@ -86,11 +110,11 @@ def test_heart_moves_and_stays_closed():
 
 def test_body_mask_leaves_the_table_out():
     volume, _ = phantom()
-    body = grow.body_mask(volume.array.numpy(), 5.0)
+    body = another_day.body_mask(volume.array.numpy(), 5.0)
     y = volume.points().numpy()[..., 1]
     assert not body[y > 104].any() and body[np.abs(y) < 20].mean() > 0.5
     with pytest.raises(UserError, match="air"):
-        grow.body_mask(np.full((8, 8, 8), AIR), 5.0)
+        another_day.body_mask(np.full((8, 8, 8), AIR), 5.0)
 
 
 def test_axes():

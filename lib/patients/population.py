@@ -47,6 +47,7 @@ class PatientSettings:
     views: int = 100  # projections of a cone-beam scan
     detector_pixel: float = 5.0  # mm on the detector
     phases: int = 4  # states of the moving chest during a cone-beam scan of E2; 1: it holds still
+    breathing: float = 0.0  # mm, standard deviation of how far organs have moved at the CBCT, in patients grown for E1
     landmark_error: float = 0.55  # mm per axis: how precisely an expert marks a vertebra's edge
     mesh_error: float = 1.5  # mm, smooth error of an expert's epicardium
     seed: int = 2017
@@ -108,6 +109,8 @@ def fingerprint(task: Task, settings: PatientSettings) -> str:
     values = asdict(settings)
     for name in ("spine", "heart", "grown", "grow_from", "n_splits", "n_test", "n_validation", "workers"):
         values.pop(name)
+    if not (task.source and task.experiment == "spine" and settings.breathing):
+        values.pop("breathing")  # has no say
     return provenance.fingerprint({"task": asdict(task), "settings": values, "version": VERSION})
 
 
@@ -134,7 +137,9 @@ def draw(task: Task, settings: PatientSettings, rng: np.random.Generator) -> Ana
         from lib import manifest
         from lib.patients import grow
 
-        return grow.from_scan(manifest.scan(task.source), task.experiment, rng, settings.spacing)
+        return grow.from_scan(
+            manifest.scan(task.source), task.experiment, rng, settings.spacing, settings.breathing
+        )
     if task.experiment == "spine":
         from lib.patients import spine
 
