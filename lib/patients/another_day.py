@@ -81,16 +81,24 @@ def body_mask(hu: np.ndarray, spacing: float) -> np.ndarray:
     return np.stack([ndimage.binary_fill_holes(s) for s in body])
 
 
-def breathe(body: Volume, vertebrae: np.ndarray, rng, size: float) -> tuple[Volume, float]:
-    """E1: the organs further up or down than at the CT, by a random amount of standard deviation `size` mm; returns it too.
+def breath(vertebrae: np.ndarray, rng, size: float) -> dict[str, float]:
+    """How breathing may have moved the organs by the time of the CBCT, for `breathe`. `size` (mm): standard deviation of
+    `along`, how far up; a third of it forwards or backwards (`across`); most at the height `middle`, half of it
+    83 % of `reach` away from there."""
+    along, across = rng.normal(0, [size, 0.3 * size]).clip(-2 * size, 2 * size)
+    heights = vertebrae[:, 2]
+    numbers = along, across, rng.uniform(heights.min(), heights.max()), rng.uniform(100, 220)
+    return dict(zip(("along", "across", "middle", "reach"), map(float, numbers), strict=True))
+
+
+def breathe(body: Volume, vertebrae: np.ndarray, along: float, across: float, middle: float, reach: float) -> Volume:
+    """E1: the body with its organs moved, mm: `along` up and `across` backwards.
 
     The spine at `vertebrae` (n, 3), the back and the body's wall with its ribs stay: organs slide along them. What aligns
     the organs therefore no longer aligns the spine.
     """
     from scipy import ndimage
 
-    along, across = (float(v) for v in rng.normal(0, [size, 0.3 * size]).clip(-2 * size, 2 * size))
-    middle, reach = rng.uniform(vertebrae[:, 2].min(), vertebrae[:, 2].max()), rng.uniform(100, 220)
     mask = body_mask(body.array.numpy(), body.spacing[0])
     depth = ndimage.distance_transform_edt(mask, sampling=body.spacing[::-1]).astype(np.float32)
     x, y, z = axes(body)
@@ -100,8 +108,8 @@ def breathe(body: Volume, vertebrae: np.ndarray, rng, size: float) -> tuple[Volu
     ahead = np.hypot(x - column[0], y - column[1] - 25) - 52
     share = _rise(ahead / 20) * _rise((column[1] + 40 - y) / 25) * _rise((depth - 22) / 15)
     share *= np.exp(-(((z - middle) / reach) ** 2))
-    moved = body.points() + torch.from_numpy(share)[..., None] * torch.tensor([0.0, across, along])
-    return body.with_array(sample(body, clamp_ends(moved, z.min(), z.max()))), along
+    source = body.points() - torch.from_numpy(share)[..., None] * torch.tensor([0.0, across, along])
+    return body.with_array(sample(body, clamp_ends(source, z.min(), z.max())))
 
 
 def _rise(t: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 
 from lib.errors import UserError
 from lib.patients.anatomy import Anatomy, Mesh
-from lib.patients.another_day import beat, breathe, new_state, recolour
+from lib.patients.another_day import beat, breath, breathe, new_state, recolour
 from lib.patients.warps import Warp, clamp_ends, random_warp
 from lib.volume import Volume, resample, sample
 
@@ -68,8 +68,8 @@ def grow(
     if landmarks is not None:
         result.landmarks, result.vertebrae = warp.inverse(landmarks), warp.inverse(vertebrae)
         if breathing:  # a generator of its own: all else is as it would be without
-            own = rng.spawn(1)[0]
-            result.body_at_cbct, result.meta["breath"] = breathe(body, result.vertebrae, own, breathing)
+            state = breath(result.vertebrae, rng.spawn(1)[0], breathing)
+            result.body_at_cbct, result.meta["breath"] = breathe(body, result.vertebrae, **state), state["along"]
     if mesh is not None:
         mirrored = np.linalg.det(warp.matrix) < 0
         result.mesh_ct = (
