@@ -19,24 +19,31 @@ import pandas as pd
 import torch
 from scipy.spatial.transform import Rotation
 
-from lib import cases, collections_real, config, metrics, provenance, register, rigid, transfer
+from lib import cases, collections_real, config, metrics, plots_charts, provenance, register, rigid, transfer
 from lib import collections_anatomy as anatomy
+from lib.baselines import run
 from lib.errors import UserError, status
+from lib.patients import another_day
 from lib.patients.conebeam import ConeBeamSettings
 from lib.register_check import MIN_OVERLAP, RANGES, kept, stamp, write
 
 COLUMNS = ("condition", "scan", "case", "start", "initial_mm", "alone_mm", "error_mm", "verdict", "seconds", "made_by")
+BESIDE = ("condition", "scan", "case", "start", "method", "error_mm", "seconds", "note", "made_by")
+OPTIMISERS = ("itk_tuned", "elastix", "greedy_search", "itk_search")
+OPTIMISED = ("usual", "breath")  # the conditions that they are tried under
 TITANIUM = 8000.0  # HU
 
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """One change. `scanner`: factors on the ranges of `ConeBeamSettings`; `turn`: degrees about x, y, z (LPS) that
-    come first; `tilt`: degrees about a random axis instead of the near range's rotations."""
+    """One change. `scanner`: factors on the ranges of `ConeBeamSettings`; `breath`: mm by which the organs, not the spine,
+    are higher; `turn`: degrees about x, y, z (LPS) that come first; `tilt`: degrees about a random axis instead of the
+    near range's rotations."""
 
     label: str
     scanner: dict = dataclasses.field(default_factory=dict)
     metal: bool = False
+    breath: float = 0.0
     tilt: float = 0.0
     turn: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
@@ -44,6 +51,7 @@ class Condition:
 CONDITIONS = {
     "usual": Condition("as trained for"),
     "noise": Condition("noise doubled", {"photons": 0.25}),
+    "breath": Condition("organs 15 mm lower", breath=-15.0),
     "metal": Condition("two titanium rods", metal=True),
     "half_height": Condition("half the height of view", {"height": 0.5}),
     "half_width": Condition("half the width of view", {"diameter": 0.5}),
@@ -65,6 +73,11 @@ def rods(target):
     return implant
 
 
+def breathing(target, vertebrae, along: float):
+    """A function that moves a body's organs by `along` mm upwards, most at `target` (3,); `vertebrae` (n, 3) stay."""
+    return lambda body: another_day.breathe(body, vertebrae, along, 0.0, float(target[2]), 200.0)
+
+
 def scanner(condition: Condition) -> ConeBeamSettings:
     """The scanner of the real scans' CBCTs, changed as the condition says."""
     usual = collections_real.SCANNER
@@ -75,10 +88,11 @@ def scanner(condition: Condition) -> ConeBeamSettings:
 def patient(usual, target, labels, condition: Condition):
     """The test Patient `usual` with its CBCT, centred at `target` (3,), made again under the condition: same day and same
     pose of the body in each. labels: the CT's, as `Scan.load` gives them."""
-    if not condition.scanner and not condition.metal:
+    if not condition.scanner and not condition.metal and not condition.breath:
         return usual
     rng = np.random.default_rng(zlib.crc32(usual.id.encode()))
     implant = rods(target) if condition.metal else None
+    implant = breathing(target, usual.vertebrae, condition.breath) if condition.breath else implant
     fixed, truth, _, _ = collections_real.scan_again(
         usual.moving, labels, None, target, rng, scanner(condition), implant
     )
@@ -102,41 +116,88 @@ def starts(who, condition: Condition, n: int) -> list[cases.Case]:
     return found
 
 
-def measure(folder: Path, path: Path, n: int = 2, say=print) -> pd.DataFrame:
-    """Rows of `COLUMNS` for every condition, scan and level. `alone_mm` is the agent from this start alone."""
+def cases_of(names, n: int):
+    """For the real scans that the released agent has not seen and the conditions `names`: (condition, scan, the patient's
+    id, a function that makes its `n` Cases). Raises UserError where there is no such scan."""
     cfg = transfer.load_config("cpu", "spine")
     unseen = transfer.held_out(cfg.transfer, "spine", cfg.transfer.released_spine)
     scans = [s for s in transfer.real_scans(cfg.transfer, "spine") if s.name in unseen and not s.is_pair]
     if not scans:
         raise UserError("No scan that the released agent has not seen is on this machine; see data_manifests/.")
+    for scan in scans:
+        _, labels, _ = scan.load()
+        centres = {f"{scan.name}_{b.name}": b.centre for b in anatomy.bodies(scan.manifest, labels)}
+        for name, usual in itertools.product(names, collections_real.of_scan(scan, "spine")):
+            condition = CONDITIONS[name]
+
+            def make(usual=usual, condition=condition, labels=labels, centres=centres):
+                return starts(patient(usual, centres[usual.id], labels, condition), condition, n)
+
+            yield name, scan.name, usual.id, make
+
+
+def measure(folder: Path, path: Path, names=tuple(CONDITIONS), n: int = 2, say=print) -> pd.DataFrame:
+    """Rows of `COLUMNS` for every condition, scan and level. `alone_mm` is the agent from this start alone."""
     settings = register.RegisterSettings()
     made_by = stamp(folder, settings, *map(dataclasses.asdict, CONDITIONS.values()))
     rows = kept(path, made_by, COLUMNS)
     agent = register.load_agent(folder, "spine", settings.agent)
-    for scan in scans:
-        done = {(r["condition"], r["case"], r["start"]) for r in rows}
-        people = collections_real.of_scan(scan, "spine")
-        if all((name, who.id, k) in done for name in CONDITIONS for who in people for k in range(n)):
-            continue
-        _, labels, _ = scan.load()
-        centres = {f"{scan.name}_{b.name}": b.centre for b in anatomy.bodies(scan.manifest, labels)}
-        for (name, condition), usual in itertools.product(CONDITIONS.items(), people):
-            if all((name, usual.id, k) in done for k in range(n)):
+    for name, scan, id, make in cases_of(names, n):
+        done = {r["start"] for r in rows if (r["condition"], r["case"]) == (name, id)}
+        for case in [] if len(done) == n else make():
+            if case.start in done:
                 continue
-            for case in starts(patient(usual, centres[usual.id], labels, condition), condition, n):
-                if (name, usual.id, case.start) in done:
-                    continue
-                who = case.patient
-                one = register.register(who.fixed, who.moving, "spine", case.initial, agent, settings=settings)
-                errors = (cases.error(case, pose) for pose in (case.initial, one.ends[0], one.pose))
-                rows.append(dict(zip(COLUMNS, (
-                    name, scan.name, who.id, case.start, *(round(e, 3) for e in errors), one.trust.verdict,
-                    one.seconds["total"], made_by), strict=True)))  # fmt: skip
-                write(path, rows, COLUMNS)
-            mine = [r for r in rows if (r["condition"], r["case"]) == (name, usual.id)]
-            say(f"{name} {usual.id}: {', '.join(str(r['error_mm']) + ' mm ' + r['verdict'] for r in mine)}")
-    provenance.record(path, cfg, seeds={"starts": 0}, agent=[p.name for p in sorted(folder.glob("*_coarse.*"))])
+            who = case.patient
+            one = register.register(who.fixed, who.moving, "spine", case.initial, agent, settings=settings)
+            errors = (cases.error(case, pose) for pose in (case.initial, one.ends[0], one.pose))
+            rows.append(dict(zip(COLUMNS, (
+                name, scan, id, case.start, *(round(e, 3) for e in errors), one.trust.verdict,
+                one.seconds["total"], made_by), strict=True)))  # fmt: skip
+            write(path, rows, COLUMNS)
+        mine = [r for r in rows if (r["condition"], r["case"]) == (name, id)]
+        say(f"{name} {id}: {', '.join(str(r['error_mm']) + ' mm ' + r['verdict'] for r in mine)}")
+    provenance.record(path, None, seeds={"starts": 0}, agent=[p.name for p in sorted(folder.glob("*_coarse.*"))])
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def beside(path: Path, n: int = 2, say=print) -> pd.DataFrame:
+    """Rows of `BESIDE`: optimisers from the same starts, usually and with the organs moved."""
+    settings = transfer.load_config("cpu", "spine").baselines
+    made_by = {m: provenance.fingerprint([m, dataclasses.asdict(settings), OPTIMISED])[:12] for m in OPTIMISERS}
+    rows = kept(path, made_by, BESIDE)
+    for name, scan, id, make in cases_of(OPTIMISED, n):
+        done = {(r["method"], r["start"]) for r in rows if (r["condition"], r["case"]) == (name, id)}
+        for case in [] if len(done) == n * len(OPTIMISERS) else make():
+            for method in OPTIMISERS:
+                if (method, case.start) in done:
+                    continue
+                found = run.run_case(method, case, settings)
+                error, seconds = round(cases.error(case, found.pose), 3), round(found.seconds, 2)
+                rows.append(dict(zip(BESIDE, (
+                    name, scan, id, case.start, method, error, seconds, found.note, made_by[method]), strict=True)))  # fmt: skip
+                write(path, rows, BESIDE)
+        say(f"{name} {id}: optimisers done")
+    provenance.record(path, None, seeds={"starts": 0, "methods": settings.seed})
+    return pd.DataFrame(rows, columns=list(BESIDE))
+
+
+def markdown(rows: pd.DataFrame, others: pd.DataFrame) -> str:
+    """The README's table: success and median of the agent, the command `register` and the optimisers, from the same starts."""
+    own = {"alone_mm": "agent, this start alone", "error_mm": "agent, as the command `register` does"}
+    parts = [rows[["condition", "scan"]].assign(method=text, error_mm=rows[column]) for column, text in own.items()]
+    parts.append(others.assign(method=others["method"].map(plots_charts.label))[parts[0].columns])
+    table = pd.concat(parts)
+    head = ["method", *(CONDITIONS[c].label for c in OPTIMISED)]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for method, mine in table.groupby("method", sort=False):
+        cells = [method]
+        for condition in OPTIMISED:
+            some = mine[mine["condition"] == condition]
+            low, high = metrics.success_interval(some["error_mm"] <= 10, some["scan"])
+            share = f"{(some['error_mm'] <= 10).mean():.0%} [{100 * low:.0f}, {100 * high:.0f}]"
+            cells.append(f"{share} of {len(some)}, {some['error_mm'].median():.1f} mm")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def figure(rows: pd.DataFrame):
@@ -177,6 +238,7 @@ def main(words: list[str] | None = None) -> int:
 
         results = config.results_root()
         rows = measure(register.AGENTS / "spine", results / "degradation.csv")
+        beside(results / "degradation_optimisers.csv")
         path = results / "figures" / "degradation.png"
         plots.save(figure(rows), path, {"cfg": None, "inputs": [results / "degradation.csv"]})
         print(path.name, "and degradation.csv are in", results.name)

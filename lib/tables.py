@@ -176,6 +176,11 @@ def readme_blocks(folder) -> dict[str, str]:
         from lib import register_check
 
         blocks["REGISTER_PAIR"] = register_check.markdown(pd.read_csv(folder / "register_pair.csv", keep_default_na=False))
+    if (folder / "degradation_optimisers.csv").exists():
+        from lib import degrade
+
+        read = (pd.read_csv(folder / f"{name}.csv") for name in ("degradation", "degradation_optimisers"))
+        blocks["ORGANS_MOVED"] = degrade.markdown(*read)
     if (folder / "claims.csv").exists():
         from lib import claims
 

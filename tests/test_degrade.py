@@ -80,6 +80,32 @@ def test_rods_lie_beside_and_behind_the_spine():
     assert y.min() > 26 and np.abs(z).max() < 51 and np.abs(np.abs(x - 10) - 20).max() <= 3
 
 
+def test_breathing_moves_organs_by_as_much_as_the_condition_says(who, monkeypatch):
+    seen = {}
+
+    def breathe(body, vertebrae, along, across, middle, reach):
+        seen.update(along=along, across=across, middle=middle, vertebrae=vertebrae)
+        return body
+
+    monkeypatch.setattr(degrade.another_day, "breathe", breathe)
+    monkeypatch.setattr(collections_real, "simulate", lambda body, target, rng, settings, phases, pose: grid(40, 5.0))
+    monkeypatch.setattr(collections_real, "another_day", lambda ct, *_: Anatomy(ct, ct, np.zeros(3)))
+    who.landmarks_moving, who.vertebrae = np.zeros((1, 3)), np.array([[0.0, 10, 5]])
+    degrade.patient(who, np.array([0.0, 0.0, 7.0]), None, degrade.CONDITIONS["breath"])
+    assert (seen["along"], seen["across"], seen["middle"]) == (-15.0, 0.0, 7.0) and seen["vertebrae"] is who.vertebrae
+
+
+def test_table_beside_optimisers():
+    def rows(**columns):
+        return pd.DataFrame({"condition": ["usual", "usual", "breath", "breath"], "scan": list("abab"), **columns})
+
+    own = rows(alone_mm=[1.0, 30, 1, 1], error_mm=[1.0, 2, 3, 40])
+    others = rows(method=["elastix"] * 4, error_mm=[1.0, 1, 50, 60])
+    lines = degrade.markdown(own, others).splitlines()
+    assert len(lines) == 5 and lines[2].startswith("| agent, this start alone | 50% ") and "100% [" in lines[2]
+    assert lines[4].startswith("| elastix | 100% [") and "0% [" in lines[4] and "55.0 mm" in lines[4]
+
+
 def test_figure_counts_what_is_right_and_what_is_wrongly_believed():
     rows = pd.DataFrame(
         {
