@@ -9,19 +9,24 @@ leaving each patient out in turn. `python -m lib.register_check calibrate` runs 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from lib import cases, config, manifest, metrics, provenance, transfer, trust
 from lib.errors import UserError
+from lib.normalise import field_of_view
 from lib.register_check import MIN_OVERLAP, RANGES, kept, stamp, write
+from lib.volume import Volume
 
-COLUMNS = ("patient", "group", "range", "start", "error_mm", "right", *trust.NUMBERS, "made_by")
+COLUMNS = ("patient", "group", "view", "range", "start", "error_mm", "right", *trust.NUMBERS, "made_by")
 WANTED = 0.95  # of the cases called good, so many should be right
 FEW = 5  # wrong registrations below which no limit is moved
 FIRST_DRAWN, FIRST_GROWN = 900, 40  # numbers of patients that no training uses
+VIEWS = {"whole": (1.0, 1.0), "half the height": (1.0, 0.5), "half the width": (0.5, 1.0)}  # shares of width and height
 GRID = {
     "min_likeness": np.round(np.arange(0.0, 0.61, 0.02), 2),
     "max_shift": np.array([2.0, 6.0, 10.0, 14.0, 60.0]),  # shifts come in steps of 4 mm
@@ -49,24 +54,40 @@ def patients(cfg, n: int, say=print) -> list[Path]:
     return population.build_tasks(drawn + grown[:n], cfg.patients, cfg.profile, progress=say)
 
 
+def narrowed(fixed: Volume, width: float, height: float) -> Volume:
+    """The middle of a CBCT's field of view: shares of its width and height; the rest becomes padding, the lowest value."""
+    seen = field_of_view(fixed)
+    k, j, i = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in seen.shape), indexing="ij")
+
+    def place(index):  # -1 to 1 within the field of view
+        inside = index[seen]
+        low, high = inside.min(), inside.max()
+        return (2 * index - low - high) / (high - low)
+
+    keep = torch.hypot(place(i), place(j)) <= width if width < 1 else seen
+    keep = keep & (place(k).abs() <= height)
+    return fixed.with_array(torch.where(keep, fixed.array, fixed.array.min()))
+
+
 def measure(folders, experiment: str, agent_folder: Path, n: int, path: Path, say=print, settings=None) -> pd.DataFrame:
     """Full registrations of the patients from `n` starts in each range: rows of `COLUMNS`, written one by one."""
     from lib import register
     from lib.patients import store
 
     settings = settings or register.RegisterSettings()
-    made_by = stamp(agent_folder, settings, experiment)
+    made_by = stamp(agent_folder, settings, experiment, VIEWS)
     rows = kept(path, made_by, COLUMNS)
     for folder in folders:
         record = store.load_record(folder)
-        done = {(r["patient"], r["range"], r["start"]) for r in rows}
-        wanted = [(reach, k) for reach in RANGES for k in range(n)]
+        done = {(r["patient"], r["view"], r["range"], r["start"]) for r in rows}
+        wanted = itertools.product(VIEWS, RANGES, range(n))
         if all((record["id"], *key) in done for key in wanted):
             continue
-        patient = store.load(folder)
-        for reach, ranges in RANGES.items():
-            for case in cases.starts(patient, n, ranges, 0, MIN_OVERLAP):
-                if (patient.id, reach, case.start) in done:
+        whole = store.load(folder)
+        for view, reach in itertools.product(VIEWS, RANGES):
+            patient = dataclasses.replace(whole, fixed=narrowed(whole.fixed, *VIEWS[view]))
+            for case in cases.starts(patient, n, RANGES[reach], 0, MIN_OVERLAP):
+                if (patient.id, view, reach, case.start) in done:
                     continue
                 one = register.register(
                     patient.fixed, patient.moving, experiment, case.initial, agent_folder, settings=settings
@@ -74,8 +95,8 @@ def measure(folders, experiment: str, agent_folder: Path, n: int, path: Path, sa
                 error = cases.error(case, one.pose)
                 numbers = {k: round(v, 4) for k, v in one.trust.numbers().items()}
                 rows.append({
-                    "patient": patient.id, "group": record["meta"].get("group", patient.id), "range": reach,
-                    "start": case.start, "error_mm": round(error, 3),
+                    "patient": patient.id, "group": record["meta"].get("group", patient.id), "view": view,
+                    "range": reach, "start": case.start, "error_mm": round(error, 3),
                     "right": bool(metrics.success(error, experiment)), **numbers, "made_by": made_by,
                 })  # fmt: skip
                 write(path, rows, COLUMNS)

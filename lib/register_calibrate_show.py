@@ -70,10 +70,20 @@ def markdown(rows: pd.DataFrame, c: trust.Calibration, experiment: str) -> str:
     for word, n, share in (("good", n_good, c.right_when_good), ("do not trust", c.n - n_good, c.right_when_not)):
         right = round(n * share) if n else 0
         lines.append(f"| {word} | {n} | {right}{f' ({share:.0%})' if n else ''} | {n - right} |")
-    lines += ["", "Each patient's cases are judged by limits found without them. The limits from all cases:", ""]
+    lines += ["", *_by_view(rows), "Each patient's cases are judged by limits found without them. The limits from all cases:", ""]
     lines += ["| limit | |", "|---|---|"]
     values = dataclasses.asdict(c.limits)
     return "\n".join(lines + [f"| {text} | {values[name]:g} |" for name, text in MEANING.items()])
+
+
+def _by_view(rows: pd.DataFrame) -> list[str]:
+    """The same by how much of the field of view there was."""
+    from lib.register_calibrate import left_out
+
+    lines = ["| field of view | cases | right | called good | of these right |", "|---|---|---|---|---|"]
+    for view, some in rows.assign(good=left_out(rows)).groupby("view", sort=False):
+        lines.append(f"| {view} | {len(some)} | {some['right'].sum()} | {some['good'].sum()} | {some.loc[some['good'], 'right'].sum()} |")
+    return [*lines, ""]
 
 
 def write(rows: pd.DataFrame, calibration: trust.Calibration, experiment: str, results: Path) -> None:

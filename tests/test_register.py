@@ -199,8 +199,21 @@ def calibration_rows(n=40):
         numbers = GOOD | {"likeness": likeness, "shift": float(shift)}
         error = rng.uniform(1, 8) if right else rng.uniform(15, 60)
         name = f"{'grown' if k > 20 else 'virtual'}_{k // 4}"
-        rows.append({"patient": name, "group": k // 4, "error_mm": error, "right": right} | numbers)
+        rows.append({"patient": name, "group": k // 4, "view": "whole", "error_mm": error, "right": right} | numbers)
     return pd.DataFrame(rows)
+
+
+def test_a_field_of_view_is_narrowed_about_its_middle():
+    x, y, z = torch.meshgrid(*[torch.arange(n, dtype=torch.float32) for n in (40, 48, 44)], indexing="ij")
+    disc = torch.hypot(z - 20, y - 25) <= 16
+    whole = Volume(torch.where(disc & (x > 3) & (x < 37), 50.0 + x, torch.tensor(-1000.0)), 2.0)
+    for width, height in register_calibrate.VIEWS.values():
+        part = register_calibrate.narrowed(whole, width, height)
+        before, after = (np.argwhere(v.array.numpy() > -999) for v in (whole, part))
+        sizes = np.ptp(after, axis=0) / np.ptp(before, axis=0)
+        assert np.allclose(sizes, [height, width, width], atol=0.08)
+        assert np.allclose(after.mean(axis=0), before.mean(axis=0), atol=0.6)
+        assert torch.equal(part.array[part.array > -999], whole.array[part.array > -999])
 
 
 def test_calibration_finds_limits_and_tells_their_worth(tmp_path):
@@ -213,6 +226,7 @@ def test_calibration_finds_limits_and_tells_their_worth(tmp_path):
     assert register_calibrate.calibrate(hopeless, network).right_when_good < 0.7
     text = register_calibrate_show.markdown(rows, found, "spine")
     assert "| good | 20 | 20 (100%) | 0 |" in text and "5 of them grown" in text
+    assert "| whole | 40 | 20 | 20 | 20 |" in text
     figure = register_calibrate_show.figure(rows, found, "spine")
     assert len(figure.axes) == 4
 
