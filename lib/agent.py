@@ -159,12 +159,13 @@ def roll_out(
     """
     poses = np.asarray(poses, dtype=np.float64)
     path, values = np.empty((steps + 1, *poses.shape)), np.empty((steps, len(poses), 12), np.float32)
-    path[0], unit, recent = poses, torch.as_tensor(rigid.action_params()), []
+    path[0], unit = poses, torch.as_tensor(rigid.action_params())
     generator = torch.Generator().manual_seed(settings.seed)
-    length = torch.full((len(poses),), 4.0 if settings.adaptive else 1.0, dtype=torch.float64)
+    chosen = torch.full((steps, len(poses)), -1)
+    lengths = torch.full((steps + 1, len(poses)), 4.0 if settings.adaptive else 1.0, dtype=torch.float64)
     going = torch.ones(len(poses), dtype=torch.bool)
     jumps = settings.moves == "jumps"
-    greedy = settings.best_three == 0 and settings.stop == 0 and not settings.adaptive and not jumps
+    greedy = settings.best_three == 0 and settings.stop == 0 and not jumps
     walking, view, period = np.arange(len(poses)), windows, np.zeros(len(poses), int)
     for step in range(steps):
         pose = torch.as_tensor(path[step, walking])
@@ -177,10 +178,10 @@ def roll_out(
                 :, 0
             ]
             best = torch.where(torch.rand(len(q), generator=generator) < settings.best_three, other, best)
+        chosen[step, walking] = best
         if settings.adaptive:
-            recent = [*recent[-3:], best]
-            length = _step_sizes(recent, length)
-        action = rigid.params_to_matrix(left.double() if jumps else unit[best] * length[walking, None])
+            lengths[step + 1, walking] = _step_sizes(chosen[max(0, step - 3) : step + 1, walking], lengths[step, walking])
+        action = rigid.params_to_matrix(left.double() if jumps else unit[best] * lengths[step + 1, walking, None])
         shift = windows._shift(view.centres)
         moved = shift @ action @ rigid.invert(shift) @ pose
         if settings.stop > 0:  # everybody walks on here: `greedy` is false
@@ -190,6 +191,9 @@ def roll_out(
         values[step, walking] = q.numpy()
         if greedy:
             period[walking] = _period(path[: step + 2, walking])
+            if settings.adaptive:
+                part = chosen[: step + 1, walking], lengths[: step + 2, walking]
+                period[walking] *= _as_before(*part, period[walking])
             on = np.flatnonzero(period == 0)
             for i in np.setdiff1d(walking, on):
                 _repeat(path[:, i], values[:, i], step + 1, period[i])
@@ -205,6 +209,17 @@ def _period(path: np.ndarray, longest: int = 24) -> np.ndarray:
     before = path[-2 : -2 - longest : -1]
     again = np.abs(before - path[-1]).max(axis=(2, 3)) < 1e-6  # any action moves an entry by a thousand times that
     return np.where(again.any(axis=0), again.argmax(axis=0) + 1, 0)
+
+
+def _as_before(chosen: torch.Tensor, lengths: torch.Tensor, period: np.ndarray) -> np.ndarray:
+    """Whether the next adaptive step's length will be what it was `period` steps ago: the same length now, and the same
+    last three actions. chosen (steps, n), lengths (steps + 1, n)."""
+    same = np.zeros(len(period), dtype=bool)
+    for i in np.flatnonzero(period):
+        p, mine = int(period[i]), chosen[:, i]
+        same[i] = len(mine) >= p + 3 and bool(lengths[-1, i] == lengths[-1 - p, i])
+        same[i] = same[i] and torch.equal(mine[-3:], mine[-3 - p : len(mine) - p])
+    return same
 
 
 def _repeat(path: np.ndarray, values: np.ndarray, done: int, period: int) -> None:

@@ -340,6 +340,28 @@ def test_a_missing_agent_is_one_sentence(tmp_path):
         agent.Agent.load(tmp_path, "dsql")
 
 
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_path_that_goes_round_is_copied_not_computed(trained, adaptive, monkeypatch):
+    ct, calls, loaded = body(), [], agent.Agent.load(trained[0], "dsl_two_channel")
+    cbct = cone(ct)
+    v = np.array([[0.0, 0, 0, 0, 0, 0], [4, -4, 3, 0, 2, 0], [9, -9, 3, 0, 4, 0]])
+    starts = rigid.about(rigid.params_to_matrix(v), normalise.field_of_view_centre(cbct))
+    settings = agent.AgentSettings(coarse_steps=120, adaptive=adaptive)
+
+    def walk():
+        done = agent.run(loaded, [cbct] * 3, [ct] * 3, starts, settings)
+        return np.stack([r.coarse.poses for r in done]), np.stack([r.coarse.values for r in done])
+
+    observe = agent.Windows.observe
+    monkeypatch.setattr(agent.Windows, "observe", lambda self, poses: calls.append(len(poses)) or observe(self, poses))
+    quick, n = walk(), sum(calls)
+    monkeypatch.setattr(agent, "_period", lambda path: np.zeros(path.shape[1], int))
+    calls.clear()
+    whole = walk()
+    assert n < sum(calls) == 360
+    assert np.allclose(quick[0], whole[0], atol=1e-4) and np.allclose(quick[1], whole[1], atol=1e-2)
+
+
 def test_attention_centre_by_hand():
     cube = np.zeros((1, 16, 16, 16))
     cube[0, 12, 4, 8] = 3.0  # [k, j, i]
