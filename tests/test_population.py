@@ -153,3 +153,12 @@ def test_wobble_is_smooth_and_of_the_asked_size():
     near = points + 0.1
     a, b = (place.wobble(p, np.random.default_rng(1), 1.5) - p for p in (points, near))
     assert np.abs(a - b).max() < 0.15
+
+
+@pytest.mark.parametrize("flip", [1.0, -1.0])
+def test_a_scan_is_cut_about_its_heart(flip):
+    direction = np.diag([1.0, 1.0, flip])
+    image = Volume(torch.arange(20.0)[:, None, None].expand(20, 4, 4).clone(), (1, 1, 5), (0, 0, 100), direction)
+    cut = summary.about(image, np.array([2.0, 2.0, 100 + flip * 5 * 6]))
+    assert cut.size[2] == 13 and float(cut.array[6, 0, 0]) == 6.0
+    assert cut.centre[2] == pytest.approx(100 + flip * 30)

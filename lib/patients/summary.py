@@ -78,12 +78,24 @@ def soft_tissue(volume: Volume, seen: torch.Tensor) -> tuple[float, float]:
 
 def real_images(experiment: str, kind: str, limit: int = 4, spacing: float = 3.0) -> dict[str, Volume]:
     """Name -> image of real scans on this machine, to look at: `kind` "ct" or "cbct". Empty where there is
-    none."""
-    from lib import manifest
+    none. E2: cut so that the heart is in the middle."""
+    from lib import collections_anatomy, manifest
 
     found = {}
     for scan in manifest.real_scans(experiment=None if kind == "cbct" else experiment):
         if len(found) < limit and (kind == "ct" or scan.is_pair):
-            image = scan.load()[0] if kind == "ct" else scan.load_cbct()
+            image, labels, _ = scan.load() if kind == "ct" else (scan.load_cbct(), None, None)
+            if experiment == "heart" and kind == "ct":
+                vertices, _ = collections_anatomy.heart_mesh(scan.manifest.heart, labels)
+                image = about(image, vertices.mean(axis=0))
             found[scan.name] = resample(image, np.maximum(image.spacing, spacing))
     return found
+
+
+def about(image: Volume, centre: np.ndarray) -> Volume:
+    """The slices of an image as far as they reach equally far to both sides of `centre` (3,), world."""
+    place = (np.linalg.inv(image.affine) @ np.append(centre, 1.0))[2]
+    k = int(np.clip(round(place), 0, image.size[2] - 1))
+    half = min(k, image.size[2] - 1 - k)
+    origin = image.origin + image.direction[:, 2] * image.spacing[2] * (k - half)
+    return Volume(image.array[k - half : k + half + 1], image.spacing, origin, image.direction)
