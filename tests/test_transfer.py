@@ -56,6 +56,13 @@ def test_a_scan_grows_the_same_patients_in_every_population(everything_here):
     assert len({task.id for task in transfer.tasks(SETTINGS, "spine", "without_0")}) == 2 * 5
 
 
+def test_the_released_populations_train_longer():
+    longer = replace(SETTINGS, samples=1, fine_samples=2, without_samples=3, without_fine_samples=4)
+    for name in ("drawn", "fresh"):
+        assert transfer.budget(longer, name) == {"samples": 1, "fine_samples": 2}
+    assert transfer.budget(longer, "without_0") == {"samples": 3, "fine_samples": 4}
+
+
 def test_unknown_population_and_missing_scan(monkeypatch):
     with pytest.raises(UserError, match="no population 'fold9'"):
         transfer.scans(SETTINGS, "spine", "fold9")
