@@ -124,11 +124,12 @@ def _limits() -> list[str]:
         "",
         "## What they were trained on, and what they are not for",
         "",
-        "Drawn patients, and for the spine's `dsl_two_channel` patients grown from real CTs; their cone-beam CTs are computed",
-        "with real scanner physics. No real CBCT was trained on. One choice (`value_weight`) was made on four real CTs with a",
-        "cut-out as CBCT, and which of two agents is released was chosen knowing both on the real pair. Starts within",
-        "±30, ±30, ±150 mm (spine) or ±30 mm (heart) and ±30 degrees,",
-        "head-first supine. Not a medical device; licence Apache-2.0.",
+        "Drawn patients, and for the spine's `dsl_two_channel` patients grown from real CTs, whose organs have moved with the",
+        "breath by the time of the CBCT; their cone-beam CTs are computed with real scanner physics. No real CBCT was trained",
+        "on. Three choices were made knowing real scans: `value_weight` on four real CTs with a cut-out as CBCT; which of two",
+        "populations is released, knowing earlier agents of both on the real pair; and that grown patients breathe, after a look",
+        "at where earlier agents had ended on that pair (docs/deviations.md, *On real scans*). Starts within ±30, ±30, ±150 mm",
+        "(spine) or ±30 mm (heart) and ±30 degrees, head-first supine. Not a medical device; licence Apache-2.0.",
     ]
 
 
