@@ -42,6 +42,7 @@ class RegisterSettings:
     working_mm: float = 2.0  # images are averaged down to about this spacing before anything else
     coarse_steps: int = 200  # N1
     fine_steps: int = 100  # N2
+    adaptive: bool = True  # long steps far away, ±1 near: as good on patients made to choose it, in two thirds of the time
     fine_limit: float = 25.0  # mm: a fine path that leads further away is not followed
     seed: int = 0
 
@@ -189,8 +190,9 @@ def _roll_out(player, fixed: Volume, moving: Volume, poses, centre, settings: Re
     from lib import agent as agents
 
     steps = agents.AgentSettings(
-        coarse_steps=settings.coarse_steps, fine_steps=settings.fine_steps, fine_limit=settings.fine_limit
-    )
+        coarse_steps=settings.coarse_steps, fine_steps=settings.fine_steps, fine_limit=settings.fine_limit,
+        adaptive=settings.adaptive,
+    )  # fmt: skip
     n = len(poses)
     return agents.run(player, [fixed] * n, [moving] * n, poses, steps, np.tile(centre, (n, 1)))
 
