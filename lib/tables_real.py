@@ -12,6 +12,7 @@ NUMBERS = ("n", "success", "success_low", "success_high", "within_20_mm", "verte
 REAL = ("experiment", "range", "scan", "cbct", "method", *NUMBERS)
 TRANSFER = ("experiment", "range", "population", "method", "scans", *NUMBERS, "command")
 ALL = "all scans"
+AGENTS = ("dsl_two_channel", "dsl_three_channel", "dsl")  # the longer names first
 # What the README shows; table_real.csv has every method.
 SHOWN = (
     "initial", "dsl_two_channel", "dsl_two_channel_adaptive", "dsl_two_channel_polish", "itk", "itk_tuned", "itk_search",
@@ -57,7 +58,7 @@ def transfer(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
     lines = []
     mine = rows[rows["population"] != ""]
     for (experiment, reach, population, method), found in mine.groupby(["experiment", "range", "population", "method"]):
-        agent = "dsl" + ("_two_channel" if "two_channel" in method else "")
+        agent = next(name for name in AGENTS if method.startswith(name))
         words = f"{population} --experiment {experiment} --agent {agent}"
         made = "make reproduce" if population == "reproduce" else f"python -m lib.transfer train {words}"
         command = f"{made} && python -m lib.transfer_eval agents {words}"

