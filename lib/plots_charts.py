@@ -22,6 +22,7 @@ METHODS = {
     "dsl_two_channel_coarse": ("Agent (two channels), coarse only", "#0072b2", "--"),
     "dsl_two_channel_adaptive": ("Agent (two channels), adaptive steps", "#0072b2", ":"),
     "dsl_three_channel": ("Agent (three channels)", "#332288", "-"),
+    "dsl_two_channel_third": ("Agent (two channels), 67 + 33 adaptive steps", "#44aa99", ":"),
     "dsl_polish": ("Agent (difference image), then ITK", "#d55e00", "-."),
     "dsl_two_channel_polish": ("Agent (two channels), then ITK", "#0072b2", "-."),
     "human": ("Human", "#000000", "-"),

@@ -25,6 +25,7 @@ from lib.errors import UserError, status
 RANGES = ("near", "full")
 BASELINES = "baselines"  # their folder beside the populations'
 ADAPTIVE = "adaptive"  # the variant with long steps far away: `<agent>_adaptive`
+THIRD = "third"  # the same with a third of the actions: `<agent>_third`
 
 
 def real_cases(cfg, scans, reach: str) -> list[case_rows.Case]:
@@ -62,14 +63,14 @@ def _save(cfg, path: Path, method: str, cases, results, stamp: str) -> None:
 
 
 def try_agent(cfg, population: str, name: str, say=print) -> None:
-    """Rows of an agent on the scans it may be tried on: coarse alone, coarse + fine, polished, with adaptive steps."""
+    """Rows of an agent on the scans it may be tried on: coarse alone, coarse + fine, polished, with adaptive steps, and
+    with a third as many of these."""
     folder = transfer.agents_folder(cfg, population)
     agent = Agent.load(folder, name)
     networks = [provenance.sha256(p) for p in sorted(folder.glob(f"{name}_*.safetensors"))]
     for reach in RANGES:
         cases = real_cases(cfg, transfer.held_out(cfg.transfer, cfg.experiment, population), reach)
-        usual = dataclasses.replace(cfg.agent, fine_limit=cfg.transfer.fine_limit)
-        for method, settings in ((name, usual), (f"{name}_{ADAPTIVE}", dataclasses.replace(usual, adaptive=True))):
+        for method, settings in ways(cfg, name).items():
             path = path_of(cfg, population, reach, method)
             stamp = _stamp(cfg, method, [networks, dataclasses.asdict(settings)])
             if _there(path, stamp, cases):
@@ -82,6 +83,14 @@ def try_agent(cfg, population: str, name: str, say=print) -> None:
             _save(cfg, path, method, cases, ends, stamp)
             say(f"{population} {reach} {_summary(path)}")
         _polish(cfg, population, reach, name, cases, networks, say)
+
+
+def ways(cfg, name: str) -> dict:
+    """Method -> `AgentSettings` in which an agent walks on real scans."""
+    usual = dataclasses.replace(cfg.agent, fine_limit=cfg.transfer.fine_limit)
+    adaptive = dataclasses.replace(usual, adaptive=True)
+    few = {k: round(getattr(usual, k) / 3) for k in ("coarse_steps", "fine_steps")}
+    return {name: usual, f"{name}_{ADAPTIVE}": adaptive, f"{name}_{THIRD}": dataclasses.replace(adaptive, **few)}
 
 
 def _polish(cfg, population, reach, name, cases, networks, say) -> None:

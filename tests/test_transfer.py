@@ -77,6 +77,13 @@ def test_a_misspelt_population_ends_before_any_work(monkeypatch, capsys):
     assert "no population 'nosuch'" in capsys.readouterr().err
 
 
+def test_adaptive_steps_are_tried_with_a_third_of_the_actions_too():
+    cfg = config.load("cpu", sections=("agent", "transfer"))
+    usual, adaptive, third = transfer_eval.ways(cfg, "dsl_two_channel").values()
+    assert (usual.adaptive, adaptive.adaptive, third.adaptive) == (False, True, True)
+    assert (adaptive.coarse_steps, third.coarse_steps, third.fine_steps) == (200, 67, 33)
+
+
 def test_a_fine_path_that_runs_away_is_not_followed():
     near, far = (np.stack([np.eye(4), rigid.translation([0, 0, z])]) for z in (10.0, 40.0))
     path = np.stack([near, far], axis=1)
