@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import config, provenance, transfer, weights
+from lib import config, provenance, tables_real, transfer, weights
 from lib.errors import UserError, status
 from lib.train import AGENTS
 
@@ -107,7 +107,8 @@ def _measured() -> list[str]:
         if not (folder / name).exists():
             continue
         table = pd.read_csv(folder / name)
-        table = table[table["method"].isin(AGENTS) & (table["n"] > 0)]
+        whole = table[column].isin([tables_real.ALL]) & table["method"].str.endswith("_adaptive")
+        table = table[(table["method"].isin(AGENTS) | whole) & (table["n"] > 0)]
         if name == "table1.csv":
             table = table[table["dataset"].str.startswith("virtual_")]
         for row in table.to_dict("records"):
