@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from lib import network as networks
-from lib import rigid, saliency
+from lib import rigid, saliency, walks
 from lib.errors import UserError
 from lib.normalise import Source, field_of_view_centre, prepare
 from lib.stage import Stage
@@ -137,17 +137,6 @@ class Windows:
         return networks.observe(*self.windows(poses), self.stage.observation)
 
 
-def _step_sizes(recent: list[torch.Tensor], step: torch.Tensor) -> torch.Tensor:
-    """Adaptive lengths: halve where the last two actions cancelled, double after four equal ones, within 1..8."""
-    if len(recent) >= 2:
-        back = (recent[-1] ^ 1) == recent[-2]
-        step = torch.where(back, (step / 2).clamp(min=1.0), step)
-    if len(recent) >= 4:
-        same = (recent[-1] == recent[-2]) & (recent[-1] == recent[-3]) & (recent[-1] == recent[-4])
-        step = torch.where(same, (step * 2).clamp(max=8.0), step)
-    return step
-
-
 @torch.no_grad()
 def roll_out(
     windows: Windows, poses: np.ndarray, steps: int, settings: AgentSettings
@@ -180,7 +169,7 @@ def roll_out(
             best = torch.where(torch.rand(len(q), generator=generator) < settings.best_three, other, best)
         chosen[step, walking] = best
         if settings.adaptive:
-            lengths[step + 1, walking] = _step_sizes(chosen[max(0, step - 3) : step + 1, walking], lengths[step, walking])
+            lengths[step + 1, walking] = walks.step_sizes(chosen[max(0, step - 3) : step + 1, walking], lengths[step, walking])
         action = rigid.params_to_matrix(left.double() if jumps else unit[best] * lengths[step + 1, walking, None])
         shift = windows._shift(view.centres)
         moved = shift @ action @ rigid.invert(shift) @ pose
@@ -190,42 +179,18 @@ def roll_out(
         path[step + 1, walking] = moved.numpy()
         values[step, walking] = q.numpy()
         if greedy:
-            period[walking] = _period(path[: step + 2, walking])
+            period[walking] = walks.period(path[: step + 2, walking])
             if settings.adaptive:
                 part = chosen[: step + 1, walking], lengths[: step + 2, walking]
-                period[walking] *= _as_before(*part, period[walking])
+                period[walking] *= walks.as_before(*part, period[walking])
             on = np.flatnonzero(period == 0)
             for i in np.setdiff1d(walking, on):
-                _repeat(path[:, i], values[:, i], step + 1, period[i])
+                walks.repeat(path[:, i], values[:, i], step + 1, period[i])
             if len(on) == 0:
                 break
             if len(on) < len(walking):
                 walking, view = on, windows.only(on)
     return path, values
-
-
-def _period(path: np.ndarray, longest: int = 24) -> np.ndarray:
-    """How many steps ago each of n paths (steps, n, 4, 4) was at its last pose; 0 where it was not."""
-    before = path[-2 : -2 - longest : -1]
-    again = np.abs(before - path[-1]).max(axis=(2, 3)) < 1e-6  # any action moves an entry by a thousand times that
-    return np.where(again.any(axis=0), again.argmax(axis=0) + 1, 0)
-
-
-def _as_before(chosen: torch.Tensor, lengths: torch.Tensor, period: np.ndarray) -> np.ndarray:
-    """Whether the next adaptive step's length will be what it was `period` steps ago: the same length now, and the same
-    last three actions. chosen (steps, n), lengths (steps + 1, n)."""
-    same = np.zeros(len(period), dtype=bool)
-    for i in np.flatnonzero(period):
-        p, mine = int(period[i]), chosen[:, i]
-        same[i] = len(mine) >= p + 3 and bool(lengths[-1, i] == lengths[-1 - p, i])
-        same[i] = same[i] and torch.equal(mine[-3:], mine[-3 - p : len(mine) - p])
-    return same
-
-
-def _repeat(path: np.ndarray, values: np.ndarray, done: int, period: int) -> None:
-    """Fill poses (steps + 1, 4, 4) and values (steps, 12) after step `done` with the loop of `period` steps."""
-    for step in range(done, len(values)):
-        path[step + 1], values[step] = path[step + 1 - period], values[step - period]
 
 
 def _within(poses: np.ndarray, rois: np.ndarray, limit: float) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib import agent, augment, mdp, network, normalise, rigid, saliency, train, weights, windows
+from lib import agent, augment, mdp, network, normalise, rigid, saliency, train, walks, weights, windows
 from lib.errors import UserError
 from lib.volume import AIR, Volume
 
@@ -355,7 +355,7 @@ def test_a_path_that_goes_round_is_copied_not_computed(trained, adaptive, monkey
     observe = agent.Windows.observe
     monkeypatch.setattr(agent.Windows, "observe", lambda self, poses: calls.append(len(poses)) or observe(self, poses))
     quick, n = walk(), sum(calls)
-    monkeypatch.setattr(agent, "_period", lambda path: np.zeros(path.shape[1], int))
+    monkeypatch.setattr(walks, "period", lambda path: np.zeros(path.shape[1], int))
     calls.clear()
     whole = walk()
     assert n < sum(calls) == 360
