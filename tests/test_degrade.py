@@ -7,6 +7,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from lib import collections_real, degrade, rigid
+from lib.cases import Result
 from lib.collections_real import SCANNER
 from lib.patients.anatomy import Anatomy
 from lib.patients.store import Patient
@@ -93,6 +94,27 @@ def test_breathing_moves_organs_by_as_much_as_the_condition_says(who, monkeypatc
     who.landmarks_moving, who.vertebrae = np.zeros((1, 3)), np.array([[0.0, 10, 5]])
     degrade.patient(who, np.array([0.0, 0.0, 7.0]), None, degrade.CONDITIONS["breath"])
     assert (seen["along"], seen["across"], seen["middle"]) == (-15.0, 0.0, 7.0) and seen["vertebrae"] is who.vertebrae
+
+
+def test_optimisers_go_on_where_they_stopped(who, tmp_path, monkeypatch):
+    who.landmarks_moving, who.landmarks_fixed = np.zeros((1, 3)), rigid.apply(who.truth, np.zeros((1, 3)))
+    made, path = [], tmp_path / "rows.csv"
+
+    def cases_of(names, n):
+        for name in names:
+            yield name, "scan", "one", lambda name=name: degrade.starts(who, degrade.CONDITIONS[name], n)
+
+    def run_methods(names, tried, settings):
+        made.extend(names)
+        return [(m, [Result(who.truth if m == "elastix" else c.initial, 1.0) for c in tried]) for m in names]
+
+    monkeypatch.setattr(degrade, "cases_of", cases_of)
+    monkeypatch.setattr(degrade.run, "run_methods", run_methods)
+    rows = degrade.beside(path, say=lambda line: None)
+    assert len(rows) == 2 * 2 * len(degrade.OPTIMISERS) and rows.loc[rows["method"] == "elastix", "error_mm"].max() == 0
+    rows[rows["method"] != "itk_tuned"].to_csv(path, index=False)
+    made.clear()
+    assert len(degrade.beside(path, say=lambda line: None)) == len(rows) and set(made) == {"itk_tuned"}
 
 
 def test_table_beside_optimisers():
