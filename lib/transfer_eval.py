@@ -162,12 +162,15 @@ def picture(cfg, population: str, name: str, scan: str):
         figures[""][1].update(list(poses(worst, f"worst of {len(rows)}").items())[1:])
     else:
         figures["_worst"] = (worst, poses(worst, f"worst of {len(rows)}"))
+    folder = config.results_dir(cfg) / "figures"
+    for old in folder.glob(f"real_{cfg.experiment}_{scan}_worst.png*"):  # another agent's worst may have needed its own picture
+        old.unlink()
     kind = "real CBCT" if scan in tables_real.PAIRS else "CBCT simulated from the real CT"
     for suffix, (row, shown) in figures.items():
         who = patients[row["case"]]
         centre = evaluation.object_centre(who)
         figure = plots.overlay(who.fixed, who.moving, shown, f"{who.id} ({kind}).", centre=centre)
-        path = config.results_dir(cfg) / "figures" / f"real_{cfg.experiment}_{scan}{suffix}.png"
+        path = folder / f"real_{cfg.experiment}_{scan}{suffix}.png"
         plots.save(figure, path, lambda p: provenance.record(p, cfg), dpi=80)  # there are many
 
 
