@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from lib import cases, collections_real, config, metrics, plots_charts, provenance, register, rigid, transfer
 from lib import collections_anatomy as anatomy
-from lib.baselines import run
+from lib.baselines import batch, run
 from lib.errors import UserError, status
 from lib.patients import another_day
 from lib.patients.conebeam import ConeBeamSettings
@@ -29,7 +29,7 @@ from lib.register_check import MIN_OVERLAP, RANGES, kept, stamp, write
 
 COLUMNS = ("condition", "scan", "case", "start", "initial_mm", "alone_mm", "error_mm", "verdict", "seconds", "made_by")
 BESIDE = ("condition", "scan", "case", "start", "method", "error_mm", "seconds", "note", "made_by")
-OPTIMISERS = ("itk_tuned", "elastix", "greedy_search", "itk_search")
+OPTIMISERS = ("itk_tuned", "elastix", "greedy_search", "itk_search", "itk_bone", "itk_search_bone")
 OPTIMISED = ("usual", "breath")  # the conditions that they are tried under
 TITANIUM = 8000.0  # HU
 
@@ -163,7 +163,9 @@ def measure(folder: Path, path: Path, names=tuple(CONDITIONS), n: int = 2, say=p
 def beside(path: Path, n: int = 2, say=print) -> pd.DataFrame:
     """Rows of `BESIDE`: optimisers from the same starts, usually and with the organs moved."""
     settings = transfer.load_config("cpu", "spine").baselines
-    made_by = {m: provenance.fingerprint([m, dataclasses.asdict(settings), OPTIMISED])[:12] for m in OPTIMISERS}
+    values = dataclasses.asdict(settings)
+    reads = {m: [m, values["seed"], {k: values[k] for k in batch.READS[m]}] for m in OPTIMISERS}
+    made_by = {m: provenance.fingerprint([reads[m], CONDITIONS["breath"].breath])[:12] for m in OPTIMISERS}
     rows = kept(path, made_by, BESIDE)
     for name, scan, id, make in cases_of(OPTIMISED, n):
         there = {r["method"] for r in rows if (r["condition"], r["case"]) == (name, id)}

@@ -27,6 +27,8 @@ METHODS = {
     "dsl_two_channel_polish": ("Agent (two channels), then ITK", "#0072b2", "-."),
     "human": ("Human", "#000000", "-"),
     "itk_tuned": ("ITK, tuned", "#56b4e9", "--"),
+    "itk_bone": ("ITK, tuned, then at bone", "#117733", "-"),
+    "itk_search_bone": ("ITK, searched starts, then at bone", "#117733", "-."),
     "itk_search": ("ITK, searched starts", "#56b4e9", "-."),
     "elastix": ("elastix", "#e69f00", "-"),
     "ants": ("ANTs", "#b8a600", "-"),

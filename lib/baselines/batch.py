@@ -26,6 +26,8 @@ READS = {
     "itk": ("itk",),
     "itk_tuned": ("tuned",),
     "itk_search": ("tuned", "search"),
+    "itk_bone": ("tuned", "bone"),
+    "itk_search_bone": ("tuned", "search", "bone"),
     "quasi_global": ("quasi_global",),
     "semantic": ("semantic",),
     "elastix": ("elastix",),

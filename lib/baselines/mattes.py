@@ -26,13 +26,13 @@ def images(fixed: Volume, moving: Volume, settings: MattesSettings, mask=None):
 
 
 def optimise(
-    fixed: Volume, moving: Volume, initial: np.ndarray, settings: MattesSettings, mask=None, seed: int = 0
+    fixed: Volume, moving: Volume, initial: np.ndarray, settings: MattesSettings, mask=None, seed: int = 0, part=None
 ):
     """Mattes mutual information from one start, over the pyramid of the settings.
 
-    Takes images as they come from `images`; gives (pose (4, 4) moving -> fixed, metric: the negative
-    mutual information). Raises RuntimeError where ITK refuses, for instance when all samples fall outside
-    the moving image.
+    Takes images as they come from `images`; `part`: a Volume, 1 where the moving image counts, else 0. Gives
+    (pose (4, 4) moving -> fixed, metric: the negative mutual information). Raises RuntimeError where ITK refuses, for
+    instance when all samples fall outside the moving image.
     """
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
@@ -47,6 +47,8 @@ def optimise(
     )
     if mask is not None:
         method.SetMetricFixedMask(volume.to_sitk(fixed.with_array(mask.float()), np.uint8))
+    if part is not None:
+        method.SetMetricMovingMask(volume.to_sitk(part, np.uint8))
     method.SetInterpolator(sitk.sitkLinear)
     method.SetShrinkFactorsPerLevel([int(s) for s in settings.shrink])
     method.SetSmoothingSigmasPerLevel([float(s) for s in settings.smooth])

@@ -28,6 +28,8 @@ METHODS: dict[str, tuple[str, str, str]] = {
     "itk": ("itk", "register", "SimpleITK"),
     "itk_tuned": ("itk_tuned", "register", "SimpleITK"),
     "itk_search": ("itk_search", "register", "SimpleITK"),
+    "itk_bone": ("itk_bone", "register", "SimpleITK"),
+    "itk_search_bone": ("itk_bone", "search", "SimpleITK"),
     "quasi_global": ("quasi_global", "register", "SimpleITK"),
     "semantic": ("semantic", "register", "scikit-learn"),
     "elastix": ("elastix", "register", "itk-elastix"),

@@ -43,6 +43,15 @@ def _tuned() -> MattesSettings:
 
 
 @dataclass(frozen=True)
+class BoneSettings:
+    """`itk_bone`: where it looks at the end."""
+
+    level: float = 200.0  # HU of a CT from which on it is bone
+    margin: float = 6.0  # mm beside it that count too: without its edge a bone cannot be seen
+    smooth: tuple[float, ...] = (6.0, 3.0, 0.0)  # sigma a level, mm; less than `tuned`, which began further away
+
+
+@dataclass(frozen=True)
 class ElastixSettings:
     """elastix with its shipped `rigid` parameter map; only what is named here is changed in it."""
 
@@ -185,6 +194,7 @@ class BaselineSettings:
     itk: MattesSettings = field(default_factory=_published)
     tuned: MattesSettings = field(default_factory=_tuned)
     elastix: ElastixSettings = field(default_factory=ElastixSettings)
+    bone: BoneSettings = field(default_factory=BoneSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     quasi_global: QuasiGlobalSettings = field(default_factory=QuasiGlobalSettings)
     semantic: SemanticSettings = field(default_factory=SemanticSettings)
