@@ -368,3 +368,24 @@ def test_attention_centre_by_hand():
     cube[0, 12, 4, 9] = 1.0
     (centre,) = saliency.centres(cube, np.array([[100.0, 200, 300]]), 2.0)
     np.testing.assert_allclose(centre, [100 + (8.25 - 7.5) * 2, 200 + (4 - 7.5) * 2, 300 + (12 - 7.5) * 2])
+
+
+@pytest.mark.parametrize(("actions", "lengths", "same"), [
+    ([0, 1, 0, 1, 0, 1], [1.0] * 7, True),
+    ([0, 1, 0, 1, 0, 1], [4.0, 4, 4, 2, 2, 1, 1], False),  # the same place, but steps have become shorter
+    ([4, 2, 3, 1, 0, 1], [1.0] * 7, False),  # the same place, reached by other actions: these may still double a step
+    ([0, 1, 0, 1], [1.0] * 5, False),  # too few actions to tell
+])  # fmt: skip
+def test_an_adaptive_path_goes_round_only_where_its_lengths_do(actions, lengths, same):
+    chosen, long = torch.tensor(actions)[:, None], torch.tensor(lengths)[:, None]
+    assert walks.as_before(chosen, long, np.array([2]))[0] == same
+    assert not walks.as_before(chosen, long, np.array([0]))[0]
+
+
+def test_adaptive_lengths_by_hand():
+    length, taken = torch.tensor([4.0]), []
+    for action in (0, 0, 0, 0, 0, 1, 0, 1, 0):
+        taken.append(torch.tensor([action]))
+        length = walks.step_sizes(torch.stack(taken[-4:]), length)
+    assert float(length) == 1.0
+    assert float(walks.step_sizes(torch.zeros(4, 1, dtype=torch.long), torch.tensor([4.0]))) == 8.0
