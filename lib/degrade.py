@@ -156,13 +156,15 @@ def measure(folder: Path, path: Path, names=tuple(CONDITIONS), n: int = 2, say=p
             write(path, rows, COLUMNS)
         mine = [r for r in rows if (r["condition"], r["case"]) == (name, id)]
         say(f"{name} {id}: {', '.join(str(r['error_mm']) + ' mm ' + r['verdict'] for r in mine)}")
-    provenance.record(path, None, seeds={"starts": 0}, agent=[p.name for p in sorted(folder.glob("*_coarse.*"))])
+    cfg = transfer.load_config("cpu", "spine")
+    provenance.record(path, cfg, seeds={"starts": 0}, agent=[p.name for p in sorted(folder.glob("*_coarse.*"))])
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def beside(path: Path, n: int = 2, say=print) -> pd.DataFrame:
     """Rows of `BESIDE`: optimisers from the same starts, usually and with the organs moved."""
-    settings = transfer.load_config("cpu", "spine").baselines
+    cfg = transfer.load_config("cpu", "spine")
+    settings = cfg.baselines
     values = dataclasses.asdict(settings)
     reads = {m: [m, values["seed"], {k: values[k] for k in batch.READS[m]}] for m in OPTIMISERS}
     made_by = {m: provenance.fingerprint([reads[m], CONDITIONS["breath"].breath])[:12] for m in OPTIMISERS}
@@ -177,7 +179,7 @@ def beside(path: Path, n: int = 2, say=print) -> pd.DataFrame:
             rows.append(dict(zip(BESIDE, values, strict=True)))
         write(path, rows, BESIDE)
         say(f"{method}: {len(tried)} registrations")
-    provenance.record(path, None, seeds={"starts": 0, "methods": settings.seed})
+    provenance.record(path, cfg, seeds={"starts": 0, "methods": settings.seed})
     return pd.DataFrame(rows, columns=list(BESIDE))
 
 

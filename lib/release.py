@@ -107,7 +107,7 @@ def _measured() -> list[str]:
         if not (folder / name).exists():
             continue
         table = pd.read_csv(folder / name)
-        whole = table[column].isin([tables_real.ALL]) & table["method"].str.endswith("_adaptive")
+        whole = (table[column] == tables_real.ALL) & table["method"].str.endswith("_adaptive")
         table = table[(table["method"].isin(AGENTS) | whole) & (table["n"] > 0)]
         if name == "table1.csv":
             table = table[table["dataset"].str.startswith("virtual_")]
