@@ -18,7 +18,7 @@ import torch
 from lib import network as networks
 from lib import rigid, saliency, walks
 from lib.errors import UserError
-from lib.normalise import Source, field_of_view_centre, prepare
+from lib.normalise import Source, field_of_view_centre
 from lib.stage import Stage
 from lib.train import AGENTS
 from lib.volume import Volume
@@ -246,8 +246,8 @@ def run(agent: Agent, fixed: list[Volume], moving: list[Volume], initial: np.nda
         centres = np.stack([middle[i] for i in fixed_of])
 
     def windows(stage, centres):
-        return Windows(stage, [prepare(v, True, stage.source) for v in fixed_set],
-                       [prepare(v, False, stage.source) for v in moving_set], centres, fixed_of, moving_of)  # fmt: skip
+        return Windows(stage, [stage.source_of(v, True) for v in fixed_set],
+                       [stage.source_of(v, False) for v in moving_set], centres, fixed_of, moving_of)  # fmt: skip
 
     view = windows(agent.coarse, centres)
     poses, values = roll_out(view, initial, settings.coarse_steps, settings)

@@ -39,6 +39,7 @@ class StreamSettings:
     fine_voxel: float = 3.0  # mm, window voxel of the second
     coarse_source: float = 4.0  # mm, pyramid level the coarse windows are cut from
     fine_source: float = 2.0  # mm, pyramid level the fine windows are cut from
+    contrast: str = "local"  # intensity: local contrast | window, one fixed window of HU (lib.normalise)
     spine_range: tuple[float, ...] = (
         30.0,
         30.0,

@@ -2,7 +2,7 @@
 
 Real cone-beam CT is not in Hounsfield units. Each image is shifted (or, if it is no HU at all, scaled) by its
 own soft-tissue level inside its field of view, clipped to -150..500 HU, and divided by its local contrast
-(Gaussian of 20 mm). Outside the field of view there is nothing: a mask says so. torch and NumPy only.
+(Gaussian of 20 mm; or not, to see what that is worth). Outside the field of view there is nothing: a mask says so. torch and NumPy only.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from lib.errors import UserError
 from lib.volume import Volume, along, gaussian_rows, linear_rows, resample
 
 LOW, HIGH = -150.0, 500.0  # HU kept
@@ -82,12 +83,17 @@ def _two_levels(values: torch.Tensor) -> tuple[float, float]:
     return float(values[values <= threshold].median()), float(values[values > threshold].median())
 
 
-def normalise(volume: Volume, is_cbct: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Local contrast in about [-1, 1] and the mask of valid voxels, both (nz, ny, nx)."""
+def normalise(volume: Volume, is_cbct: bool, contrast: str = "local") -> tuple[torch.Tensor, torch.Tensor]:
+    """Local contrast (or, with `contrast` "window", the window LOW..HIGH itself) in about [-1, 1] and the mask of valid
+    voxels, both (nz, ny, nx). Raises UserError for another `contrast`."""
+    if contrast not in ("local", "window"):
+        raise UserError(f"stream.contrast is {contrast!r}; use local or window.")
     mask = field_of_view(volume) if is_cbct else torch.isfinite(volume.array)
     gain, offset = tissue_level(volume.array[mask & (volume.array > -3000)])
     hu = torch.nan_to_num(volume.array * gain + offset, nan=LOW).clamp(LOW, HIGH)
     weight = mask.float()
+    if contrast == "window":
+        return (hu - (LOW + HIGH) / 2) / ((HIGH - LOW) / 2) * weight, mask
     mean, deviation = local_contrast(hu, weight, volume.spacing)
     values = (hu - mean) / (2.5 * (deviation + FLOOR))
     return values.clamp(-1, 1) * weight, mask
@@ -138,8 +144,9 @@ class Source:
         return torch.where(self.codes == OUTSIDE, 0, self.codes).float() / 127
 
 
-def prepare(volume: Volume, is_cbct: bool, spacing: float) -> Source:
-    """Bring a volume to `spacing` mm (anti-aliased, once) and normalise it. The one door for training and inference."""
+def prepare(volume: Volume, is_cbct: bool, spacing: float, contrast: str = "local") -> Source:
+    """Bring a volume to `spacing` mm (anti-aliased, once) and normalise it (`contrast` as there). The one door for training
+    and inference."""
     if is_cbct:
         mask = field_of_view(volume)
         # Padding must not bleed into the smoothed edge of the field of view: fill it with the mean inside.
@@ -151,7 +158,7 @@ def prepare(volume: Volume, is_cbct: bool, spacing: float) -> Source:
         volume = coarse.with_array(torch.where(coarse_mask, coarse.array, torch.tensor(low)))
     else:
         volume = resample(volume, spacing)
-    values, mask = normalise(volume, is_cbct)
+    values, mask = normalise(volume, is_cbct, contrast)
     codes = torch.full([n + 2 for n in values.shape], OUTSIDE, dtype=torch.int8)
     inner = (values * 127).round().to(torch.int8)
     codes[1:-1, 1:-1, 1:-1] = torch.where(mask, inner, torch.tensor(OUTSIDE, dtype=torch.int8))

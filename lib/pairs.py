@@ -38,9 +38,10 @@ def anchors(patient, stage: str) -> np.ndarray:
     return np.concatenate([inside, half_way])
 
 
-def split_folders(cfg) -> dict[str, list[Path]]:
-    """Patient folders of this split: train, validation, test. Test patients are drawn ones only;
-    other data sets are for testing alone (`rollouts.cases_of`).
+def split_folders(cfg, root=None) -> dict[str, list[Path]]:
+    """Patient folders of this split: train, validation, test; below `root`, by default the project's data folder.
+
+    Test patients are drawn ones only; other data sets are for testing alone (`rollouts.cases_of`).
 
     What was grown from a real scan trains; it never validates or tests.
     """
@@ -49,10 +50,10 @@ def split_folders(cfg) -> dict[str, list[Path]]:
 
     s = cfg.patients
     drawn = [
-        population.folder_of(t, cfg.profile) for t in population.tasks(s, cfg.experiment) if t.source is None
+        population.folder_of(t, cfg.profile, root) for t in population.tasks(s, cfg.experiment) if t.source is None
     ]
     grown = [
-        population.folder_of(t, cfg.profile)
+        population.folder_of(t, cfg.profile, root)
         for t in population.tasks(s, cfg.experiment)
         if t.source is not None
     ]
@@ -64,7 +65,8 @@ def split_folders(cfg) -> dict[str, list[Path]]:
 
 
 def pair_path(folder, stage: str, settings: StreamSettings) -> Path:
-    return Path(folder) / f"pair_{stage}_{settings.source(stage):g}mm.npz"
+    plain = "" if settings.contrast == "local" else f"_{settings.contrast}"
+    return Path(folder) / f"pair_{stage}_{settings.source(stage):g}mm{plain}.npz"
 
 
 def _make(folder, stage, settings) -> Path:
@@ -77,8 +79,8 @@ def _make(folder, stage, settings) -> Path:
     patient, mm = store.load(folder), settings.source(stage)
     pair = TrainingPair(
         patient.id,
-        prepare(patient.fixed, True, mm),
-        prepare(patient.moving, False, mm),
+        prepare(patient.fixed, True, mm, settings.contrast),
+        prepare(patient.moving, False, mm, settings.contrast),
         patient.truth,
         anchors(patient, stage),
     )

@@ -11,7 +11,6 @@ from lib import cases as case_rows
 from lib import config, learn, metrics, pairs, provenance, rigid, saliency, train, variants
 from lib.agent import Agent, AgentResult, Windows, run
 from lib.errors import UserError
-from lib.normalise import prepare
 
 
 def trained_agent(cfg, name: str) -> Agent:
@@ -122,8 +121,8 @@ def nearest_object(case) -> np.ndarray:
 
 
 def _coarse_view(agent, cases) -> Windows:
-    fixed = [prepare(c.patient.fixed, True, agent.coarse.source) for c in cases]
-    moving = [prepare(c.patient.moving, False, agent.coarse.source) for c in cases]
+    fixed = [agent.coarse.source_of(c.patient.fixed, True) for c in cases]
+    moving = [agent.coarse.source_of(c.patient.moving, False) for c in cases]
     return Windows(agent.coarse, fixed, moving, np.stack([c.centre for c in cases]))
 
 

@@ -8,7 +8,9 @@ import torch
 
 from lib import mdp, rigid
 from lib import network as networks
+from lib.normalise import Source, prepare
 from lib.train import device_for, half_precision
+from lib.volume import Volume
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Stage:
     linear: bool = (
         True  # coarse windows take the nearest voxel of their finer source, as in training: four times faster
     )
+    contrast: str = "local"  # as `lib.normalise.prepare` takes it
     scale: torch.Tensor | None = None  # (6,) of a regression network: its outputs times this are mm and degrees
 
     @classmethod
@@ -45,8 +48,13 @@ class Stage:
             device,
             half,
             meta.get("stage") != "coarse",
+            meta.get("contrast", "local"),
             torch.tensor([float(x) for x in meta["range"].split()]) if s.outputs == 6 else None,
         )
+
+    def source_of(self, volume: Volume, is_cbct: bool) -> Source:
+        """A volume as this network's windows are cut from it."""
+        return prepare(volume, is_cbct, self.source, self.contrast)
 
     def outputs(self, observation: torch.Tensor) -> torch.Tensor:
         """What the network says, (n, outputs), float32."""

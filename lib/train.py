@@ -262,7 +262,7 @@ def train(pairs: list[TrainingPair], validation: list[TrainingPair], stream_sett
             saved = time.time()
     meta = {"identity": identity, "agent": agent, "stage": stage, "experiment": experiment, "step": step,
             "seconds": f"{before + time.time() - started:.0f}", "voxel": stream_settings.voxel(stage),
-            "source": stream_settings.source(stage),
+            "source": stream_settings.source(stage), "contrast": stream_settings.contrast,
             "range": " ".join(f"{x:g}" for x in stream_settings.range(experiment, stage))}  # fmt: skip
     network.save(model.cpu(), final, meta)
     checkpoint.unlink(missing_ok=True)

@@ -4,8 +4,8 @@ the others.
 A *population* names the real scans that an agent's training patients grew from. Scans are in two folds: `without_0` grew
 from the scans of every fold but the first and is tried on the first fold's, so no agent is tried on a scan it trained on.
 `drawn` has no real anatomy; `fresh` has what a fresh machine has, the CT of the package index; `reproduce` is the agent
-that `make reproduce` trained, on drawn patients too. All of them share the drawn patients of split 0.
-`python -m lib.transfer train POPULATION` makes one.
+that `make reproduce` trained, on drawn patients too. All of them share the drawn patients of split 0. `fresh+coarse_8mm` is
+`fresh` with one thing changed (`lib.transfer_changes`). `python -m lib.transfer train POPULATION` makes one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib import config, manifest, pairs, provenance, train
+from lib import transfer_changes as changes
 from lib.errors import UserError, status
 from lib.patients import population
 
@@ -61,6 +62,7 @@ def real_scans(settings: TransferSettings, experiment: str) -> list[manifest.Sca
 def scans(settings: TransferSettings, experiment: str, name: str) -> list[str]:
     """The real scans on this machine that training patients of a population grow from. Raises UserError."""
     there = [s.name for s in real_scans(settings, experiment) if not s.is_pair]
+    name, change = changes.parts(name)
     known = ("reproduce", "drawn", "fresh", *(f"without_{k}" for k in range(len(settings.folds))))
     if name not in known:
         raise UserError(f"There is no population {name!r}; choose one of {', '.join(known)}.")
@@ -74,12 +76,13 @@ def scans(settings: TransferSettings, experiment: str, name: str) -> list[str]:
     missing = [scan for scan in wanted if scan not in there]
     if missing:
         raise UserError(f"{missing[0]} is not on this machine; run `make data DATASET={missing[0]}`.")
-    return wanted
+    return wanted[: change.scans] if change and change.scans else wanted
 
 
 def held_out(settings: TransferSettings, experiment: str, name: str) -> list[str]:
     """The real scans on this machine that a population's agents may be tried on: none that they grew from. A pair
-    trains nobody and is tried by all."""
+    trains nobody and is tried by all. A population with one thing changed is tried on the same as without."""
+    name, _ = changes.parts(name)
     seen = scans(settings, experiment, name)
     there = real_scans(settings, experiment)
     if name.startswith("without_"):
@@ -89,18 +92,20 @@ def held_out(settings: TransferSettings, experiment: str, name: str) -> list[str
 
 
 def tasks(settings: TransferSettings, experiment: str, name: str) -> list[population.Task]:
-    """The patients to grow for a population; a scan's patients are the same ones in each."""
+    """The patients to grow for a population; a scan's patients are the same ones in each. Raises UserError."""
     place = {scan: k for k, scan in enumerate(manifest.names())}
-    return [
-        population.Task(experiment, place[scan] * PER_SCAN + n, scan)
-        for scan in scans(settings, experiment, name)
-        for n in range(settings.grown)
-    ]
+    used, grown = scans(settings, experiment, name), settings.grown
+    if len(used):  # a change of the number of scans leaves the number of patients
+        grown = grown * len(scans(settings, experiment, changes.parts(name)[0])) // len(used)
+    if grown > PER_SCAN:
+        raise UserError(f"{name} needs {grown} patients of one scan; there can be {PER_SCAN}.")
+    return [population.Task(experiment, place[scan] * PER_SCAN + n, scan) for scan in used for n in range(grown)]
 
 
 def budget(settings: TransferSettings, name: str) -> dict[str, int]:
     """How many samples a population's networks are trained with, as `lib.train.TrainSettings` names them."""
-    longer = "without_" if name.startswith("without_") else ""
+    _, change = changes.parts(name)
+    longer = "without_" if name.startswith("without_") and not (change and change.short) else ""
     return {k: getattr(settings, longer + k) for k in ("samples", "fine_samples")}
 
 
@@ -114,19 +119,33 @@ def agents_folder(cfg, name: str) -> Path:
     return config.agents_dir(cfg) if name == "reproduce" else folder(cfg, name) / "agents"
 
 
+def networks(cfg, name: str, agent: str) -> dict[str, Path]:
+    """Stage -> the weights that a population's agent walks with: its own, or, of a stage that its change does not touch,
+    those of the population without it."""
+    base, change = changes.parts(name)
+    own = change.stages if change else changes.BOTH
+    return {s: agents_folder(cfg, name if s in own else base) / f"{agent}_{s}.safetensors" for s in changes.BOTH}
+
+
 def train_agent(cfg, name: str, agent: str, stages=None, say=print) -> list[Path]:
     """Patients, pairs and networks of a population, each made where it is missing; returns the networks' paths."""
     t = cfg.transfer
     if name == "reproduce":
         raise UserError("The population reproduce is trained by `make reproduce`.")
-    settings = dataclasses.replace(cfg.training, **budget(t, name))
     wanted = tasks(t, cfg.experiment, name)  # first: a misspelt name must not cost the building of patients
-    population.build(cfg.patients, cfg.experiment, cfg.profile, progress=say)
-    grown = population.build_tasks(wanted, cfg.patients, cfg.profile, progress=say)
-    sides = pairs.split_folders(cfg)
+    base, change = changes.parts(name)
+    if change and stages is None and change.stages != changes.BOTH:
+        kept = [s for s in changes.BOTH if s not in change.stages]
+        train_agent(cfg, base, agent, kept, say)
+        stages = change.stages
+    cfg, root = changes.applied(cfg, name), changes.patients_root(cfg, name)
+    settings = dataclasses.replace(cfg.training, **budget(t, name))
+    population.build(cfg.patients, cfg.experiment, cfg.profile, root, progress=say)
+    grown = population.build_tasks(wanted, cfg.patients, cfg.profile, root, progress=say)
+    sides = pairs.split_folders(cfg, root)
     sides["train"] += grown
     made = []
-    for stage in stages or (("coarse", "fine") if cfg.experiment == "spine" else ("coarse",)):
+    for stage in stages or (changes.BOTH if cfg.experiment == "spine" else ("coarse",)):
         data = [pairs.load_pairs(pairs.prepare_pairs(sides[s], stage, cfg.stream)) for s in ("train", "validation")]
         where = agents_folder(cfg, name)
         made.append(train.train(*data, cfg.stream, settings, cfg.experiment, stage, agent, where, say=say))
@@ -147,7 +166,9 @@ def main(words: list[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog="python -m lib.transfer", description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=("train",))
-    parser.add_argument("population", help="drawn, fresh, without_0 or without_1")
+    parser.add_argument(
+        "population", help=f"drawn, fresh, without_0 or without_1; or with a change, fresh+: {', '.join(changes.CHANGES)}"
+    )
     parser.add_argument("--profile", default="cpu")
     parser.add_argument("--experiment", default="spine", choices=config.EXPERIMENTS)
     parser.add_argument("--agent", default="dsl_two_channel", choices=sorted(train.AGENTS))

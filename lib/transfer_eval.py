@@ -18,9 +18,11 @@ import pandas as pd
 
 from lib import cases as case_rows
 from lib import collections_real, config, provenance, rollouts, tables_real, train, transfer
+from lib import transfer_changes as changes
 from lib.agent import Agent
 from lib.baselines import batch, run, unfinished
 from lib.errors import UserError, status
+from lib.stage import Stage
 
 RANGES = ("near", "full")
 BASELINES = "baselines"  # their folder beside the populations'
@@ -65,12 +67,13 @@ def _save(cfg, path: Path, method: str, cases, results, stamp: str) -> None:
 def try_agent(cfg, population: str, name: str, say=print) -> None:
     """Rows of an agent on the scans it may be tried on: coarse alone, coarse + fine, polished, with adaptive steps, and
     with a third as many of these."""
-    folder = transfer.agents_folder(cfg, population)
-    agent = Agent.load(folder, name)
-    networks = [provenance.sha256(p) for p in sorted(folder.glob(f"{name}_*.safetensors"))]
+    paths = transfer.networks(cfg, population, name)
+    fine = Stage.load(paths["fine"]) if paths["fine"].exists() else None
+    agent = Agent(name, Stage.load(paths["coarse"]), fine)
+    networks = [provenance.sha256(p) for p in paths.values() if p.exists()]
     for reach in RANGES:
         cases = real_cases(cfg, transfer.held_out(cfg.transfer, cfg.experiment, population), reach)
-        for method, settings in ways(cfg, name).items():
+        for method, settings in ways(cfg, name, population).items():
             path = path_of(cfg, population, reach, method)
             stamp = _stamp(cfg, method, [networks, dataclasses.asdict(settings)])
             if _there(path, stamp, cases):
@@ -82,12 +85,15 @@ def try_agent(cfg, population: str, name: str, say=print) -> None:
                 _save(cfg, path_of(cfg, population, reach, f"{name}_coarse"), f"{name}_coarse", cases, coarse, stamp)
             _save(cfg, path, method, cases, ends, stamp)
             say(f"{population} {reach} {_summary(path)}")
-        _polish(cfg, population, reach, name, cases, networks, say)
+        if changes.parts(population)[1] is None:
+            _polish(cfg, population, reach, name, cases, networks, say)
 
 
-def ways(cfg, name: str) -> dict:
-    """Method -> `AgentSettings` in which an agent walks on real scans."""
+def ways(cfg, name: str, population: str = "") -> dict:
+    """Method -> `AgentSettings` in which an agent walks on real scans; that of a population with a change only as usual."""
     usual = dataclasses.replace(cfg.agent, fine_limit=cfg.transfer.fine_limit)
+    if changes.parts(population)[1] is not None:
+        return {name: usual}
     adaptive = dataclasses.replace(usual, adaptive=True)
     few = {k: round(getattr(usual, k) / 3) for k in ("coarse_steps", "fine_steps")}
     return {name: usual, f"{name}_{ADAPTIVE}": adaptive, f"{name}_{THIRD}": dataclasses.replace(adaptive, **few)}

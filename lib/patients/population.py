@@ -19,7 +19,7 @@ import torch
 
 from lib import provenance, rigid
 from lib.errors import UserError
-from lib.patients import place, store
+from lib.patients import conebeam_cheap, place, store
 from lib.patients.anatomy import Anatomy
 from lib.patients.conebeam import ConeBeamSettings, simulate
 from lib.patients.store import Patient
@@ -47,6 +47,7 @@ class PatientSettings:
     views: int = 100  # projections of a cone-beam scan
     detector_pixel: float = 5.0  # mm on the detector
     phases: int = 4  # states of the moving chest during a cone-beam scan of E2; 1: it holds still
+    rtk: float = 1.0  # share of cone-beam scans by physics (RTK); of the others only the look is imitated
     breathing: float = 0.0  # mm, standard deviation of how far organs have moved at the CBCT, in patients grown for E1
     landmark_error: float = 0.55  # mm per axis: how precisely an expert marks a vertebra's edge
     mesh_error: float = 1.5  # mm, smooth error of an expert's epicardium
@@ -111,6 +112,8 @@ def fingerprint(task: Task, settings: PatientSettings) -> str:
         values.pop(name)
     if not (task.source and task.experiment == "spine" and settings.breathing):
         values.pop("breathing")  # has no say
+    if settings.rtk >= 1:
+        values.pop("rtk")  # as it was before there was a choice
     return provenance.fingerprint({"task": asdict(task), "settings": values, "version": VERSION})
 
 
@@ -154,9 +157,11 @@ def scan_anatomy(
 ) -> Patient:
     """The CBCT, the CT cropped as a protocol would, the truth, and what an expert would mark."""
     pose = place.world_pose(anatomy.target, rng)
-    fixed = simulate(
-        anatomy.body_at_cbct, anatomy.target, rng, settings.cone_beam(), anatomy.meta.get("body_phases"), pose
-    )
+    body, scanner = anatomy.body_at_cbct, settings.cone_beam()
+    if settings.rtk < 1 and rng.random() >= settings.rtk:
+        fixed = conebeam_cheap.simulate(body, anatomy.target, rng, scanner, pose)
+    else:
+        fixed = simulate(body, anatomy.target, rng, scanner, anatomy.meta.get("body_phases"), pose)
     # E2: the heart itself has moved in the body; the truth is the rigid pose that aligns the epicardium best.
     truth = pose @ np.asarray(anatomy.meta.get("heart_pose", np.eye(4)), dtype=np.float64)
     moving = place.crop(anatomy.ct, anatomy.target, rng, experiment)
