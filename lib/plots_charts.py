@@ -28,6 +28,7 @@ METHODS = {
     "human": ("Human", "#000000", "-"),
     "itk_tuned": ("ITK, tuned", "#56b4e9", "--"),
     "itk_bone": ("ITK, tuned, then at bone", "#117733", "-"),
+    "bone_search": ("Bone alone, searched starts", "#117733", ":"),
     "itk_search_bone": ("ITK, searched starts, then at bone", "#117733", "-."),
     "itk_search": ("ITK, searched starts", "#56b4e9", "-."),
     "elastix": ("elastix", "#e69f00", "-"),

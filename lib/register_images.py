@@ -88,9 +88,10 @@ class Likeness:
         self.moving, self._sample = _codes(moving, False, voxel), sample
         self.where = near_bone(moving, voxel) if bone else self.moving.with_array(torch.ones_like(self.moving.array))
 
-    def __call__(self, poses: np.ndarray, least: float = 0.1) -> np.ndarray:
+    def __call__(self, poses: np.ndarray, least: float = 0.1, fewest: int = 200, weighed: bool = False) -> np.ndarray:
         """Likeness (n,) at poses (n, 4, 4); NaN where less than the share `least` of the fixed points meets the CT, or
-        too few of them (200) can be compared."""
+        too few of them (`fewest`) can be compared. weighed: times the root of the share that is compared, for among
+        thousands of poses the most alike by chance has few points."""
         found = np.full(len(poses), np.nan)
         for k, pose in enumerate(poses):
             there = torch.as_tensor(rigid.apply(rigid.invert(pose), self.points), dtype=torch.float32)
@@ -99,10 +100,11 @@ class Likeness:
                 continue
             moved = self._sample(self.moving, there[place > 0.5], fill=-128.0)
             both = moved > -127.5
-            if both.sum() < 200:
+            if both.sum() < fewest:
                 continue
             pair = torch.stack([self.still[place > 0.5][both], moved[both]])
             found[k] = float(torch.corrcoef(pair)[0, 1]) if pair.std(dim=1).min() > 1 else 0.0
+            found[k] *= (float(both.sum()) / len(place)) ** 0.5 if weighed else 1.0
         return found
 
 

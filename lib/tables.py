@@ -172,6 +172,10 @@ def readme_blocks(folder) -> dict[str, str]:
     }
     if (folder / "table_real.csv").exists():
         blocks["TABLE_REAL"] = tables_real.markdown(pd.read_csv(folder / "table_real.csv"), tables_real.SHOWN)
+    if (folder / "transfer.csv").exists():
+        from lib import tables_transfer
+
+        blocks["CARRIES_OVER"] = tables_transfer.markdown(pd.read_csv(folder / "transfer.csv"))
     if (folder / "register_pair.csv").exists():
         from lib import register_check
 

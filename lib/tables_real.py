@@ -1,4 +1,4 @@
-"""Real scans, scan by scan, and what carries over to them: from `real_cases.csv` (`lib.transfer_eval`) and nothing else."""
+"""Real scans, scan by scan: from `real_cases.csv` (`lib.transfer_eval`) and nothing else."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from lib.plots_charts import label, order
 PAIRS = ("pancreatic_ct_cbct_001",)  # scans whose CBCT is real; of all others it is simulated
 NUMBERS = ("n", "success", "success_low", "success_high", "within_20_mm", "vertebra_off", "p10", "p50", "p90")
 REAL = ("experiment", "range", "scan", "cbct", "method", *NUMBERS)
-TRANSFER = ("experiment", "range", "population", "method", "scans", *NUMBERS, "command")
 ALL = "all scans"
-AGENTS = ("dsl_two_channel", "dsl_three_channel", "dsl")  # the longer names first
 # What the README shows; table_real.csv has every method.
 SHOWN = (
     "initial", "dsl_two_channel", "dsl_two_channel_adaptive", "dsl_two_channel_polish", "itk", "itk_tuned", "itk_search",
@@ -52,22 +50,7 @@ def real(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
                     continue  # tried on some of them only
                 clusters = found["dataset"] if scan == ALL else found["case"]
                 lines.append((experiment, reach, scan, kind, method, *numbers(found, clusters, n_bootstrap)))
-    return _rounded(pd.DataFrame(lines, columns=REAL))
-
-
-def transfer(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
-    """`TRANSFER`: a line for every population's agent and range, over all scans it may be tried on."""
-    lines = []
-    mine = rows[rows["population"] != ""]
-    for (experiment, reach, population, method), found in mine.groupby(["experiment", "range", "population", "method"]):
-        agent = next(name for name in AGENTS if method.startswith(name))
-        words = f"{population} --experiment {experiment} --agent {agent}"
-        made = "make reproduce" if population == "reproduce" else f"python -m lib.transfer train {words}"
-        command = f"{made} && python -m lib.transfer_eval agents {words}"
-        count = found["dataset"].nunique()
-        values = numbers(found, found["dataset"], n_bootstrap)
-        lines.append((experiment, reach, population, method, count, *values, command))
-    return _rounded(pd.DataFrame(lines, columns=TRANSFER))
+    return rounded(pd.DataFrame(lines, columns=REAL))
 
 
 def of_run(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
@@ -89,15 +72,18 @@ def read(folder, n_bootstrap: int):
     return rows, config.load(rows["profile"].iloc[0], sections=("transfer",)).transfer, n_bootstrap
 
 
-def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """Digits a reader can believe: shares to 0.001, millimetres to 0.01."""
     shares = ("success", "success_low", "success_high", "within_20_mm")
     return table.round(dict.fromkeys(shares, 3) | dict.fromkeys(("p10", "p50", "p90"), 2))
 
 
 def tables(rows: pd.DataFrame, settings, n_bootstrap: int = 500) -> dict[str, pd.DataFrame]:
     """File name -> table."""
+    from lib import tables_transfer
+
     rows = rows.sort_values(["experiment", "range"], ascending=False, kind="stable")  # spine before heart, near before full
-    return {"table_real.csv": real(released(rows, settings), n_bootstrap), "transfer.csv": transfer(rows, n_bootstrap)}
+    return {"table_real.csv": real(released(rows, settings), n_bootstrap), "transfer.csv": tables_transfer.table(rows, n_bootstrap)}
 
 
 def markdown(table: pd.DataFrame, methods=None) -> str:

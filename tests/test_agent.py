@@ -1,12 +1,26 @@
 """Normalisation, windows, the stream, the network, weights, training and roll-outs: small, with known answers."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
 
-from lib import agent, augment, mdp, network, normalise, rigid, saliency, train, walks, weights, windows
+from lib import (
+    agent,
+    augment,
+    mdp,
+    network,
+    normalise,
+    rigid,
+    saliency,
+    stage,
+    train,
+    walks,
+    weights,
+    windows,
+)
 from lib.errors import UserError
 from lib.volume import AIR, Volume
 
@@ -52,6 +66,26 @@ def test_field_of_view_is_the_cylinder_with_its_holes_filled():
     mask = normalise.field_of_view(cbct)
     assert mask[24, 24, 24] and not mask[0, 0, 0]
     assert float(mask.float().mean()) == pytest.approx(np.pi * 90**2 * 150 / 240**3, rel=0.08)
+
+
+def test_one_window_of_hu_is_not_local_contrast(pair, tmp_path):
+    cbct = cone(body())
+    source = normalise.prepare(cbct, True, 5.0, "window")
+    values, mask = normalise.normalise(cbct, True, "window")
+    gain, offset = normalise.tissue_level(cbct.array[mask])
+    assert torch.allclose(values[mask], ((cbct.array * gain + offset)[mask].clamp(-150, 500) - 175) / 325, atol=1e-5)
+    assert not torch.equal(source.codes, pair.fixed.codes) and not values[~mask].any()
+    with pytest.raises(UserError, match="local or window"):
+        normalise.normalise(cbct, True, "plain")
+
+
+def test_a_network_sees_what_it_was_trained_on(pair, tmp_path):
+    tiny = train.TrainSettings(samples=32, batch=16, report_every=2, validation_samples=16, filters=(4, 4, 4, 4, 4))
+    for contrast in ("local", "window"):
+        settings = dataclasses.replace(SETTINGS, contrast=contrast)
+        path = train.train([pair], [pair], settings, tiny, "spine", "coarse", "dsl", tmp_path / contrast, say=lambda _: None)
+        made = stage.Stage.load(path).source_of(cone(body()), True)
+        assert torch.equal(made.codes, normalise.prepare(cone(body()), True, settings.coarse_source, contrast).codes)
 
 
 def test_the_middle_of_the_field_of_view_is_found_off_centre():

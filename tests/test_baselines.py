@@ -32,6 +32,7 @@ from lib.volume import Volume
 SETTINGS = BaselineSettings()
 # greedy's search keeps the best of 500 random poses: here they are drawn near the start.
 SETTINGS = replace(SETTINGS, greedy=replace(SETTINGS.greedy, search_mm=2.0, search_degrees=2.0))
+SETTINGS = replace(SETTINGS, bone_search=replace(SETTINGS.bone_search, screened=2048))  # quicker
 # Nobody can seed that search: of 100 runs here 99 end at 0 to 6 mm and one a vertebra off. Three such in a row
 # would be a fault. Without its search it jitters its sample points, from the clock too: 0.8 to 3.7 mm here.
 TRIES = {"greedy": 3, "greedy_search": 3}
@@ -125,10 +126,22 @@ def test_looking_at_bone_is_not_misled_by_organs_that_have_moved(pair):
     hu = hu + 30 * torch.randn(hu.shape, generator=torch.Generator().manual_seed(0))
     moved = fixed.with_array(torch.where(mask, hu, torch.tensor(-1000.0)))
     initial = rigid.about(rigid.params_to_matrix(OFFSET), fixed.centre) @ truth
-    ends = [run.load(m)(moved, moving, initial, SETTINGS, mask, np.random.default_rng(0)).pose for m in ("itk_tuned", "itk_bone")]
+    methods = ("itk_tuned", "itk_bone", "bone_search")
+    ends = [run.load(m)(moved, moving, initial, SETTINGS, mask, np.random.default_rng(0)).pose for m in methods]
     spine = np.array([[4.0 * n, 35.0, z] for n, z in enumerate((-35, 0, 36), 1)])
     off = [np.linalg.norm(rigid.apply(end, spine) - rigid.apply(truth, spine), axis=1).mean() for end in ends]
-    assert off[1] < 2.0 and off[1] < off[0]
+    assert max(off[1:]) < 2.0 and max(off[1:]) < off[0]
+
+
+def test_a_search_by_bone_finds_what_a_single_start_cannot(pair):
+    fixed, moving, mask, truth = pair
+    far = rigid.about(rigid.params_to_matrix(np.array([38.0, -38, 10, 32, -30, 33])), fixed.centre) @ truth
+    # All vertebrae are alike here, so the box must not reach the next one.
+    settings = replace(SETTINGS, search=replace(SETTINGS.search, box=(40.0, 40.0, 15.0, 35.0, 35.0, 35.0)))
+    single, searched = (
+        run.load(m)(fixed, moving, far, settings, mask, np.random.default_rng(0)).pose for m in ("itk_bone", "bone_search")
+    )
+    assert error(single, truth, fixed) > 10 and error(searched, truth, fixed) < 3
 
 
 @pytest.mark.parametrize("name", sorted(run.METHODS))

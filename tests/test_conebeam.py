@@ -8,7 +8,7 @@ import torch
 
 from lib import rigid
 from lib.errors import UserError
-from lib.patients import conebeam, projector
+from lib.patients import conebeam, conebeam_cheap, projector
 from lib.patients.conebeam import ConeBeamSettings, simulate
 from lib.volume import Volume
 
@@ -56,6 +56,18 @@ def test_everything_is_where_it_was(short):
     error = found(scan, expected) - expected
     assert np.abs(error.mean(0)).max() < 0.3 * IDEAL.spacing
     assert np.linalg.norm(error, axis=1).max() < 0.5 * IDEAL.spacing
+
+
+def test_a_cheap_scan_shows_everything_where_physics_shows_it(monkeypatch):
+    monkeypatch.setattr(conebeam_cheap, "NOISE", (1.0, 1.0))
+    phantom, centre = body(), np.array([3.0, -7.0, 11.0])
+    pose = rigid.translation([20, -30, 40]) @ rigid.about(rigid.params_to_matrix([0, 0, 0, 4, -6, 7]), centre)
+    scan = conebeam_cheap.simulate(phantom, centre, np.random.default_rng(0), IDEAL, pose)
+    expected = rigid.apply(pose, BLOBS + centre)
+    assert np.linalg.norm(found(scan, expected) - expected, axis=1).max() < 0.5 * IDEAL.spacing
+    physics = simulate(phantom, centre, np.random.default_rng(0), IDEAL, pose=pose)
+    assert scan.size == physics.size and np.allclose(scan.origin, physics.origin)
+    assert torch.equal(scan.array > -1000, physics.array > -1000)
 
 
 def test_water_is_near_zero_and_ends_are_repeated():

@@ -127,6 +127,24 @@ def test_breathing_makes_other_patients_only_where_it_has_a_say():
         assert (population.fingerprint(task, still) != population.fingerprint(task, moved)) == other
 
 
+def test_the_share_of_physics_changes_scans_only_and_is_no_news_at_one(spine):
+    task = Task("spine", 1)
+    cheap = population.make_patient("spine", 1, replace(SMALL, rtk=0.0))
+    assert torch.equal(cheap.moving.array[10], spine.moving.array[10]) or cheap.moving.size != spine.moving.size
+    assert not torch.equal(cheap.fixed.array[3:6, 10:15, 10:15], spine.fixed.array[3:6, 10:15, 10:15])
+    assert population.fingerprint(task, SMALL) == population.fingerprint(task, replace(SMALL, rtk=1.0))
+    assert population.fingerprint(task, SMALL) != population.fingerprint(task, replace(SMALL, rtk=0.5))
+    calls = []
+    half = replace(SMALL, rtk=0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((population, "simulate"), (population.conebeam_cheap, "simulate")):
+            patch.setattr(module, name, lambda *a, made=module: calls.append(made) or spine.fixed)
+        anatomy = population.draw(task, SMALL, np.random.default_rng(0))
+        for n in range(40):
+            population.scan_anatomy(anatomy, np.random.default_rng(n), half, "spine", "virtual_spine", "x")
+    assert 10 < calls.count(population) < 30
+
+
 def test_tasks_grow_from_what_is_there(monkeypatch):
     monkeypatch.setattr(population, "present_sources", lambda *_: ["a", "b"])
     tasks = population.tasks(replace(SMALL, grown=3), "spine")

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import cases, config, manifest, rigid, tables_real, transfer, transfer_eval
+from lib import cases, config, manifest, rigid, tables_real, tables_transfer, transfer, transfer_eval
+from lib import transfer_changes as changes
 from lib.agent import _within
 from lib.errors import UserError
 
@@ -61,6 +62,79 @@ def test_the_released_populations_train_longer():
     for name in ("drawn", "fresh"):
         assert transfer.budget(longer, name) == {"samples": 1, "fine_samples": 2}
     assert transfer.budget(longer, "without_0") == {"samples": 3, "fine_samples": 4}
+
+
+def test_a_change_is_tried_on_the_same_scans_and_leaves_the_rest_as_it_is(everything_here):
+    cfg = replace(transfer.load_config("cpu", "spine"), transfer=SETTINGS)
+    for name, change in changes.CHANGES.items():
+        population = f"without_0+{name}"
+        assert transfer.held_out(SETTINGS, "spine", population) == transfer.held_out(SETTINGS, "spine", "without_0")
+        assert len(transfer.tasks(SETTINGS, "spine", population)) == len(transfer.tasks(SETTINGS, "spine", "without_0"))
+        changed = changes.applied(cfg, population)
+        for section in ("patients", "stream", "training", "agent", "evaluation"):
+            expected = replace(getattr(cfg, section), **getattr(change, section, {}))
+            assert getattr(changed, section) == expected
+        assert transfer_eval.ways(cfg, "dsl", population).keys() == {"dsl"}
+    assert changes.applied(cfg, "fresh") is cfg
+
+
+def test_fewer_base_scans_grow_as_many_patients(everything_here):
+    few = {k: transfer.tasks(SETTINGS, "spine", f"without_0+scans_{k}") for k in (1, 2, "all")}
+    assert [len({t.source for t in tasks}) for tasks in few.values()] == [1, 2, 5]
+    assert len({t.id for t in few[1]}) == 10  # ten different ones, of two a scan from five
+    longer = replace(SETTINGS, samples=1, fine_samples=2, without_samples=3, without_fine_samples=4)
+    assert transfer.budget(longer, "without_0+scans_1") == {"samples": 1, "fine_samples": 2}
+    assert transfer.budget(longer, "without_0+again") == {"samples": 3, "fine_samples": 4}
+    with pytest.raises(UserError, match="needs 100 patients of one scan"):
+        transfer.tasks(replace(SETTINGS, grown=20), "spine", "without_0+scans_1")
+
+
+def test_a_network_that_a_change_does_not_touch_is_the_populations_own():
+    cfg = transfer.load_config("cpu", "spine")
+    for name, own in (("coarse_8mm", ["coarse"]), ("fine_2mm", ["fine"]), ("again", ["coarse", "fine"])):
+        found = transfer.networks(cfg, f"fresh+{name}", "dsl")
+        assert [s for s, path in found.items() if path.parts[-3] == f"fresh+{name}"] == own
+        assert all(path.parts[-3].split("+")[0] == "fresh" for path in found.values())
+
+
+def test_only_changed_patients_are_made_again_and_elsewhere():
+    cfg = transfer.load_config("cpu", "spine")
+    usual = transfer.population.folder_of(transfer.population.Task("spine", 0), "cpu")
+    for name, change in changes.CHANGES.items():
+        root = changes.patients_root(cfg, f"fresh+{name}")
+        assert (root is not None) == bool(change.patients)
+        if root is not None:
+            assert usual not in transfer.pairs.split_folders(cfg, root)["train"]
+            assert transfer.population.folder_of(transfer.population.Task("spine", 0), "cpu", root).is_relative_to(root)
+
+
+def test_a_misspelt_change_ends_in_a_sentence(capsys):
+    assert transfer.main(["train", "fresh+coarse_8m", "--profile", "smoke"]) == 2
+    assert "did you mean fresh+coarse_8mm?" in capsys.readouterr().err
+    with pytest.raises(UserError, match="make reproduce"):
+        changes.parts("reproduce+again")
+
+
+def test_the_gain_of_a_change_is_over_the_same_starts():
+    rows = []
+    for scan, without, changed in (("a", 5.0, 20.0), ("b", 5.0, 5.0), ("c", 20.0, 5.0), ("d", 5.0, 20.0)):
+        rows += [row("fresh", "near", scan, "dsl", without), row("fresh+again", "near", scan, "dsl", changed)]
+    rows.append(row("fresh", "near", "e", "dsl", 20.0))  # not tried with the change
+    rows.append(row("drawn", "near", "a", "dsl", 20.0))
+    made = tables_transfer.table(pd.DataFrame(rows), 200).set_index("population")
+    assert made.loc["fresh+again", "gain"] == -0.25  # 2 of 4 against 3 of 4
+    assert made.loc["fresh+again", "gain_low"] < -0.25 < made.loc["fresh+again", "gain_high"]
+    assert made.loc[["fresh", "drawn"], "gain"].isna().all()
+
+
+def test_what_carries_over_is_shown_with_what_was_changed():
+    lines = []
+    for population in ("fresh", "fresh+again"):
+        for method in ("dsl_two_channel", "dsl_two_channel_coarse"):
+            lines += [row(population, reach, scan, method, 5.0) for reach in ("near", "full") for scan in "ab"]
+    text = tables_transfer.markdown(tables_transfer.table(pd.DataFrame(lines), 50)).splitlines()
+    assert len(text) == 4 and text[2].startswith("| `fresh` |")
+    assert changes.CHANGES["again"].what in text[3] and "2, 2 | 100 %, 100 %" in text[3] and "+0 [+0, +0]" in text[3]
 
 
 def test_unknown_population_and_missing_scan(monkeypatch):

@@ -28,6 +28,7 @@ READS = {
     "itk_search": ("tuned", "search"),
     "itk_bone": ("tuned", "bone"),
     "itk_search_bone": ("tuned", "search", "bone"),
+    "bone_search": ("tuned", "search", "bone", "bone_search"),
     "quasi_global": ("quasi_global",),
     "semantic": ("semantic",),
     "elastix": ("elastix",),

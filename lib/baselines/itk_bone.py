@@ -1,7 +1,8 @@
 """ITK, tuned, that ends with bone alone: organs move between CT and CBCT, and what aligns them need not align the spine.
 
 First as `itk_tuned` (or `itk_search`), then once more from there, counting only the CT's bone and what lies within
-`BoneSettings.margin` of it. Not for the heart: its bones are not what moves with it. Settings: `BaselineSettings.bone`.
+`BoneSettings.margin` of it. `bone_search` looks at nothing else from the beginning. Not for the heart: its bones are not
+what moves with it. Settings: `BaselineSettings.bone`, `BaselineSettings.bone_search`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from lib.baselines import common, itk_search, itk_tuned, mattes
+from lib.baselines import common, fair, itk_search, itk_tuned, mattes
 from lib.cases import Result
+from lib.register_images import Likeness
 
 
 def register(fixed, moving, initial, settings, mask=None, rng=None, first=itk_tuned) -> Result:
@@ -34,6 +36,34 @@ def register(fixed, moving, initial, settings, mask=None, rng=None, first=itk_tu
 def search(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
     """`register` after a search over many starts."""
     return register(fixed, moving, initial, settings, mask, rng, itk_search)
+
+
+def alone(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
+    """Pose moving -> fixed by bone alone, from many starts within `settings.search.box` of `initial`.
+
+    Poses are screened by the correlation of local contrast at bone, the best that differ (and `initial`) optimised by
+    mutual information at bone, the end most alike at bone wins and is optimised once more, more finely.
+    """
+    begin, rng = time.process_time(), common.generator(settings, rng)
+    search, options = settings.search, settings.bone_search
+    small, floating, field = mattes.images(fixed, moving, options.mattes, mask)
+    part, centre = bone(floating, settings.bone), common.mask_centre(small, field)
+    tried = np.concatenate([initial[None], itk_search.poses(initial, centre, replace(search, screened=options.screened), rng)])
+    alike = Likeness(fixed, moving, centre, voxel=options.voxel, step=options.step, size=int(240 / options.step))
+    scores = np.nan_to_num(alike(tried, search.min_overlap, 20, weighed=True), nan=-1.0)
+    points, _ = common.points_of(small, field, search.screen_points, rng)
+    chosen = [0] + [n for n in fair.distinct(tried, scores, options.refined, points, options.apart) if n]
+    seed, ends = int(rng.integers(2**30)), [initial]
+    for n in chosen:
+        with contextlib.suppress(RuntimeError):  # too little bone in view: that start is lost, the others are not
+            ends.append(mattes.optimise(small, floating, tried[n], options.mattes, field, seed, part)[0])
+    alike = Likeness(fixed, moving, centre, voxel=options.final_voxel, step=options.final_voxel, size=int(240 / options.final_voxel))
+    pose = ends[int(np.nan_to_num(alike(np.stack(ends), search.min_overlap, weighed=True), nan=-1.0).argmax())]
+    last = replace(settings.tuned, smooth=settings.bone.smooth)
+    small, floating, field = mattes.images(fixed, moving, last, mask)
+    with contextlib.suppress(RuntimeError):
+        pose, _ = mattes.optimise(small, floating, pose, last, field, seed, bone(floating, settings.bone))
+    return Result(pose, time.process_time() - begin)
 
 
 def bone(ct, options):

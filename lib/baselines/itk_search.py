@@ -27,7 +27,7 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
     points, values = common.points_of(small, field, options.screen_points, rng)
     coarse = floating.with_array(volume.gaussian(floating.array, options.screen_smooth / floating.spacing))
     centre = common.mask_centre(small, field)
-    tried = np.concatenate([initial[None], _poses(initial, centre, options, rng)])
+    tried = np.concatenate([initial[None], poses(initial, centre, options, rng)])
     scores = fair.screen(tried, values, points, coarse, options.min_overlap, weighed=True)
     chosen = [0] + [n for n in fair.distinct(tried, scores, options.refined, points, options.apart) if n]
     seed = int(rng.integers(2**30))
@@ -45,7 +45,7 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
     return Result(ends[winner], time.process_time() - begin)
 
 
-def _poses(initial: np.ndarray, centre: np.ndarray, options, rng) -> np.ndarray:
+def poses(initial: np.ndarray, centre: np.ndarray, options, rng) -> np.ndarray:
     """(n, 4, 4) poses over +-box about `initial`, Sobol points: they fill six dimensions more evenly than
     chance.
     """

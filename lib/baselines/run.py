@@ -30,6 +30,7 @@ METHODS: dict[str, tuple[str, str, str]] = {
     "itk_search": ("itk_search", "register", "SimpleITK"),
     "itk_bone": ("itk_bone", "register", "SimpleITK"),
     "itk_search_bone": ("itk_bone", "search", "SimpleITK"),
+    "bone_search": ("itk_bone", "alone", "SimpleITK"),
     "quasi_global": ("quasi_global", "register", "SimpleITK"),
     "semantic": ("semantic", "register", "scikit-learn"),
     "elastix": ("elastix", "register", "itk-elastix"),

@@ -111,6 +111,21 @@ class SearchSettings:
     final_points: int = 20000
 
 
+@dataclass(frozen=True)
+class BoneSearchSettings:
+    """`bone_search`: many starts at bone alone; the box is that of `search`, what counts as bone that of `bone`."""
+
+    mattes: MattesSettings = field(
+        default_factory=lambda: MattesSettings(spacing=4.0, clamp=(-200.0, 800.0), bins=32, samples=20000)
+    )  # of the many
+    screened: int = 8192  # poses tried by the cheap likeness (a power of two)
+    voxel: float = 8.0  # mm, of the images in that
+    step: float = 10.0  # mm between its points
+    refined: int = 16  # of them optimised
+    apart: float = 8.0  # mm between those, on average
+    final_voxel: float = 4.0  # mm, where ends are compared
+
+
 def _gentle() -> MattesSettings:
     return MattesSettings(
         spacing=3.0, clamp=(-200.0, 800.0), samples=15000, learning_rate=1.0, shrink=(2, 1), smooth=(2.0, 0.0)
@@ -195,6 +210,7 @@ class BaselineSettings:
     tuned: MattesSettings = field(default_factory=_tuned)
     elastix: ElastixSettings = field(default_factory=ElastixSettings)
     bone: BoneSettings = field(default_factory=BoneSettings)
+    bone_search: BoneSearchSettings = field(default_factory=BoneSearchSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     quasi_global: QuasiGlobalSettings = field(default_factory=QuasiGlobalSettings)
     semantic: SemanticSettings = field(default_factory=SemanticSettings)
