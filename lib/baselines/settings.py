@@ -119,7 +119,7 @@ class BoneSearchSettings:
         default_factory=lambda: MattesSettings(spacing=4.0, clamp=(-200.0, 800.0), bins=32, samples=20000)
     )  # of the many
     screened: int = 8192  # poses tried by the cheap likeness (a power of two)
-    voxel: float = 8.0  # mm, of the images in that
+    voxel: float = 12.0  # mm, of the images in that: 8 lost one of eight far starts
     step: float = 10.0  # mm between its points
     refined: int = 16  # of them optimised
     apart: float = 8.0  # mm between those, on average
