@@ -33,6 +33,7 @@ class Change:
 
 CHANGES = {
     "again": Change("nothing, another seed: how much two trainings differ", training={"seed": 1}),
+    "again_2": Change("nothing, a third seed", training={"seed": 2}),
     "plain_window": Change("one fixed window of HU instead of local contrast", stream={"contrast": "window"}),
     "rtk_half": Change("half of the CBCTs by RTK, half cheap", patients={"rtk": 0.5}),
     "rtk_none": Change("no CBCT by RTK: all cheap", patients={"rtk": 0.0}),
