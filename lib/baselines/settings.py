@@ -121,7 +121,7 @@ class BoneSearchSettings:
     screened: int = 8192  # poses tried by the cheap likeness (a power of two)
     voxel: float = 12.0  # mm, of the images in that: 8 lost one of eight far starts
     step: float = 10.0  # mm between its points
-    refined: int = 16  # of them optimised
+    refined: int = 64  # of them optimised; 16 do on patients made for the choice, not on the real pair
     apart: float = 8.0  # mm between those, on average
     final_voxel: float = 4.0  # mm, where ends are compared
 
