@@ -138,6 +138,8 @@ def train_agent(cfg, name: str, agent: str, stages=None, say=print) -> list[Path
         kept = [s for s in changes.BOTH if s not in change.stages]
         train_agent(cfg, base, agent, kept, say)
         stages = change.stages
+    if change and not set(stages or ()) <= set(change.stages):
+        raise UserError(f"{name} has no {stages[0]} network of its own: it walks with that of {base}.")
     cfg, root = changes.applied(cfg, name), changes.patients_root(cfg, name)
     settings = dataclasses.replace(cfg.training, **budget(t, name))
     population.build(cfg.patients, cfg.experiment, cfg.profile, root, progress=say)

@@ -115,6 +115,12 @@ def test_a_misspelt_change_ends_in_a_sentence(capsys):
         changes.parts("reproduce+again")
 
 
+def test_a_stage_that_a_change_does_not_touch_is_not_trained(everything_here, monkeypatch):
+    monkeypatch.setattr(transfer.population, "build", lambda *a, **k: pytest.fail("patients were built"))
+    with pytest.raises(UserError, match="no fine network of its own: it walks with that of fresh"):
+        transfer.train_agent(transfer.load_config("smoke", "spine"), "fresh+coarse_8mm", "dsl", ("fine",))
+
+
 def test_the_gain_of_a_change_is_over_the_same_starts():
     rows = []
     for scan, without, changed in (("a", 5.0, 20.0), ("b", 5.0, 5.0), ("c", 20.0, 5.0), ("d", 5.0, 20.0)):
