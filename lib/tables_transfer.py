@@ -7,10 +7,10 @@ import pandas as pd
 
 from lib import metrics
 from lib.tables_real import NUMBERS, numbers, rounded
-from lib.transfer_changes import CHANGES
+from lib.transfer_changes import CHANGES, reference
 
 AGENTS = ("dsl_two_channel", "dsl_three_channel", "dsl")  # the longer names first
-GAIN = ("gain", "gain_low", "gain_high")  # of a population with a change: its success less that without, same starts
+GAIN = ("gain", "gain_low", "gain_high")  # of a population with a change: its success less its `reference`'s, same starts
 TRANSFER = ("experiment", "range", "population", "method", "scans", *NUMBERS, *GAIN, "command")
 # What the README shows: population, agent, words.
 FRESH = "drawn patients and 8 grown from one real CT, 120,000 samples"
@@ -34,7 +34,7 @@ def table(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
         made = "make reproduce" if population == "reproduce" else f"python -m lib.transfer train {words}"
         command = f"{made} && python -m lib.transfer_eval agents {words}"
         same = mine[(mine["experiment"] == experiment) & (mine["range"] == reach) & (mine["method"] == method)]
-        compared = gain(found, same[same["population"] == population.partition("+")[0]], n_bootstrap)
+        compared = gain(found, same[same["population"] == reference(population)], n_bootstrap)
         values = numbers(found, found["dataset"], n_bootstrap)
         lines.append(
             (experiment, reach, population, method, found["dataset"].nunique(), *values, *compared, command)
@@ -43,7 +43,7 @@ def table(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
 
 
 def gain(changed: pd.DataFrame, without: pd.DataFrame, n_bootstrap: int) -> tuple[float, float, float]:
-    """`GAIN` of case rows over those of the population without the change, on the starts of both, with its 95 % interval
+    """`GAIN` of case rows over those of the population that it is compared with, on the starts of both, with its 95 % interval
     (scans resampled); NaN where there is nothing to compare."""
     key = ["dataset", "case", "start"]
     both = changed.merge(without, on=key, suffixes=("", "_without"))
@@ -57,7 +57,7 @@ def markdown(lines: pd.DataFrame) -> str:
     """The README's table from `transfer.csv`: success of the coarse network alone and of both, near and far starts."""
     spine = lines[lines["experiment"] == "spine"].set_index(["population", "method", "range"])
     head = ["population", "what is changed", "scans, starts", "coarse alone: near, far", "both, near", "both, far"]
-    head += ["against the same without the change, near, far (points)"]
+    head += ["difference that the change makes: near, far (points)"]
     out = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for population, agent, words in SHOWN:
         both = [spine.loc[(population, agent, r)] for r in ("near", "full") if (population, agent, r) in spine.index]

@@ -28,6 +28,7 @@ class Change:
     training: dict[str, Any] = field(default_factory=dict)
     stages: tuple[str, ...] = BOTH  # the networks that are trained again
     scans: int = 0  # grown from so many of the real scans only, as many patients in all; 0: from all of them
+    against: str = ""  # the change that it is compared with; empty: the population without any
     short: bool = False  # with `transfer.samples` also where the population has `transfer.without_samples`
 
 
@@ -46,8 +47,8 @@ CHANGES = {
     "fine_2mm": Change("fine voxel 2 mm: sees 64 mm instead of 96", stream={"fine_voxel": 2.0}, stages=("fine",)),
     "fine_4mm": Change("fine voxel 4 mm: sees 128 mm", stream={"fine_voxel": 4.0}, stages=("fine",)),
     "scans_all": Change("the samples of `fresh`, grown from all scans", short=True),
-    "scans_2": Change("the same, grown from two scans, as many patients", scans=2, short=True),
-    "scans_1": Change("the same, grown from one scan, as many patients", scans=1, short=True),
+    "scans_2": Change("the same, as many patients from two scans", scans=2, against="scans_all", short=True),
+    "scans_1": Change("the same, as many patients from one scan", scans=1, against="scans_all", short=True),
 }  # fmt: skip
 
 
@@ -60,6 +61,12 @@ def parts(population: str) -> tuple[str, Change | None]:
     if base == "reproduce":
         raise UserError("The population reproduce is trained by `make reproduce`; change another one, such as drawn.")
     return base, CHANGES[name]
+
+
+def reference(population: str) -> str:
+    """The population that one with a change is compared with; itself where there is no change."""
+    base, change = parts(population)
+    return f"{base}+{change.against}" if change and change.against else base
 
 
 def applied(cfg, population: str):

@@ -131,6 +131,8 @@ def test_the_gain_of_a_change_is_over_the_same_starts():
     assert made.loc["fresh+again", "gain"] == -0.25  # 2 of 4 against 3 of 4
     assert made.loc["fresh+again", "gain_low"] < -0.25 < made.loc["fresh+again", "gain_high"]
     assert made.loc[["fresh", "drawn"], "gain"].isna().all()
+    assert changes.reference("without_0+scans_1") == "without_0+scans_all" and changes.reference("drawn+again") == "drawn"
+    assert changes.reference("fresh") == "fresh"
 
 
 def test_what_carries_over_is_shown_with_what_was_changed():
