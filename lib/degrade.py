@@ -29,7 +29,7 @@ from lib.register_check import MIN_OVERLAP, RANGES, kept, stamp, write
 
 COLUMNS = ("condition", "scan", "case", "start", "initial_mm", "alone_mm", "error_mm", "verdict", "seconds", "made_by")
 BESIDE = ("condition", "scan", "case", "start", "method", "error_mm", "seconds", "note", "made_by")
-OPTIMISERS = ("itk_tuned", "elastix", "greedy_search", "itk_search", "itk_bone", "itk_search_bone", "bone_search")
+OPTIMISERS = ("itk_tuned", "elastix", "greedy_search", "itk_search", "itk_bone", "itk_search_bone")
 OPTIMISED = ("usual", "breath")  # the conditions that they are tried under
 TITANIUM = 8000.0  # HU
 

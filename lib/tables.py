@@ -180,6 +180,10 @@ def readme_blocks(folder) -> dict[str, str]:
         from lib import register_check
 
         blocks["REGISTER_PAIR"] = register_check.markdown(pd.read_csv(folder / "register_pair.csv", keep_default_na=False))
+    if (folder / "register_real.csv").exists():
+        from lib import register_real
+
+        blocks["REGISTER_REAL"] = register_real.markdown(pd.read_csv(folder / "register_real.csv"))
     if (folder / "degradation_optimisers.csv").exists():
         from lib import degrade
 

@@ -5,6 +5,7 @@ import html
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,13 @@ import torch
 
 import lib
 from lib import (
+    cases,
     network,
     register_calibrate,
     register_calibrate_show,
     register_check,
     register_images,
+    register_real,
     report,
     report_figures,
     rigid,
@@ -285,6 +288,53 @@ def test_table_of_the_pair():
     assert all(len(row) == len(cells[0]) for row in cells)
     agent = next(row for row in cells if row[2].startswith("agent, as"))
     assert agent[3:] == ["2", "1", "2", "10.0", "14.8", "2", "1"]
+
+
+def test_table_of_real_scans_counts_wrong_results_called_good():
+    values = [("a", 30.0, 2.0, "good"), ("a", 2.0, 2.0, "good"), ("b", 30.0, 30.0, "good"), ("b", 2.0, 4.0, "do not trust")]
+    rows = [dict(zip(("scan", "alone_mm", "error_mm", "verdict"), v, strict=True)) | {"range": "near"} for v in values]
+    lines = register_real.markdown(pd.DataFrame(rows)).splitlines()
+    cells = [[c.strip() for c in line.split("|")[1:-1]] for line in lines]
+    assert all(len(row) == len(cells[0]) for row in cells) and [row[1] for row in cells[2:5]] == ["`a`", "`b`", "all scans"]
+    assert cells[2][3:5] == ["50%", "100%"] and cells[2][6:] == ["2", "0", "0"]
+    assert cells[3][6:] == ["1", "1", "1"] and cells[4][4].startswith("75% [") and cells[4][6:] == ["3", "1", "1"]
+
+
+def test_real_scans_are_registered_by_agents_that_never_saw_them(tmp_path, monkeypatch):
+    """Interrupted, it goes on; without agents it says how to make them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(register_real.transfer, "agents_folder", lambda cfg, name: tmp_path / name)
+        with pytest.raises(UserError, match="lib.transfer train without_0"):
+            register_real.measure(tmp_path / "r.csv")
+    truth = rigid.translation([3.0, 0.0, 0.0])
+    who = Patient("one", "spine", "one", cone(body(), truth), body(), truth)
+    asked, seen = [], []
+    for name in ("without_0", "without_1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{registration.RegisterSettings().agent}_coarse.safetensors").write_bytes(name.encode())
+    monkeypatch.setattr(register_real.transfer, "agents_folder", lambda cfg, name: tmp_path / name)
+    monkeypatch.setattr(register_real.transfer, "held_out", lambda t, e, name: [f"not of {name}", *register_real.PAIRS])
+    monkeypatch.setattr(registration, "load_agent", lambda folder, *_: folder.name)
+
+    def cases_of(cfg, scans, reach):
+        asked.append(scans)
+        return cases.starts(who, 1, register_check.RANGES[reach], 0, 0.0)
+
+    def registered(fixed, moving, experiment, initial, agent, settings):
+        seen.append(agent)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        found = SimpleNamespace(ends=[initial], pose=truth, trust=SimpleNamespace(verdict="good"), seconds={"total": 1.0})
+        return found
+
+    monkeypatch.setattr(register_real.transfer_eval, "real_cases", cases_of)
+    monkeypatch.setattr(registration, "register", registered)
+    with pytest.raises(KeyboardInterrupt):
+        register_real.measure(tmp_path / "r.csv", say=lambda _: None)
+    rows = register_real.measure(tmp_path / "r.csv", say=lambda _: None)
+    assert seen == ["without_0", "without_0", "without_0", "without_1", "without_1"]
+    assert set(map(tuple, asked)) == {("not of without_0",), ("not of without_1",)}
+    assert len(rows) == 4 and (rows["error_mm"] < 1e-6).all() and (rows["alone_mm"] > 1).all()
 
 
 def test_the_package_itself_registers(agent):
