@@ -24,12 +24,7 @@ def register(fixed, moving, initial, settings, mask=None, rng=None, first=itk_tu
     """Pose moving -> fixed: `first` from `initial`, then the bones."""
     begin, rng = time.process_time(), common.generator(settings, rng)
     pose = first.register(fixed, moving, initial, settings, mask, rng).pose
-    options = replace(settings.tuned, smooth=settings.bone.smooth)
-    small, floating, field = mattes.images(fixed, moving, options, mask)
-    with contextlib.suppress(RuntimeError):  # too little bone in view: the first answer stands
-        pose, _ = mattes.optimise(
-            small, floating, pose, options, field, int(rng.integers(2**30)), bone(floating, settings.bone)
-        )
+    pose = _at_bone(fixed, moving, pose, settings, mask, int(rng.integers(2**30)))
     return Result(pose, time.process_time() - begin)
 
 
@@ -59,11 +54,19 @@ def alone(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
             ends.append(mattes.optimise(small, floating, tried[n], options.mattes, field, seed, part)[0])
     alike = Likeness(fixed, moving, centre, voxel=options.final_voxel, step=options.final_voxel, size=int(240 / options.final_voxel))
     pose = ends[int(np.nan_to_num(alike(np.stack(ends), search.min_overlap, weighed=True), nan=-1.0).argmax())]
-    last = replace(settings.tuned, smooth=settings.bone.smooth)
-    small, floating, field = mattes.images(fixed, moving, last, mask)
-    with contextlib.suppress(RuntimeError):
-        pose, _ = mattes.optimise(small, floating, pose, last, field, seed, bone(floating, settings.bone))
+    pose = _at_bone(fixed, moving, pose, settings, mask, seed)
     return Result(pose, time.process_time() - begin)
+
+
+def _at_bone(fixed, moving, pose, settings, mask, seed: int):
+    """`pose` after `itk_tuned`'s optimisation with less smoothing, counting bone alone; `pose` itself where ITK refuses,
+    because too little bone is in view."""
+    options = replace(settings.tuned, smooth=settings.bone.smooth)
+    small, floating, field = mattes.images(fixed, moving, options, mask)
+    try:
+        return mattes.optimise(small, floating, pose, options, field, seed, bone(floating, settings.bone))[0]
+    except RuntimeError:
+        return pose
 
 
 def bone(ct, options):
