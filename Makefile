@@ -25,10 +25,10 @@ export MPLBACKEND ?= agg
 export MATPLOTLIBRC := $(CURDIR)/matplotlibrc
 export OMP_NUM_THREADS ?= 1
 PYTHON := $(BIN)/python
-SNAKEMAKE = $(PYTHON) -m lib.alone $(BIN)/snakemake --nolock --profile profiles/$(WHERE)
+SNAKEMAKE = $(PYTHON) -m workflow.alone $(BIN)/snakemake --nolock --profile profiles/$(WHERE)
 WITH = --config profile=$(PROFILE) splits=$(SPLITS) gpu=$(GPU)
 RUNS = results/runs/$(PROFILE)
-CHECK = @$(PYTHON) -m lib.config --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
+CHECK = @$(PYTHON) -m lib.study.config --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
 
 .PHONY: help setup reproduce claims transfer test lint lab data report verify bench clean
 
@@ -46,17 +46,17 @@ $(STAMP): requirements.lock
 
 reproduce: $(READY) ## patients, training, registration, Table 1: PROFILE=smoke, cpu or paper; SPLITS=0 or all
 	$(CHECK)
-	@$(SNAKEMAKE) reproduce $(WITH) 2>&1 | $(PYTHON) -m lib.progress
+	@$(SNAKEMAKE) reproduce $(WITH) 2>&1 | $(PYTHON) -m workflow.progress
 
 claims: $(READY) ## a verdict on every claim, after reproduce: DRL, theory, ablations; CLAIM=C8 for what is behind one
 	$(CHECK)
-	@$(PYTHON) -m lib.claims check $(CLAIM)
-	@$(SNAKEMAKE) $(if $(CLAIM),claim,claims) $(WITH) claim=$(CLAIM) 2>&1 | $(PYTHON) -m lib.progress
-	@$(PYTHON) -m lib.claims show $(PROFILE) $(CLAIM)
+	@$(PYTHON) -m lib.tables.claims check $(CLAIM)
+	@$(SNAKEMAKE) $(if $(CLAIM),claim,claims) $(WITH) claim=$(CLAIM) 2>&1 | $(PYTHON) -m workflow.progress
+	@$(PYTHON) -m lib.tables.claims show $(PROFILE) $(CLAIM)
 
 transfer: $(READY) ## agents that also trained on patients grown from real scans, on scans that they never saw
 	$(CHECK)
-	@$(SNAKEMAKE) transfer $(WITH) 2>&1 | $(PYTHON) -m lib.progress
+	@$(SNAKEMAKE) transfer $(WITH) 2>&1 | $(PYTHON) -m workflow.progress
 
 # A tiny end-to-end run first, from nothing and in a folder of its own; then each notebook as shipped on what that
 # left, in reading order; then the unit tests and the numbers in those artefacts. The last line is pytest's summary.
@@ -85,8 +85,8 @@ report: $(READY) ## executed notebooks of PROFILE as web pages in results/runs/<
 
 verify: $(READY) ## do tables follow from the rows, and files from their provenance?
 	$(CHECK)
-	@$(PYTHON) -m lib.tables verify
-	@$(PYTHON) -m lib.provenance results
+	@$(PYTHON) -m lib.tables.table1 verify
+	@$(PYTHON) -m lib.base.provenance results
 
 # As Snakefile starts a training: fewer page faults.
 MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000

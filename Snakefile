@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir)))
-from lib import config as settings
-from lib import claims_variants, graph, provenance
+from lib.base import folders, provenance
+from lib.study import config as settings
+from lib.tables import claims_variants
+from workflow import graph
 
 PROFILE = config.get("profile", "cpu")
 LOADED = settings.load(PROFILE)
@@ -63,7 +65,7 @@ def used(name):
     notebook = Path(f"notebooks/{name}.ipynb")
     if not notebook.exists():
         return ""
-    values = settings.as_dict(LOADED)
+    values = LOADED.as_dict()
     return provenance.fingerprint({key: values[key] for key in graph.sections(notebook)})
 
 
@@ -108,7 +110,7 @@ rule transfer:
     input:
         [f"{RUNS}/{e}/transfer/{name}/11_real_scans.done" for e in EXPERIMENTS for name in POPULATIONS[e]],
     shell:
-        "python -m lib.transfer_eval tables --profile {PROFILE}"
+        "python -m lib.study.transfer tables --profile {PROFILE}"
 
 
 # Once for all populations: they start from the same poses, and the searches take an hour.
@@ -126,7 +128,7 @@ rule real_optimisers:
         mem_mb=4000,
         runtime=480,
     shell:
-        "python -m lib.transfer_eval baselines --profile {PROFILE} --experiment {wildcards.experiment} > {log} 2>&1 "
+        "python -m lib.study.transfer baselines --profile {PROFILE} --experiment {wildcards.experiment} > {log} 2>&1 "
         "|| {{ tail -n 1 {log} >&2; exit 1; }}"
 
 
@@ -407,9 +409,8 @@ def behind(claim):
     return {"C6": rules.drl.output, "C7": rules.theory.output, "C14": []}.get(claim, rules.reproduce.input)
 
 
-VERDICTS = [
-    f"lib/{name}.py" for name in ("claims", "claims_figures", "claims_rest", "claims_variants", "ablations", "evidence")
-]
+# The rules of the verdicts: whatever `lib.tables.claims` is made of, asked of the code and not listed by hand.
+VERDICTS = graph.files_behind("lib/tables/claims.py", rooms=("lib/tables/", "lib/figures/claims", "lib/metrics"))
 
 
 rule claim:
@@ -419,7 +420,7 @@ rule claim:
     output:
         touch(f"{RUNS}/claim_{CLAIM}.done"),
     shell:
-        "python -m lib.claims write {PROFILE}"
+        "python -m lib.tables.claims write {PROFILE}"
 
 
 rule verdicts:
@@ -432,4 +433,4 @@ rule verdicts:
     output:
         touch(f"{RUNS}/claims.done"),  # claims.csv itself is written by 08 first, without what is above
     shell:
-        "python -m lib.claims write {PROFILE}"
+        "python -m lib.tables.claims write {PROFILE}"

@@ -1,14 +1,11 @@
 """An artificial agent for CT to cone-beam CT registration: the shared module behind the notebooks.
 
-`lib.register(fixed, moving)` registers a pair of one's own. It is the module `lib.register` itself, which can be called
-(see there), so that both `from lib.register import register` and `lib.register(...)` hold. Modules load when first used:
-`import lib` costs nothing.
+`import lib` costs nothing; `lib.register` loads what it needs when it is called.
 """
 
 
-def __getattr__(name: str):
-    if name == "register":
-        import importlib
+def register(*words, **names):
+    """Register a CT (moving) to a cone-beam CT (fixed): `lib.registration.register.register`, which says what it takes."""
+    from lib.registration.register import register as work
 
-        return importlib.import_module("lib.register")
-    raise AttributeError(f"module 'lib' has no attribute {name!r}")
+    return work(*words, **names)

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lib.errors import UserError
+from lib.base.errors import UserError
 
 EXPERIMENTS = ("spine", "heart")
 
@@ -20,12 +20,8 @@ def parser() -> argparse.ArgumentParser:
     add = commands.add_parser("register", help="align a CT to a cone-beam CT")
     add.add_argument("fixed", metavar="FIXED", help="the cone-beam CT: NIfTI, MHA, NRRD or a DICOM folder")
     add.add_argument("moving", metavar="MOVING", help="the CT, in any of these formats")
-    add.add_argument(
-        "-o", "--output", required=True, metavar="OUT.tfm", help="ITK transform, fixed -> moving, LPS"
-    )
-    add.add_argument(
-        "--experiment", default="spine", choices=EXPERIMENTS, help="what to align (default: spine)"
-    )
+    add.add_argument("-o", "--output", required=True, metavar="OUT.tfm", help="ITK transform, fixed -> moving, LPS")
+    add.add_argument("--experiment", default="spine", choices=EXPERIMENTS, help="what to align (default: spine)")
     add.add_argument("--initial", metavar="T.tfm", help="start from this ITK transform (fixed -> moving)")
     add.add_argument(
         "--polish", action="store_true", help="end with mutual information; kept if it is better supported"
@@ -33,9 +29,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--resampled", metavar="OUT.nii.gz", help="also write the CT on the CBCT's grid")
     add.add_argument("--report", metavar="OUT.html", help="also write a report with pictures and the verdict")
     add.add_argument("--agent", metavar="DIR", help="a folder with an agent of your own")
-    add.add_argument(
-        "--series", metavar="NAME", help="which DICOM series of a folder: UID, number or description (CT)"
-    )
+    add.add_argument("--series", metavar="NAME", help="which DICOM series of a folder: UID, number or description (CT)")
     add.add_argument("--fixed-series", metavar="NAME", help="the same for the CBCT's folder")
     add.add_argument("--starts", type=int, metavar="N", help="how many starts are compared")
     add = commands.add_parser("data", help="fetch a data set named in data_manifests/, or read a collection")
@@ -76,8 +70,8 @@ def _register(options) -> None:
     import dataclasses
     import time
 
-    from lib import io
-    from lib.register import RegisterSettings, load_agent, register
+    from lib.images import read
+    from lib.registration.register import RegisterSettings, load_agent, register
 
     settings = RegisterSettings()
     if options.starts is not None:
@@ -86,12 +80,10 @@ def _register(options) -> None:
         settings = dataclasses.replace(settings, starts=options.starts)
     agent = load_agent(options.agent, options.experiment, settings.agent)
     began = time.perf_counter()
-    fixed = io.read_image(options.fixed, options.fixed_series, "cbct")
-    moving = io.read_image(options.moving, options.series, "ct")
+    fixed = read.read_image(options.fixed, options.fixed_series, "cbct")
+    moving = read.read_image(options.moving, options.series, "ct")
     reading = time.perf_counter() - began
-    result = register(
-        fixed, moving, options.experiment, options.initial, agent, options.polish, settings, say=print
-    )
+    result = register(fixed, moving, options.experiment, options.initial, agent, options.polish, settings, say=print)
     result.seconds["reading"] = round(reading, 2)
     result.seconds["total"] = round(result.seconds["total"] + reading, 2)
     _write(options, fixed, moving, result)
@@ -105,8 +97,10 @@ def _write(options, fixed, moving, result) -> None:
     """All files that were asked for, or none: each takes its name when all are complete."""
     from contextlib import ExitStack
 
-    from lib import provenance, report, volume
-    from lib.register_images import resample_moving
+    from lib.base import provenance
+    from lib.images import volume
+    from lib.images.pair import resample_moving
+    from lib.registration import report
 
     with ExitStack() as stack:
         wanted = [name for name in (options.output, options.resampled, options.report) if name]
@@ -157,7 +151,8 @@ def check_outputs(options) -> None:
 
 
 def _data(options) -> None:
-    from lib import collections_patients, io_fetch, manifest
+    from lib.patients import collected
+    from lib.patients.scans import fetch, manifest
 
     if options.name is None:
         for name in manifest.names():
@@ -168,27 +163,24 @@ def _data(options) -> None:
                 state = "here" if here else "not here"
             print(f"{name:32} {state:10} {', '.join(found.experiments):13} {found.title}")
     elif options.source:
-        made = collections_patients.make_all(options.name, Path(options.source), limit=options.limit)
+        made = collected.make_all(options.name, Path(options.source), limit=options.limit)
         print(f"{options.name}: {len(made)} patients; run the notebooks with `-r dataset {options.name}`")
     else:
-        io_fetch.fetch(options.name)
+        fetch.fetch(options.name)
 
 
 def _train(options) -> None:
     """What notebook 03 does for one network: patients, pairs, training. Resumes from its checkpoint."""
     import dataclasses
 
-    from lib import config, pairs, train
+    from lib import train
     from lib.patients import population
+    from lib.study import config, pairs
 
-    cfg = dataclasses.replace(
-        config.load(options.profile), experiment=options.experiment, split=options.split
-    )
+    cfg = dataclasses.replace(config.load(options.profile), experiment=options.experiment, split=options.split)
     population.build(cfg.patients, cfg.experiment, cfg.profile)
     folders = pairs.split_folders(cfg)
-    sides = [
-        pairs.prepare_pairs(folders[side], options.stage, cfg.stream) for side in ("train", "validation")
-    ]
+    sides = [pairs.prepare_pairs(folders[side], options.stage, cfg.stream) for side in ("train", "validation")]
     data = [pairs.load_pairs(side) for side in sides]
     out = config.run_dir(cfg) / "agents"
     train.train(*data, cfg.stream, cfg.training, cfg.experiment, options.stage, options.agent, out)
@@ -196,7 +188,7 @@ def _train(options) -> None:
 
 def _bench(options) -> None:
     try:
-        from lib import bench
+        from lib.study import bench
     except ImportError:
         raise UserError("The benchmark is not there yet; see the Makefile.") from None
     bench.main()

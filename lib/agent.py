@@ -17,12 +17,12 @@ import torch
 
 from lib import network as networks
 from lib import rigid, saliency, walks
-from lib.errors import UserError
-from lib.normalise import Source, field_of_view_centre
+from lib.base.errors import UserError
+from lib.images.normalise import Source, field_of_view_centre
+from lib.images.volume import Volume
+from lib.images.windows import SourceBank, cut
 from lib.stage import Stage
 from lib.train import AGENTS
-from lib.volume import Volume
-from lib.windows import SourceBank, cut
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class AgentSettings:
 
     coarse_steps: int = 200  # N1
     fine_steps: int = 100  # N2
-    best_three: float = (
-        0.0  # probability of a random choice among the best three actions (the paper gives none)
-    )
+    best_three: float = 0.0  # probability of a random choice among the best three actions (the paper gives none)
     adaptive: bool = False  # large steps far away, +-1 near: a variant beside the paper's agent
-    refine: str = "saliency"  # where the fine window is centred: saliency (the paper) | saliency_first | centre | object | none
+    refine: str = (
+        "saliency"  # where the fine window is centred: saliency (the paper) | saliency_first | centre | object | none
+    )
     fine_limit: float = 0.0  # mm: a fine path that leads further away is not followed; 0: always followed (the paper)
     saliency_percentile: float = 95.0  # threshold of the saliency map
     moves: str = "steps"  # steps (the paper) | jumps: all that a regression network says is left, at once
@@ -57,8 +57,11 @@ class Agent:
         if name not in AGENTS:
             raise UserError(f"there is no agent {name!r}; choose one of {', '.join(AGENTS)}.")
         fine = Path(folder) / f"{name}_fine.safetensors"
-        return cls(name, Stage.load(Path(folder) / f"{name}_coarse.safetensors", device),
-                   Stage.load(fine, device) if fine.exists() else None)  # fmt: skip
+        return cls(
+            name,
+            Stage.load(Path(folder) / f"{name}_coarse.safetensors", device),
+            Stage.load(fine, device) if fine.exists() else None,
+        )
 
 
 @dataclass
@@ -94,8 +97,15 @@ class AgentResult:
 class Windows:
     """Fixed windows (cut once) and moving sources of a batch of cases; gives the observation at any poses."""
 
-    def __init__(self, stage: Stage, fixed: list[Source], moving: list[Source], centres: np.ndarray,
-                 fixed_of=None, moving_of=None):  # fmt: skip
+    def __init__(
+        self,
+        stage: Stage,
+        fixed: list[Source],
+        moving: list[Source],
+        centres: np.ndarray,
+        fixed_of=None,
+        moving_of=None,
+    ):
         n = len(centres)
         self.stage, self.centres = stage, torch.as_tensor(np.asarray(centres))
         self.moving = SourceBank.of(moving, stage.device)
@@ -138,9 +148,7 @@ class Windows:
 
 
 @torch.no_grad()
-def roll_out(
-    windows: Windows, poses: np.ndarray, steps: int, settings: AgentSettings
-) -> tuple[np.ndarray, np.ndarray]:
+def roll_out(windows: Windows, poses: np.ndarray, steps: int, settings: AgentSettings) -> tuple[np.ndarray, np.ndarray]:
     """Follow the largest action value for `steps` steps. poses (n, 4, 4) -> poses (steps + 1, n, 4, 4), values (steps, n, 12).
 
     A greedy path that comes back to a pose where it has been goes round for ever: the rest of it is copied, not computed.
@@ -163,13 +171,13 @@ def roll_out(
             raise UserError("agent.moves: jumps and agent.stop need networks that were trained for them.")
         best = q.argmax(1)
         if settings.best_three > 0:
-            other = q.topk(3, dim=1).indices.gather(1, torch.randint(3, (len(q), 1), generator=generator))[
-                :, 0
-            ]
+            other = q.topk(3, dim=1).indices.gather(1, torch.randint(3, (len(q), 1), generator=generator))[:, 0]
             best = torch.where(torch.rand(len(q), generator=generator) < settings.best_three, other, best)
         chosen[step, walking] = best
         if settings.adaptive:
-            lengths[step + 1, walking] = walks.step_sizes(chosen[max(0, step - 3) : step + 1, walking], lengths[step, walking])
+            lengths[step + 1, walking] = walks.step_sizes(
+                chosen[max(0, step - 3) : step + 1, walking], lengths[step, walking]
+            )
         action = rigid.params_to_matrix(left.double() if jumps else unit[best] * lengths[step + 1, walking, None])
         shift = windows._shift(view.centres)
         moved = shift @ action @ rigid.invert(shift) @ pose
@@ -230,8 +238,15 @@ def _regions(agent, view, poses, settings, centres, objects) -> np.ndarray:
     return np.array(given, dtype=float)
 
 
-def run(agent: Agent, fixed: list[Volume], moving: list[Volume], initial: np.ndarray, settings: AgentSettings,
-        centres: np.ndarray | None = None, objects: np.ndarray | None = None) -> list[AgentResult]:  # fmt: skip
+def run(
+    agent: Agent,
+    fixed: list[Volume],
+    moving: list[Volume],
+    initial: np.ndarray,
+    settings: AgentSettings,
+    centres: np.ndarray | None = None,
+    objects: np.ndarray | None = None,
+) -> list[AgentResult]:
     """Register a batch of cases: volumes (n), initial poses (n, 4, 4), world, moving -> fixed.
 
     centres (n, 3): centres of the coarse windows; the fields of view's by default. objects (n, 3): where the object
@@ -246,8 +261,14 @@ def run(agent: Agent, fixed: list[Volume], moving: list[Volume], initial: np.nda
         centres = np.stack([middle[i] for i in fixed_of])
 
     def windows(stage, centres):
-        return Windows(stage, [stage.source_of(v, True) for v in fixed_set],
-                       [stage.source_of(v, False) for v in moving_set], centres, fixed_of, moving_of)  # fmt: skip
+        return Windows(
+            stage,
+            [stage.source_of(v, True) for v in fixed_set],
+            [stage.source_of(v, False) for v in moving_set],
+            centres,
+            fixed_of,
+            moving_of,
+        )
 
     view = windows(agent.coarse, centres)
     poses, values = roll_out(view, initial, settings.coarse_steps, settings)

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from lib import mdp, rigid
-from lib.errors import UserError
+from lib.base.errors import UserError
+from lib.images.normalise import Source
+from lib.images.windows import SourceBank, cut
 from lib.network import observe
-from lib.normalise import Source
-from lib.windows import SourceBank, cut
 
 STAGES = ("coarse", "fine")
 
@@ -39,7 +39,7 @@ class StreamSettings:
     fine_voxel: float = 3.0  # mm, window voxel of the second
     coarse_source: float = 4.0  # mm, pyramid level the coarse windows are cut from
     fine_source: float = 2.0  # mm, pyramid level the fine windows are cut from
-    contrast: str = "local"  # intensity: local contrast | window, one fixed window of HU (lib.normalise)
+    contrast: str = "local"  # intensity: local contrast | window, one fixed window of HU (lib.images.normalise)
     spine_range: tuple[float, ...] = (
         30.0,
         30.0,
@@ -64,9 +64,7 @@ class StreamSettings:
     mirror: bool = True  # half of the samples left-right mirrored
     perturb: bool = True  # noise, soft blobs, cropped ends on top of the simulated physics
     gain: float = 0.0  # with perturb: an image's own random gain, 1 +- gain, and offset (see docs/deviations.md)
-    linear_share: float = (
-        0.1  # share of batches interpolated linearly; the rest takes the nearest source voxel
-    )
+    linear_share: float = 0.1  # share of batches interpolated linearly; the rest takes the nearest source voxel
     poses_per_window: int = 4  # moved windows that share one fixed window
 
     def voxel(self, stage: str) -> float:
@@ -95,8 +93,16 @@ class TrainingPair:
         path = Path(path)
         temporary = path.with_name(f".{os.getpid()}.{path.name}")  # two trainings may prepare the same pair at once
         with open(temporary, "wb") as file:
-            np.savez(file, id=self.id, fixed=self.fixed.codes.numpy(), fixed_affine=self.fixed.affine, truth=self.truth,
-                     moving=self.moving.codes.numpy(), moving_affine=self.moving.affine, anchors=self.anchors)  # fmt: skip
+            np.savez(
+                file,
+                id=self.id,
+                fixed=self.fixed.codes.numpy(),
+                fixed_affine=self.fixed.affine,
+                truth=self.truth,
+                moving=self.moving.codes.numpy(),
+                moving_affine=self.moving.affine,
+                anchors=self.anchors,
+            )
         temporary.replace(path)
 
     @classmethod
@@ -106,9 +112,7 @@ class TrainingPair:
             sources = [Source(torch.from_numpy(data[k]), data[f"{k}_affine"]) for k in ("fixed", "moving")]
             return cls(str(data["id"]), *sources, data["truth"], data["anchors"])
         except (OSError, ValueError, KeyError):
-            raise UserError(
-                f"{path}: not a complete training pair; delete it and run notebook 01 again."
-            ) from None
+            raise UserError(f"{path}: not a complete training pair; delete it and run notebook 01 again.") from None
 
 
 def draw_residuals(n: int, limits, dense_share: float, generator: torch.Generator, least: float = 0.5) -> torch.Tensor:
@@ -126,8 +130,17 @@ def draw_residuals(n: int, limits, dense_share: float, generator: torch.Generato
 class Stream:
     """Endless batches of (observation, Q targets, residual parameters v) from training pairs."""
 
-    def __init__(self, pairs: list[TrainingPair], settings: StreamSettings, experiment: str, stage: str,
-                 observation: str = "difference", seed: int = 0, device="cpu", chunk: int = 4):  # fmt: skip
+    def __init__(
+        self,
+        pairs: list[TrainingPair],
+        settings: StreamSettings,
+        experiment: str,
+        stage: str,
+        observation: str = "difference",
+        seed: int = 0,
+        device="cpu",
+        chunk: int = 4,
+    ):
         if not pairs:
             raise UserError("no training pairs were found; run notebook 01 (make reproduce does) first.")
         self.settings, self.observation, self.device = settings, observation, torch.device(device)
@@ -174,16 +187,12 @@ class Stream:
         """Cropped ends along the source's last axis, drawn independently of the residual (no shortcut through them)."""
         nz = bank.sizes[which.to(bank.sizes.device), 2].cpu().float()
         span = nz - 3
-        cut_low, cut_high = (
-            torch.rand(len(which), generator=self.generator) ** 2 * share * span for _ in range(2)
-        )
+        cut_low, cut_high = (torch.rand(len(which), generator=self.generator) ** 2 * share * span for _ in range(2))
         return torch.stack([1 + cut_low, nz - 2 - cut_high], dim=1)
 
     def residuals(self, n: int) -> torch.Tensor:
         """Parameters v (n, 6) of the next n residuals."""
-        return draw_residuals(
-            n, self.limits, self.settings.dense_share, self.generator, self.voxel / 2
-        )
+        return draw_residuals(n, self.limits, self.settings.dense_share, self.generator, self.voxel / 2)
 
     def bounded(self, v, which, frames):
         """Keep the window's middle inside the moving image's length: fold the residual's tz back where it leaves."""
@@ -207,10 +216,7 @@ class Stream:
         residual = rigid.params_to_matrix(v.double())
         fixed_m = self.fixed.to_index.cpu()[which] @ frames
         moving_m = (
-            self.moving.to_index.cpu()[which][repeat]
-            @ self.truth_inverse[which][repeat]
-            @ frames[repeat]
-            @ residual
+            self.moving.to_index.cpu()[which][repeat] @ self.truth_inverse[which][repeat] @ frames[repeat] @ residual
         )
         ends = (None, None)
         if s.perturb:
@@ -269,11 +275,7 @@ class Stream:
             images.mul_(wide(self._uniform(n, low=1 - gain, high=1 + gain))).add_(wide(self._uniform(n) * 0.4 * gain))
         need = images.numel()
         start = int(torch.randint(max(1, self.noise.numel() - need), (1,), generator=self.generator))
-        grain = (
-            self.noise[start : start + need]
-            if need < self.noise.numel()
-            else torch.randn(need, device=self.device)
-        )
+        grain = self.noise[start : start + need] if need < self.noise.numel() else torch.randn(need, device=self.device)
         images.addcmul_(grain.view(images.shape), wide(self._uniform(n, low=0, high=noise)))
         rows = torch.nonzero(torch.rand(n, generator=self.generator) < 0.3)[:, 0]
         centre, width = (

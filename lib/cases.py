@@ -16,12 +16,29 @@ from pathlib import Path
 import numpy as np
 
 from lib import metrics, rigid
-from lib.errors import UserError
+from lib.base.errors import UserError
 
 COLUMNS = (
-    "profile", "experiment", "dataset", "split", "case", "start", "method", "initial_error_mm",
-    "final_error_mm", "success", "seconds", "device", "note", "tx", "ty", "tz", "rx", "ry", "rz",
-)  # fmt: skip
+    "profile",
+    "experiment",
+    "dataset",
+    "split",
+    "case",
+    "start",
+    "method",
+    "initial_error_mm",
+    "final_error_mm",
+    "success",
+    "seconds",
+    "device",
+    "note",
+    "tx",
+    "ty",
+    "tz",
+    "rx",
+    "ry",
+    "rz",
+)
 KEY = ["profile", "experiment", "dataset", "split", "case", "start"]
 
 
@@ -80,7 +97,7 @@ def error(case: Case, pose: np.ndarray) -> float:
 
 def field_of_view(volume):
     """The fixed image's field of view (bool tensor); imported late: rows are read without torch."""
-    from lib import normalise
+    from lib.images import normalise
 
     return normalise.field_of_view(volume)
 
@@ -136,10 +153,21 @@ def row(case: Case, method: str, result: Result, cfg) -> dict:
         off = metrics.vertebrae_off(patient.vertebrae, patient.truth, pose, case.centre)
         note = metrics.classify(ok, False, left, first, off) + (f" {off:+d}" if off else "")
     values = (
-        cfg.profile, patient.experiment, patient.dataset, int(cfg.split), patient.id, int(case.start), method,
-        round(case.initial_error, 4), round(final, 4), ok, round(float(result.seconds), 4), result.device,
-        " ".join(note.split()), *(round(float(x), 4) for x in left),
-    )  # fmt: skip
+        cfg.profile,
+        patient.experiment,
+        patient.dataset,
+        int(cfg.split),
+        patient.id,
+        int(case.start),
+        method,
+        round(case.initial_error, 4),
+        round(final, 4),
+        ok,
+        round(float(result.seconds), 4),
+        result.device,
+        " ".join(note.split()),
+        *(round(float(x), 4) for x in left),
+    )
     return dict(zip(COLUMNS, values, strict=True))
 
 

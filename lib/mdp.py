@@ -94,9 +94,7 @@ class _GreedyPath:
     def _look_ahead(self, rows):
         """The best rotation from here, for the rows whose R has changed."""
         R = self.R[rows]
-        products = (
-            (R.reshape(-1, 3) @ self._turns).reshape(len(R), 3, -1, 3).transpose(1, 2)
-        )  # all R a^-1 in one GEMM
+        products = (R.reshape(-1, 3) @ self._turns).reshape(len(R), 3, -1, 3).transpose(1, 2)  # all R a^-1 in one GEMM
         candidates = rigid.rotation_to_angles(products).square().sum(-1)
         self.next_angle2[rows], self.next_turn[rows] = candidates.min(dim=1)
 
@@ -128,9 +126,7 @@ class _GreedyPath:
         return stuck
 
 
-def greedy_value(
-    residuals, gamma=GAMMA, tolerance=TOLERANCE, bonus=BONUS, allowed=ALL_ACTIONS, horizon=HORIZON
-):
+def greedy_value(residuals, gamma=GAMMA, tolerance=TOLERANCE, bonus=BONUS, allowed=ALL_ACTIONS, horizon=HORIZON):
     """Q(s, a*): the discounted reward along the greedy path from each residual (n, 4, 4) -> (n,).
 
     A state that is already arrived gives the bonus alone: it is what Eq. 3 pays on entering it.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib import rigid
-from lib.errors import UserError
+from lib.base.errors import UserError
 
 SUCCESS_MM = {"spine": 10.0, "heart": 20.0}  # the paper: TRE <= 10 mm (E1), MME <= 20 mm (E2)
 COARSE_STEPS = 200  # N1: a start whose L1 norm is larger cannot be undone by steps of one unit

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
-from lib import weights
-from lib.errors import UserError
+from lib.base import weights
+from lib.base.errors import UserError
 
 CHANNELS = {"difference": 1, "two_channel": 2, "three_channel": 3}
 
@@ -136,9 +136,7 @@ def save(network: ActionValueNetwork, path, metadata: dict | None = None) -> Non
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in network.state_dict().items():
         tensors |= _packed(name, tensor)
-    settings = {
-        k: " ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in asdict(network.settings).items()
-    }
+    settings = {k: " ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in asdict(network.settings).items()}
     weights.save(tensors, path, {**{f"network.{k}": v for k, v in settings.items()}, **(metadata or {})})
 
 

@@ -23,14 +23,18 @@ def params_to_matrix(params):
     lib = _library(params)
     params = params if lib is torch else np.asarray(params, dtype=np.float64)
     angles = params[..., 3:] * (np.pi / 180.0)
-    (cx, cy, cz), (sx, sy, sz) = (
-        (f(angles)[..., 0], f(angles)[..., 1], f(angles)[..., 2]) for f in (lib.cos, lib.sin)
-    )
+    (cx, cy, cz), (sx, sy, sz) = ((f(angles)[..., 0], f(angles)[..., 1], f(angles)[..., 2]) for f in (lib.cos, lib.sin))
     rows = [
-        cy * cz, -cy * sz, sy,
-        sx * sy * cz + cx * sz, -sx * sy * sz + cx * cz, -sx * cy,
-        -cx * sy * cz + sx * sz, cx * sy * sz + sx * cz, cx * cy,
-    ]  # fmt: skip
+        cy * cz,
+        -cy * sz,
+        sy,
+        sx * sy * cz + cx * sz,
+        -sx * sy * sz + cx * cz,
+        -sx * cy,
+        -cx * sy * cz + sx * sz,
+        cx * sy * sz + sx * cz,
+        cx * cy,
+    ]
     if lib is torch:
         matrix = torch.zeros(*params.shape[:-1], 4, 4, dtype=params.dtype, device=params.device)
         matrix[..., :3, :3] = torch.stack(rows, dim=-1).reshape(*params.shape[:-1], 3, 3)

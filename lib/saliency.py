@@ -26,9 +26,7 @@ def maps(windows, poses: np.ndarray, stage) -> np.ndarray:
     return torch.cat(out).numpy()
 
 
-def centres(
-    saliency: np.ndarray, window_centres: np.ndarray, voxel: float, percentile: float = 95.0
-) -> np.ndarray:
+def centres(saliency: np.ndarray, window_centres: np.ndarray, voxel: float, percentile: float = 95.0) -> np.ndarray:
     """Weighted centre (n, 3), world LPS mm, of the voxels above the percentile; windows are axis-aligned in the world."""
     size = saliency.shape[-1]
     offset = (np.arange(size) - (size - 1) / 2) * voxel

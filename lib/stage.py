@@ -8,9 +8,9 @@ import torch
 
 from lib import mdp, rigid
 from lib import network as networks
-from lib.normalise import Source, prepare
+from lib.images.normalise import Source, prepare
+from lib.images.volume import Volume
 from lib.train import device_for, half_precision
-from lib.volume import Volume
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Stage:
     linear: bool = (
         True  # coarse windows take the nearest voxel of their finer source, as in training: four times faster
     )
-    contrast: str = "local"  # as `lib.normalise.prepare` takes it
+    contrast: str = "local"  # as `lib.images.normalise.prepare` takes it
     scale: torch.Tensor | None = None  # (6,) of a regression network: its outputs times this are mm and degrees
 
     @classmethod

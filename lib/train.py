@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
-from lib import mdp, network, rigid, weights
+from lib import mdp, network, rigid
 from lib.augment import Stream, StreamSettings, TrainingPair
-from lib.errors import UserError
+from lib.base import weights
+from lib.base.errors import UserError
 
 AGENTS = {"dsl": "difference", "dsl_two_channel": "two_channel", "dsl_three_channel": "three_channel"}
 LOG_COLUMNS = (
@@ -47,9 +48,7 @@ class TrainSettings:
     schedule: str = "cosine"  # cosine, with warm-up | step (the paper: x0.7 every 10,000 steps)
     warm_up: int = 50  # steps of linear warm-up
     weight_decay: float = 1.0e-3  # AdamW only
-    value_weight: float = (
-        0.05  # weight of the error common to all 12 actions; 1 is Eq. 5 as printed (the paper)
-    )
+    value_weight: float = 0.05  # weight of the error common to all 12 actions; 1 is Eq. 5 as printed (the paper)
     padding: str = "mixed"  # network: valid (the paper) | mixed | same
     stem: str = "strided"  # network: pool (the paper) | strided
     filters: tuple[int, ...] = (16, 32, 32, 128, 128)  # network (the paper: 8, 32, 32, 128, 128)
@@ -86,9 +85,7 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
 
 def _optimiser(model, settings: TrainSettings):
     if settings.optimiser == "rmsprop":
-        return torch.optim.RMSprop(
-            model.parameters(), settings.learning_rate, alpha=0.99, eps=1e-8, momentum=0.0
-        )
+        return torch.optim.RMSprop(model.parameters(), settings.learning_rate, alpha=0.99, eps=1e-8, momentum=0.0)
     if settings.optimiser == "adamw":
         return torch.optim.AdamW(
             model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
@@ -150,9 +147,7 @@ def _load_checkpoint(path, model, optimiser, identity):
         if name.startswith("optimiser."):
             _, index, key = name.split(".", 2)
             parameter = parameters[int(index)]
-            if (
-                value.shape == parameter.shape
-            ):  # fused kernels read memory in the parameter's own (channels-last) order
+            if value.shape == parameter.shape:  # fused kernels read memory in the parameter's own (channels-last) order
                 value = torch.empty_like(parameter).detach().copy_(value)
             state.setdefault(int(index), {})[key] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
@@ -176,15 +171,29 @@ def _write_log(path, rows):
     os.replace(temporary, path)
 
 
-def train(pairs: list[TrainingPair], validation: list[TrainingPair], stream_settings: StreamSettings,
-          settings: TrainSettings, experiment: str, stage: str, agent: str, folder, name: str | None = None,
-          device: str = "auto", say=print, loss_of=None, outputs: int = 12, mean=7.0, stream_of=Stream,
-          change: str = "") -> Path:  # fmt: skip
+def train(
+    pairs: list[TrainingPair],
+    validation: list[TrainingPair],
+    stream_settings: StreamSettings,
+    settings: TrainSettings,
+    experiment: str,
+    stage: str,
+    agent: str,
+    folder,
+    name: str | None = None,
+    device: str = "auto",
+    say=print,
+    loss_of=None,
+    outputs: int = 12,
+    mean=7.0,
+    stream_of=Stream,
+    change: str = "",
+) -> Path:
     """Train one network; returns the path of its weights, `folder/<agent>_<stage>.safetensors`.
 
     agent: dsl (difference image) or dsl_two_channel. Beside the weights stand the learning curve `_log.csv` and, until
     it is done, a checkpoint. A finished network of the same identity is not trained again. `say` gets one line a report.
-    For variants (lib.learn): `loss_of(prediction, targets, v)`, the number of `outputs` and their `mean` at the start,
+    For variants (lib.study.train_agent): `loss_of(prediction, targets, v)`, the number of `outputs` and their `mean` at the start,
     `stream_of` in place of `Stream`, and `change`, which tells the network's identity from the agent's.
     """
     if agent not in AGENTS:
@@ -192,9 +201,7 @@ def train(pairs: list[TrainingPair], validation: list[TrainingPair], stream_sett
     folder, device = Path(folder), device_for(device)
     folder.mkdir(parents=True, exist_ok=True)
     name = name or f"{agent}_{stage}"
-    final, log_path, checkpoint = (
-        folder / f"{name}{end}" for end in (".safetensors", "_log.csv", ".checkpoint")
-    )
+    final, log_path, checkpoint = (folder / f"{name}{end}" for end in (".safetensors", "_log.csv", ".checkpoint"))
     identity = f"{stream_settings}|{settings}|{experiment}|{stage}|{agent}|{sorted(p.id for p in pairs)}"
     identity += f"|{change}" if change else ""
     if final.exists() and weights.load(final)[1].get("identity") == identity:
@@ -206,9 +213,7 @@ def train(pairs: list[TrainingPair], validation: list[TrainingPair], stream_sett
         stream_settings.window, AGENTS[agent], settings.padding, settings.stem, settings.filters, outputs
     )
     stream = stream_of(pairs, stream_settings, experiment, stage, AGENTS[agent], settings.seed, device)
-    model = (
-        network.ActionValueNetwork(shape, mean).to(device).to(memory_format=torch.channels_last_3d).train()
-    )
+    model = network.ActionValueNetwork(shape, mean).to(device).to(memory_format=torch.channels_last_3d).train()
     optimiser = _optimiser(model, settings)
     checks = _Validation(
         validation or pairs,
@@ -255,15 +260,25 @@ def train(pairs: list[TrainingPair], validation: list[TrainingPair], stream_sett
             rows.append(dict(zip(LOG_COLUMNS, (f"{x:.6g}" for x in values), strict=False)))
             _write_log(log_path, rows)
             losses.clear()
-            say(f"{name}: step {step}/{steps} loss {mean_loss:.3f} validation {measured[0]:.3f} greedy action {measured[1]:.0%} "
-                f"{rate:.0f} samples/s, {(steps - step) * settings.batch / rate / 60:.1f} min left")  # fmt: skip
+            say(
+                f"{name}: step {step}/{steps} loss {mean_loss:.3f} validation {measured[0]:.3f} greedy action {measured[1]:.0%} "
+                f"{rate:.0f} samples/s, {(steps - step) * settings.batch / rate / 60:.1f} min left"
+            )
         if step % BLOCK == 0 and (time.time() - saved > 60 or step == steps):
             _save_checkpoint(checkpoint, model, optimiser, step, before + time.time() - started, identity)
             saved = time.time()
-    meta = {"identity": identity, "agent": agent, "stage": stage, "experiment": experiment, "step": step,
-            "seconds": f"{before + time.time() - started:.0f}", "voxel": stream_settings.voxel(stage),
-            "source": stream_settings.source(stage), "contrast": stream_settings.contrast,
-            "range": " ".join(f"{x:g}" for x in stream_settings.range(experiment, stage))}  # fmt: skip
+    meta = {
+        "identity": identity,
+        "agent": agent,
+        "stage": stage,
+        "experiment": experiment,
+        "step": step,
+        "seconds": f"{before + time.time() - started:.0f}",
+        "voxel": stream_settings.voxel(stage),
+        "source": stream_settings.source(stage),
+        "contrast": stream_settings.contrast,
+        "range": " ".join(f"{x:g}" for x in stream_settings.range(experiment, stage)),
+    }
     network.save(model.cpu(), final, meta)
     checkpoint.unlink(missing_ok=True)
     return final

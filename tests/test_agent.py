@@ -7,22 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib import (
-    agent,
-    augment,
-    mdp,
-    network,
-    normalise,
-    rigid,
-    saliency,
-    stage,
-    train,
-    walks,
-    weights,
-    windows,
-)
-from lib.errors import UserError
-from lib.volume import AIR, Volume
+from lib import agent, augment, mdp, network, rigid, saliency, stage, train, walks
+from lib.base import weights
+from lib.base.errors import UserError
+from lib.images import normalise, windows
+from lib.images.volume import AIR, Volume
 
 
 def body(seed=0, size=48, spacing=5.0):
@@ -46,8 +35,15 @@ def cone(v, radius=90.0, height=150.0):
     return v.with_array(torch.where(inside, v.array * 0.9 + 60, torch.tensor(AIR - 200)))
 
 
-SETTINGS = augment.StreamSettings(window=24, coarse_voxel=8.0, spine_range=(25.0,) * 3 + (15.0,) * 3, affine=0.0, mirror=False,
-                                  fixed_shift=5.0, fixed_turn=5.0)  # fmt: skip
+SETTINGS = augment.StreamSettings(
+    window=24,
+    coarse_voxel=8.0,
+    spine_range=(25.0,) * 3 + (15.0,) * 3,
+    affine=0.0,
+    mirror=False,
+    fixed_shift=5.0,
+    fixed_turn=5.0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +79,9 @@ def test_a_network_sees_what_it_was_trained_on(pair, tmp_path):
     tiny = train.TrainSettings(samples=32, batch=16, report_every=2, validation_samples=16, filters=(4, 4, 4, 4, 4))
     for contrast in ("local", "window"):
         settings = dataclasses.replace(SETTINGS, contrast=contrast)
-        path = train.train([pair], [pair], settings, tiny, "spine", "coarse", "dsl", tmp_path / contrast, say=lambda _: None)
+        path = train.train(
+            [pair], [pair], settings, tiny, "spine", "coarse", "dsl", tmp_path / contrast, say=lambda _: None
+        )
         made = stage.Stage.load(path).source_of(cone(body()), True)
         assert torch.equal(made.codes, normalise.prepare(cone(body()), True, settings.coarse_source, contrast).codes)
 
@@ -179,9 +177,7 @@ def test_a_pair_survives_the_disk(pair, tmp_path):
 
 
 def test_the_papers_network():
-    net = network.ActionValueNetwork(
-        network.NetworkSettings(64, "difference", "valid", "pool", (8, 32, 32, 128, 128))
-    )
+    net = network.ActionValueNetwork(network.NetworkSettings(64, "difference", "valid", "pool", (8, 32, 32, 128, 128)))
     assert net.dense[0].in_features == 65_536
     assert [m.out_features for m in net.modules() if isinstance(m, torch.nn.Linear)] == [512, 512, 64, 12]
     assert sum(isinstance(m, torch.nn.MaxPool3d) for m in net.modules()) == 2
@@ -235,9 +231,7 @@ def test_weights_are_safetensors_both_ways(tmp_path):
 def test_the_loss_is_eq_5_and_its_split_has_the_same_minimum():
     q, y = torch.randn(5, 12), torch.randn(5, 12)
     torch.testing.assert_close(train.q_loss(y, q), (y - q).square().mean())
-    assert float(train.q_loss(q, q, 0.05)) == 0 and float(train.q_loss(q + 1, q, 0.05)) == pytest.approx(
-        0.05, rel=1e-4
-    )
+    assert float(train.q_loss(q, q, 0.05)) == 0 and float(train.q_loss(q + 1, q, 0.05)) == pytest.approx(0.05, rel=1e-4)
 
 
 def test_the_papers_schedule():
@@ -248,9 +242,7 @@ def test_the_papers_schedule():
 @pytest.fixture(scope="module")
 def trained(pair, tmp_path_factory):
     folder = tmp_path_factory.mktemp("agents")
-    settings = train.TrainSettings(
-        samples=6400, batch=32, report_every=100, validation_samples=64, learning_rate=2e-3
-    )
+    settings = train.TrainSettings(samples=6400, batch=32, report_every=100, validation_samples=64, learning_rate=2e-3)
     said = []
     train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl_two_channel", folder, say=said.append)
     return folder, said, settings
@@ -273,21 +265,15 @@ def test_a_finished_training_is_not_repeated(pair, trained):
 
 
 def test_an_interrupted_training_goes_on_to_the_same_end(pair, tmp_path):
-    settings = train.TrainSettings(
-        samples=1600, batch=16, report_every=50, validation_samples=32, precision="fp32"
-    )
-    whole = train.train(
-        [pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "a", say=lambda s: None
-    )
+    settings = train.TrainSettings(samples=1600, batch=16, report_every=50, validation_samples=32, precision="fp32")
+    whole = train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "a", say=lambda s: None)
 
     class Interrupt(Exception):
         pass
 
     original = train._save_checkpoint
     with pytest.MonkeyPatch.context() as patch:
-        clock = iter(
-            range(0, 10_000_000, 100)
-        )  # every look at the clock is 100 s later: checkpoints at every block
+        clock = iter(range(0, 10_000_000, 100))  # every look at the clock is 100 s later: checkpoints at every block
         patch.setattr(train.time, "time", lambda: float(next(clock)))
         calls = []
         patch.setattr(
@@ -296,14 +282,10 @@ def test_an_interrupted_training_goes_on_to_the_same_end(pair, tmp_path):
             lambda *a: (original(*a), calls.append(1), (_ for _ in ()).throw(Interrupt()))[0],
         )
         with pytest.raises(Interrupt):
-            train.train(
-                [pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "b", say=lambda s: None
-            )
+            train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "b", say=lambda s: None)
     assert calls and list((tmp_path / "b").glob("*.checkpoint"))
     said = []
-    resumed = train.train(
-        [pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "b", say=said.append
-    )
+    resumed = train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "b", say=said.append)
     assert "from step 50" in said[0]
     for name, tensor in weights.load(whole)[0].items():
         torch.testing.assert_close(weights.load(resumed)[0][name], tensor, msg=name)
@@ -313,18 +295,14 @@ def test_a_misspelt_agent_or_optimiser_is_one_sentence(pair, tmp_path):
     with pytest.raises(UserError, match="there is no agent"):
         train.train([pair], [], SETTINGS, train.TrainSettings(), "spine", "coarse", "dls", tmp_path)
     with pytest.raises(UserError, match="adamw or rmsprop"):
-        train.train(
-            [pair], [], SETTINGS, train.TrainSettings(optimiser="sgd"), "spine", "coarse", "dsl", tmp_path
-        )
+        train.train([pair], [], SETTINGS, train.TrainSettings(optimiser="sgd"), "spine", "coarse", "dsl", tmp_path)
     with pytest.raises(UserError, match="no training pairs"):
         train.train([], [], SETTINGS, train.TrainSettings(), "spine", "coarse", "dsl", tmp_path)
 
 
 def oracle(monkeypatch, truth, centre, stage):
     def values(self, observation):
-        return mdp.q_targets(
-            torch.tensor(rigid.centred(truth @ rigid.invert(oracle.pose), centre))[None]
-        ).float()
+        return mdp.q_targets(torch.tensor(rigid.centred(truth @ rigid.invert(oracle.pose), centre))[None]).float()
 
     def observe(self, poses):
         oracle.pose = poses[0].numpy()
@@ -359,9 +337,7 @@ def test_a_trained_agent_comes_nearer(trained, adaptive):
     v = np.array([[10.0, 0, 10, 0, 0, 0], [-10, 8, 0, 0, 0, 8], [0, -10, -10, 5, 0, 0]])
     initial = rigid.about(rigid.params_to_matrix(v), centre) @ truth
     loaded = agent.Agent.load(trained[0], "dsl_two_channel")
-    results = agent.run(
-        loaded, [cbct] * 3, [ct] * 3, initial, agent.AgentSettings(coarse_steps=60, adaptive=adaptive)
-    )
+    results = agent.run(loaded, [cbct] * 3, [ct] * 3, initial, agent.AgentSettings(coarse_steps=60, adaptive=adaptive))
     before = np.linalg.norm(rigid.state(truth, initial, centre), axis=1)
     after = np.array([np.linalg.norm(rigid.state(truth, r.pose, centre)) for r in results])
     assert after.mean() < 0.7 * before.mean()
@@ -404,12 +380,19 @@ def test_attention_centre_by_hand():
     np.testing.assert_allclose(centre, [100 + (8.25 - 7.5) * 2, 200 + (4 - 7.5) * 2, 300 + (12 - 7.5) * 2])
 
 
-@pytest.mark.parametrize(("actions", "lengths", "same"), [
-    ([0, 1, 0, 1, 0, 1], [1.0] * 7, True),
-    ([0, 1, 0, 1, 0, 1], [4.0, 4, 4, 2, 2, 1, 1], False),  # the same place, but steps have become shorter
-    ([4, 2, 3, 1, 0, 1], [1.0] * 7, False),  # the same place, reached by other actions: these may still double a step
-    ([0, 1, 0, 1], [1.0] * 5, False),  # too few actions to tell
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("actions", "lengths", "same"),
+    [
+        ([0, 1, 0, 1, 0, 1], [1.0] * 7, True),
+        ([0, 1, 0, 1, 0, 1], [4.0, 4, 4, 2, 2, 1, 1], False),  # the same place, but steps have become shorter
+        (
+            [4, 2, 3, 1, 0, 1],
+            [1.0] * 7,
+            False,
+        ),  # the same place, reached by other actions: these may still double a step
+        ([0, 1, 0, 1], [1.0] * 5, False),  # too few actions to tell
+    ],
+)
 def test_an_adaptive_path_goes_round_only_where_its_lengths_do(actions, lengths, same):
     chosen, long = torch.tensor(actions)[:, None], torch.tensor(lengths)[:, None]
     assert walks.as_before(chosen, long, np.array([2]))[0] == same

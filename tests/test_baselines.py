@@ -8,31 +8,25 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import rigid, tables, volume
-from lib.baselines import (
-    batch,
-    common,
-    fair,
-    forest,
-    ground_truth,
-    itk_search,
-    polish,
-    run,
-    semantic,
-    unfinished,
-)
+from lib import rigid
+from lib.base.errors import UserError
+from lib.baselines import common, fair, forest, ground_truth, itk_search, polish, run, semantic
 from lib.baselines.settings import BaselineSettings
 from lib.cases import Case, Result, write_rows
 from lib.cases import read_rows as cases_rows
-from lib.config import Profile
-from lib.errors import UserError
+from lib.images import volume
+from lib.images.volume import Volume
 from lib.metrics import EvaluationSettings
-from lib.volume import Volume
+from lib.study import batch, unfinished
+from lib.study.config import Profile
+from lib.tables import table1
 
 SETTINGS = BaselineSettings()
 # greedy's search keeps the best of 500 random poses: here they are drawn near the start.
 SETTINGS = replace(SETTINGS, greedy=replace(SETTINGS.greedy, search_mm=2.0, search_degrees=2.0))
-SETTINGS = replace(SETTINGS, bone_search=replace(SETTINGS.bone_search, screened=2048, voxel=8.0, refined=16))  # small images
+SETTINGS = replace(
+    SETTINGS, bone_search=replace(SETTINGS.bone_search, screened=2048, voxel=8.0, refined=16)
+)  # small images
 # Nobody can seed that search: of 100 runs here 99 end at 0 to 6 mm and one a vertebra off. Three such in a row
 # would be a fault. Without its search it jitters its sample points, from the clock too: 0.8 to 3.7 mm here.
 TRIES = {"greedy": 3, "greedy_search": 3}
@@ -48,12 +42,8 @@ def anatomy(points: torch.Tensor) -> torch.Tensor:
     hu = torch.where((x / 100) ** 2 + ((y + 5) / 70) ** 2 < 1, 50.0, hu)
     for n, centre in enumerate((-70, -35, 0, 36, 74)):
         bend = 4.0 * n
-        hu = torch.where(
-            (((x - bend) / 20) ** 2 + ((y - 35) / 15) ** 2 < 1) & ((z - centre).abs() < 13), 350.0, hu
-        )
-        hu = torch.where(
-            ((x - bend).abs() < 4) & ((y - 58).abs() < 12) & ((z - centre + 4).abs() < 8), 500.0, hu
-        )
+        hu = torch.where((((x - bend) / 20) ** 2 + ((y - 35) / 15) ** 2 < 1) & ((z - centre).abs() < 13), 350.0, hu)
+        hu = torch.where(((x - bend).abs() < 4) & ((y - 58).abs() < 12) & ((z - centre + 4).abs() < 8), 500.0, hu)
         hu = torch.where(((x - bend).abs() < 35) & ((y - 45).abs() < 4) & ((z - centre).abs() < 4), 400.0, hu)
     hu = torch.where(((x - 55) / 22) ** 2 + ((y - 20) / 18) ** 2 + ((z - 20) / 38) ** 2 < 1, 180.0, hu)
     hu = torch.where(((x + 60) / 30) ** 2 + ((y + 15) / 28) ** 2 + ((z - 45) / 30) ** 2 < 1, 110.0, hu)
@@ -72,9 +62,7 @@ def pair():
     """
     moving = grid((64, 48, 60), 4.0, (0, 0, 0))
     moving = moving.with_array(volume.gaussian(anatomy(moving.points()), [0.6] * 3))
-    truth = rigid.translation([40.0, -300.0, 500.0]) @ rigid.params_to_matrix(
-        np.array([0, 0, 0, 4.0, -3.0, 6.0])
-    )
+    truth = rigid.translation([40.0, -300.0, 500.0]) @ rigid.params_to_matrix(np.array([0, 0, 0, 4.0, -3.0, 6.0]))
     fixed = grid((48, 48, 36), 4.0, (40.0, -280.0, 500.0))
     there = torch.as_tensor(rigid.invert(truth)).float()
     points = fixed.points()
@@ -103,11 +91,20 @@ def spine(pair):
     marks = vertebrae.repeat(4, axis=0) + np.random.default_rng(0).normal(0, 12, (20, 3))
     rng = np.random.default_rng(1)
     return Patient(
-        "one", "spine", "virtual_spine", fixed, moving, truth,
-        landmarks_fixed=rigid.apply(truth, marks), landmarks_moving=marks, vertebrae=vertebrae,
-        annotated={"landmarks_moving": marks + rng.normal(0, 0.5, marks.shape),
-                   "landmarks_fixed": rigid.apply(truth, marks) + rng.normal(0, 0.5, marks.shape)},
-    )  # fmt: skip
+        "one",
+        "spine",
+        "virtual_spine",
+        fixed,
+        moving,
+        truth,
+        landmarks_fixed=rigid.apply(truth, marks),
+        landmarks_moving=marks,
+        vertebrae=vertebrae,
+        annotated={
+            "landmarks_moving": marks + rng.normal(0, 0.5, marks.shape),
+            "landmarks_fixed": rigid.apply(truth, marks) + rng.normal(0, 0.5, marks.shape),
+        },
+    )
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +136,8 @@ def test_a_search_by_bone_finds_what_a_single_start_cannot(pair):
     # All vertebrae are alike here, so the box must not reach the next one.
     settings = replace(SETTINGS, search=replace(SETTINGS.search, box=(40.0, 40.0, 15.0, 35.0, 35.0, 35.0)))
     single, searched = (
-        run.load(m)(fixed, moving, far, settings, mask, np.random.default_rng(0)).pose for m in ("itk_bone", "bone_search")
+        run.load(m)(fixed, moving, far, settings, mask, np.random.default_rng(0)).pose
+        for m in ("itk_bone", "bone_search")
     )
     assert error(single, truth, fixed) > 10 and error(searched, truth, fixed) < 3
 
@@ -182,9 +180,13 @@ def test_unfolded_trees_say_what_scikit_learn_says():
     y = (x[:, 0] * x[:, 1] > 0) & (x[:, 2] > 0)
     options = SETTINGS.semantic
     theirs = HistGradientBoostingClassifier(
-        max_iter=options.trees, max_depth=options.depth, max_leaf_nodes=2**options.depth,
-        learning_rate=options.learning_rate, early_stopping=False, random_state=0,
-    ).fit(x, y)  # fmt: skip
+        max_iter=options.trees,
+        max_depth=options.depth,
+        max_leaf_nodes=2**options.depth,
+        learning_rate=options.learning_rate,
+        early_stopping=False,
+        random_state=0,
+    ).fit(x, y)
     ours = forest.fit(x, y, options, 0).probability(torch.as_tensor(x), hopeless=-np.inf)
     assert np.allclose(ours, theirs.predict_proba(x)[:, 1], atol=1e-5)
 
@@ -298,7 +300,7 @@ def test_a_failing_method_is_a_row_not_the_end(spine, monkeypatch, tmp_path):
     assert "no trained classifier" in said["semantic"] and said["itk_tuned"] == ""
     assert not any(row["success"] for name in ("missing", "crashing", "semantic") for row in rows[name])
     assert rows["itk_tuned"][1]["success"]
-    table = tables.failures(pd.concat([pd.DataFrame(r) for r in rows.values()])).set_index("method")
+    table = table1.failures(pd.concat([pd.DataFrame(r) for r in rows.values()])).set_index("method")
     assert table.loc["missing", "refused"] == 2 and table.loc["itk_tuned", "refused"] == 0
     with pytest.raises(UserError, match="there is no method 'itkk'"):
         run.check(["itkk"])
@@ -395,17 +397,21 @@ def test_the_door_says_what_is_wrong(capsys, tmp_path, monkeypatch):
 
 
 def test_settings_are_chosen_on_patients_never_tested(spine, tmp_path, monkeypatch, capsys):
-    from lib import pairs
-    from lib.baselines import choose
     from lib.patients import store
+    from lib.study import choose, pairs
 
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     names = [tmp_path / name for name in ("a", "b", "c", "d")]
     sides = {0: ("a", "b"), 1: ("c", "b")}  # test, validation; the rest trains
-    monkeypatch.setattr(pairs, "split_folders", lambda cfg: {
-        "test": [tmp_path / sides[cfg.split][0]], "validation": [tmp_path / sides[cfg.split][1]],
-        "train": [n for n in names if n.name not in sides[cfg.split]],
-    })  # fmt: skip
+    monkeypatch.setattr(
+        pairs,
+        "split_folders",
+        lambda cfg: {
+            "test": [tmp_path / sides[cfg.split][0]],
+            "validation": [tmp_path / sides[cfg.split][1]],
+            "train": [n for n in names if n.name not in sides[cfg.split]],
+        },
+    )
     monkeypatch.setattr(store, "load", lambda folder: replace(spine, id=folder.name))
     monkeypatch.setattr(run, "_in_processes", in_this_process)
     two = {"first guess": {}, "no mask": {"use_mask": False}}

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lib import cases, rigid
-from lib.errors import UserError
-from lib.volume import Volume
+from lib.base.errors import UserError
+from lib.images.volume import Volume
 
 RANGES = (30, 30, 150, 30, 30, 30)
 CFG = SimpleNamespace(profile="smoke", split=0)
@@ -20,10 +20,19 @@ def patient(name="virtual_spine_000", experiment="spine"):
     vertebrae = np.array([[0.0, 0, 100 - 25 * i] for i in range(9)])
     fixed = Volume(torch.zeros(20, 20, 20), 5.0, [-47.5, -47.5, -47.5])
     return SimpleNamespace(
-        id=name, experiment=experiment, dataset="virtual_spine", fixed=fixed, moving=fixed, truth=truth,
-        landmarks_moving=landmarks, landmarks_fixed=rigid.apply(truth, landmarks),
-        mesh_fixed=None, mesh_moving=None, vertebrae=vertebrae, meta={},
-    )  # fmt: skip
+        id=name,
+        experiment=experiment,
+        dataset="virtual_spine",
+        fixed=fixed,
+        moving=fixed,
+        truth=truth,
+        landmarks_moving=landmarks,
+        landmarks_fixed=rigid.apply(truth, landmarks),
+        mesh_fixed=None,
+        mesh_moving=None,
+        vertebrae=vertebrae,
+        meta={},
+    )
 
 
 def test_starts_are_seeded_within_range_and_nested():

@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import ablations, cases, claims, config, evidence, provenance, rigid, tables
-from lib.errors import UserError
+from lib import cases, rigid
+from lib.base import provenance
+from lib.base.errors import UserError
+from lib.images.volume import Volume
 from lib.patients import store
-from lib.tables_rows import PAPER
-from lib.volume import Volume
+from lib.study import config
+from lib.tables import ablations, claims, evidence, table1
+from lib.tables.rows import PAPER
 
 
 def rows_of(method, errors, experiment="spine", profile="cpu", notes=None):
@@ -81,10 +84,7 @@ def test_c2_needs_all_three_rivals_to_be_reproduced():
     assert verdict(data_of(mine, rows_of("itk", rival)), "C2") == "partly"
     rivals = [rows_of(m, rival) for m in claims.RIVALS]
     assert verdict(data_of(mine, *rivals), "C2") == "reproduced"
-    assert (
-        verdict(data_of(rows_of("dsl", rival), *[rows_of(m, [2.0] * 50) for m in claims.RIVALS]), "C2")
-        == "not"
-    )
+    assert verdict(data_of(rows_of("dsl", rival), *[rows_of(m, [2.0] * 50) for m in claims.RIVALS]), "C2") == "not"
 
 
 def test_c4_gain_of_the_fine_network():
@@ -97,9 +97,7 @@ def test_c5_c11_and_c13_from_their_tables():
     rows = rows_of("dsl", [2.0] * 50)
     who = {"experiment": "spine", "case": rows["case"], "agent": "dsl"}
     attention = pd.DataFrame(who | {"saliency": 15.0, "centre": 40.0})
-    walks = pd.DataFrame(
-        who | {"straight": 0.9, "revisited": 0.1, "spread": 1.0, "cycle": [2.0] * 48 + [9.0] * 2}
-    )
+    walks = pd.DataFrame(who | {"straight": 0.9, "revisited": 0.1, "spread": 1.0, "cycle": [2.0] * 48 + [9.0] * 2})
     patients = pd.DataFrame({"case": [f"p{i}" for i in range(5)], "stent": [True, True, False, False, False]})
     data = data_of(rows, attention=attention, walks=walks, patients=patients)
     assert verdict(data, "C5") == "reproduced"
@@ -148,8 +146,8 @@ def test_c4_and_c5_read_the_variants():
 
 
 def test_one_claim_alone_needs_only_its_own_variants():
-    from lib import claims_variants
-    from lib.variants import KNOWN
+    from lib.study.variants import KNOWN
+    from lib.tables import claims_variants
 
     for claim, names in claims_variants.BEHIND.items():
         data = data_of(*(rows_of(f"dsl_{name}", np.linspace(1, 30, 50)) for name in names))
@@ -163,7 +161,8 @@ def test_one_claim_alone_needs_only_its_own_variants():
 
 
 def test_figures_of_claims_are_drawn_from_their_tables(tmp_path):
-    from lib import claims_figures, plots
+    from lib.figures import claims as claims_figures
+    from lib.figures import volumes
 
     cfg = config.load("cpu", ("patients", "evaluation", "variants"))
     assert claims_figures.write(tmp_path, cfg) == []
@@ -174,7 +173,7 @@ def test_figures_of_claims_are_drawn_from_their_tables(tmp_path):
     made = ablations.table(data_of(*rows))
     made.to_csv(tmp_path / "ablations.csv", index=False)
     assert [p.name for p in claims_figures.write(tmp_path, cfg)] == ["fig4.png", "ablations.png"]
-    panels = [ax.get_title() for ax in plots.fig4(curves).axes]
+    panels = [ax.get_title() for ax in volumes.fig4(curves).axes]
     assert panels == ["difference image, as the paper", "both images"]
     (ax,) = claims_figures.ablations(made).axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a 13th action, stop (90 %)"]
@@ -189,8 +188,8 @@ def test_variants_stay_out_of_the_tables_and_have_their_own():
     made = ablations.table(data).set_index("variant")
     assert made.loc["stop", "difference"] == -0.2 and made.loc["stop", "actions"] == 70
     assert made.loc["reference", "success"] == 1 and np.isnan(made.loc["reference", "difference"])
-    assert set(tables.main_methods(data.rows)["method"]) == {"dsl"}
-    for table in tables.all_tables(data.rows, 20).values():
+    assert set(table1.main_methods(data.rows)["method"]) == {"dsl"}
+    for table in table1.all_tables(data.rows, 20).values():
         assert "method" not in table or "dsl_stop" not in set(table["method"])
     assert verdict(data, "C11") == "untested", "C11 is about the agents"
     marks = "a <!-- v:stop -->old<!-- / --> <!-- ABLATIONS --><!-- /ABLATIONS --><!-- FUTURE --><!-- /FUTURE -->"
@@ -224,7 +223,7 @@ def test_starts_beyond_two_hundred_steps_are_counted():
 def test_docs_are_what_the_committed_rows_give():
     data = claims.load(config.ROOT / "results")
     text = (config.ROOT / ablations.DOCUMENT).read_text(encoding="utf-8")
-    assert ablations.document(text, ablations.table(data), data.rows) == text, "python -m lib.tables readme"
+    assert ablations.document(text, ablations.table(data), data.rows) == text, "python -m lib.tables.table1 readme"
 
 
 def test_a_stopped_path_has_fewer_actions_and_settles():
@@ -275,9 +274,9 @@ def test_gather_and_write_from_a_run_folder(tmp_path, monkeypatch):
     run.mkdir(parents=True)
     rows = rows_of("dsl", [2.0] * 50)
     cases.write_rows(tmp_path / "results/cases.csv", rows)
-    pd.DataFrame(
-        {"case": ["p0"], "start": [0], "agent": ["dsl"], "saliency": [9.0], "centre": [30.0]}
-    ).to_csv(run / "attention_dsl.csv", index=False)
+    pd.DataFrame({"case": ["p0"], "start": [0], "agent": ["dsl"], "saliency": [9.0], "centre": [30.0]}).to_csv(
+        run / "attention_dsl.csv", index=False
+    )
     np.savez(run / "trajectories_dsl.npz", case=["p0"], start=[0], states=np.zeros((1, 8, 6)))
     (run / "theory.json").write_text(json.dumps({"lemma3": {"Appendix A, D < 9": 0.0}, "states": 4}))
     who = half_seen("p0")
@@ -320,7 +319,7 @@ def test_one_claim_alone_on_a_machine_without_rows(tmp_path, monkeypatch):
 
 def test_the_papers_numbers_are_the_papers():
     assert PAPER["spine"]["dsl"] == (0.92, 1.7, 2.5, 3.8) and PAPER["heart"]["dsl"] == (1.0, 3.2, 4.8, 6.9)
-    assert PAPER is tables.PAPER
+    assert PAPER is table1.PAPER
 
 
 def test_every_committed_table_has_its_provenance():

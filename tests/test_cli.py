@@ -12,8 +12,8 @@ import pytest
 import SimpleITK as sitk
 
 from lib.__main__ import main
-from lib.errors import UserError
-from lib.volume import read, read_transform, write, write_transform
+from lib.base.errors import UserError
+from lib.images.volume import read, read_transform, write, write_transform
 from tests.test_io import BAD, make_bad, phantom, write_dicom
 from tests.test_register import agent, body, cone  # noqa: F401
 
@@ -113,7 +113,7 @@ def test_bad_images_end_the_command(pair, agent, capsys, name):  # noqa: F811
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (UserError("no ink."), 2)])
 def test_a_stop_while_writing_leaves_nothing(pair, agent, capsys, monkeypatch, error, code):  # noqa: F811
     """The transform and the moved image are ready when the report fails: none of them may stay."""
-    from lib import report
+    from lib.registration import report
 
     def fail(*arguments):
         raise error
@@ -150,10 +150,11 @@ def test_unwritable_output_is_found_before_any_work(pair, agent, capsys):  # noq
 
 
 @pytest.mark.parametrize(
-    ("text", "word"), [("a: [1", "not valid YAML"), ("name: x\nkind: scan\n", "x.yaml"), ("name: x\nodd: 1\n", "x.yaml")]
+    ("text", "word"),
+    [("a: [1", "not valid YAML"), ("name: x\nkind: scan\n", "x.yaml"), ("name: x\nodd: 1\n", "x.yaml")],
 )
 def test_malformed_manifest_ends_the_command(tmp_path, capsys, monkeypatch, text, word):
-    from lib import manifest
+    from lib.patients.scans import manifest
 
     (tmp_path / "x.yaml").write_text(text)
     load = manifest.load

@@ -7,16 +7,26 @@ import pytest
 import torch
 
 from lib import rigid
-from lib.errors import UserError
-from lib.patients import conebeam, conebeam_cheap, projector
-from lib.patients.conebeam import ConeBeamSettings, simulate
-from lib.volume import Volume
+from lib.base.errors import UserError
+from lib.images.volume import Volume
+from lib.patients.scanner import cheap, conebeam, projector
+from lib.patients.scanner.conebeam import ConeBeamSettings, simulate
 
 IDEAL = ConeBeamSettings(
-    spacing=3.0, views=90, detector_pixel=4.0, diameter=(240.0, 240.0), height=(120.0, 120.0), short_scan=0.0,
-    photons=(1e12, 1e12), scatter=(0.0, 0.0), rings=0.0, extrapolation=(0.3, 0.3), ramp=(1.0, 1.0),
-    gain=(1.0, 1.0), offset=(0.0, 0.0),
-)  # fmt: skip
+    spacing=3.0,
+    views=90,
+    detector_pixel=4.0,
+    diameter=(240.0, 240.0),
+    height=(120.0, 120.0),
+    short_scan=0.0,
+    photons=(1e12, 1e12),
+    scatter=(0.0, 0.0),
+    rings=0.0,
+    extrapolation=(0.3, 0.3),
+    ramp=(1.0, 1.0),
+    gain=(1.0, 1.0),
+    offset=(0.0, 0.0),
+)
 BLOBS = np.array([[45.0, 10, -20], [-50, 25, 15], [20, -55, 25], [-15, 40, -30], [0, 0, 0]])
 
 
@@ -59,10 +69,10 @@ def test_everything_is_where_it_was(short):
 
 
 def test_a_cheap_scan_shows_everything_where_physics_shows_it(monkeypatch):
-    monkeypatch.setattr(conebeam_cheap, "NOISE", (1.0, 1.0))
+    monkeypatch.setattr(cheap, "NOISE", (1.0, 1.0))
     phantom, centre = body(), np.array([3.0, -7.0, 11.0])
     pose = rigid.translation([20, -30, 40]) @ rigid.about(rigid.params_to_matrix([0, 0, 0, 4, -6, 7]), centre)
-    scan = conebeam_cheap.simulate(phantom, centre, np.random.default_rng(0), IDEAL, pose)
+    scan = cheap.simulate(phantom, centre, np.random.default_rng(0), IDEAL, pose)
     expected = rigid.apply(pose, BLOBS + centre)
     assert np.linalg.norm(found(scan, expected) - expected, axis=1).max() < 0.5 * IDEAL.spacing
     physics = simulate(phantom, centre, np.random.default_rng(0), IDEAL, pose=pose)

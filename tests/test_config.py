@@ -12,8 +12,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import config, config_sections, config_smoke, provenance
-from lib.errors import UserError
+from lib.base import provenance, sections
+from lib.base.errors import UserError
+from lib.study import config
+from workflow import config_smoke
 
 
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "paper"])
@@ -22,7 +24,7 @@ def test_profiles_load(profile):
     assert cfg.profile == profile
     for name in config.SECTIONS:
         section = getattr(cfg, name)
-        assert type(section) is config_sections.section_class(name)
+        assert type(section) is sections.section_class(name)
         assert type(section).__dataclass_params__.frozen
 
 
@@ -31,10 +33,10 @@ def test_smoke_is_the_defaults(root):
     values = yaml.safe_load(written)
     assert set(values) == {"profile", *config.SECTIONS}
     for name in config.SECTIONS:
-        section = config_sections.section_class(name)
+        section = sections.section_class(name)
         assert config.build(name, values[name]) == section()
         assert set(values[name]) == {field.name for field in dataclasses.fields(section)}
-    assert written == config_smoke.text(), "python -m lib.config_smoke"
+    assert written == config_smoke.text(), "python -m workflow.config_smoke"
 
 
 def test_paper_profile_is_the_papers():
@@ -55,7 +57,7 @@ def test_paper_profile_is_the_papers():
 
 def test_same_hyper_parameters_for_both_experiments():
     """C12: no section knows of two experiments where the paper has one set of parameters."""
-    fields = {field.name for field in dataclasses.fields(config_sections.section_class("training"))}
+    fields = {field.name for field in dataclasses.fields(sections.section_class("training"))}
     assert not {name for name in fields if name.startswith("spine_")}
 
 
@@ -76,7 +78,7 @@ def test_bad_values_name_the_parameter(section, values, sentence):
 
 
 def test_nested_defaults_survive_a_partial_dict():
-    default = config_sections.section_class("baselines")()
+    default = sections.section_class("baselines")()
     built = config.build("baselines", {"tuned": {"bins": 40}})
     assert built.tuned == dataclasses.replace(default.tuned, bins=40)
     assert built.itk == default.itk
@@ -110,9 +112,18 @@ def test_unknown_profile_and_damaged_yaml(tmp_path, monkeypatch):
 
 def test_check_tells_parameters_from_other_globals():
     names = {
-        "profile": "smoke", "experiment": "heart", "split": 1, "stream": {"window": 16}, "mode": "x",
-        "_private": 3, "In": [], "Out": {}, "config": config, "UserError": UserError, "len": len,
-    }  # fmt: skip
+        "profile": "smoke",
+        "experiment": "heart",
+        "split": 1,
+        "stream": {"window": 16},
+        "mode": "x",
+        "_private": 3,
+        "In": [],
+        "Out": {},
+        "config": config,
+        "UserError": UserError,
+        "len": len,
+    }
     cfg = config.check(names, sections=("stream",), also=("mode",))
     assert (cfg.experiment, cfg.split, cfg.stream.window) == ("heart", 1, 16)
     assert cfg.training is None
@@ -158,7 +169,7 @@ def test_bad_split_numbers(text):
 
 def test_command_line_says_one_sentence(root):
     done = subprocess.run(
-        [sys.executable, "-m", "lib.config", "cpuu"], cwd=root, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "lib.study.config", "cpuu"], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert done.stderr == "There is no profile 'cpuu'; did you mean cpu?\n"

@@ -6,12 +6,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from lib import collections_real, degrade, rigid
+from lib import rigid
 from lib.cases import Result
-from lib.collections_real import SCANNER
+from lib.images.volume import Volume
+from lib.patients import real
 from lib.patients.anatomy import Anatomy
+from lib.patients.real import SCANNER
 from lib.patients.store import Patient
-from lib.volume import Volume
+from lib.study import degrade
 
 
 def grid(n, mm, centre=(0.0, 0.0, 0.0)):
@@ -61,8 +63,8 @@ def test_the_body_is_scanned_again_with_the_metal_in_it(who, monkeypatch):
         seen["titanium"], seen["settings"] = int((body.array == degrade.TITANIUM).sum()), settings
         return grid(40, 5.0, rigid.apply(pose, target[None])[0])
 
-    monkeypatch.setattr(collections_real, "simulate", simulate)
-    monkeypatch.setattr(collections_real, "another_day", lambda ct, *_: Anatomy(ct, ct, np.zeros(3)))
+    monkeypatch.setattr(real, "simulate", simulate)
+    monkeypatch.setattr(real, "another_day", lambda ct, *_: Anatomy(ct, ct, np.zeros(3)))
     who.landmarks_moving = np.array([[0.0, 0, 0], [10, 20, 30]])
     target = np.array([2.5, 0.0, 0.0])
     assert degrade.patient(who, target, None, degrade.CONDITIONS["prone"]) is who
@@ -89,8 +91,8 @@ def test_breathing_moves_organs_by_as_much_as_the_condition_says(who, monkeypatc
         return body
 
     monkeypatch.setattr(degrade.another_day, "breathe", breathe)
-    monkeypatch.setattr(collections_real, "simulate", lambda body, target, rng, settings, phases, pose: grid(40, 5.0))
-    monkeypatch.setattr(collections_real, "another_day", lambda ct, *_: Anatomy(ct, ct, np.zeros(3)))
+    monkeypatch.setattr(real, "simulate", lambda body, target, rng, settings, phases, pose: grid(40, 5.0))
+    monkeypatch.setattr(real, "another_day", lambda ct, *_: Anatomy(ct, ct, np.zeros(3)))
     who.landmarks_moving, who.vertebrae = np.zeros((1, 3)), np.array([[0.0, 10, 5]])
     degrade.patient(who, np.array([0.0, 0.0, 7.0]), None, degrade.CONDITIONS["breath"])
     assert (seen["along"], seen["across"], seen["middle"]) == (-15.0, 0.0, 7.0) and seen["vertebrae"] is who.vertebrae
@@ -131,9 +133,11 @@ def test_table_beside_optimisers():
 def test_figure_counts_what_is_right_and_what_is_wrongly_believed():
     rows = pd.DataFrame(
         {
-            "condition": ["usual"] * 4, "scan": list("aabb"), "error_mm": [1.0, 2.0, 30.0, 40.0],
+            "condition": ["usual"] * 4,
+            "scan": list("aabb"),
+            "error_mm": [1.0, 2.0, 30.0, 40.0],
             "verdict": ["good", "do not trust", "good", "do not trust"],
         }
-    )  # fmt: skip
+    )
     words = [text.get_text() for text in degrade.figure(rows).axes[0].texts]
     assert len(words) == 1 and words[0].startswith("50%") and words[0].endswith("wrong but called good: 1")

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from test_cases import CFG, RANGES, patient
 
-from lib import cases, evaluation, rigid
+from lib import cases, rigid
+from lib.tables import hard_case
 
 
 @pytest.fixture
@@ -23,38 +24,34 @@ def test_a_row_gives_its_pose_back(rows):
     one = patient()
     for row in rows.to_dict("records"):
         case = cases.Case(one, row["start"], one.truth, one.fixed.centre)
-        assert cases.error(case, evaluation.pose_of(row, one)) == pytest.approx(
-            row["final_error_mm"], abs=2e-3
-        )
+        assert cases.error(case, hard_case.pose_of(row, one)) == pytest.approx(row["final_error_mm"], abs=2e-3)
 
 
 def test_the_hard_case_is_the_farthest_that_an_agent_solved(rows):
     farthest = rows.loc[rows["initial_error_mm"].idxmax()]
-    chosen = evaluation.hard_case(rows, "spine")
+    chosen = hard_case.hard_case(rows, "spine")
     assert set(chosen) == {"initial", "dsl", "dsl_coarse", "itk"}
     assert chosen["dsl"]["start"] == farthest["start"]
     rows.loc[(rows["start"] == farthest["start"]) & (rows["method"] == "dsl"), "success"] = False
-    assert evaluation.hard_case(rows, "spine")["dsl"]["start"] != farthest["start"]
-    assert evaluation.hard_case(rows, "heart") == {}
+    assert hard_case.hard_case(rows, "spine")["dsl"]["start"] != farthest["start"]
+    assert hard_case.hard_case(rows, "heart") == {}
 
 
 def test_coarse_to_fine(rows):
-    table = evaluation.coarse_to_fine(rows).set_index("after")
+    table = hard_case.coarse_to_fine(rows).set_index("after")
     assert table.loc["coarse + fine", "median_mm"] == pytest.approx(2.5)
-    assert table.loc["coarse", "median_mm"] == pytest.approx(
-        np.median([np.hypot(4, s) for s in range(6)]), abs=0.01
-    )
+    assert table.loc["coarse", "median_mm"] == pytest.approx(np.median([np.hypot(4, s) for s in range(6)]), abs=0.01)
 
 
 def test_starts_beyond_200_steps_are_counted(rows):
     start = rows[rows["method"] == "initial"]
-    beyond = int((start[evaluation.STATE].abs().sum(axis=1) > 200).sum())
-    table = evaluation.beyond_reach(rows).set_index("method")
+    beyond = int((start[hard_case.STATE].abs().sum(axis=1) > 200).sum())
+    table = hard_case.beyond_reach(rows).set_index("method")
     assert table.loc["dsl", "beyond"] == beyond and table.loc["dsl", "n"] == 6
 
 
 def test_planes_are_cut_through_the_spine():
     one = patient()
     bodies = rigid.apply(one.truth, one.vertebrae)
-    centre = evaluation.object_centre(one)
+    centre = hard_case.object_centre(one)
     assert np.linalg.norm(bodies - centre, axis=1).min() < 13  # at most half a level away

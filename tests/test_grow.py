@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib.errors import UserError
+from lib.base.errors import UserError
+from lib.images.volume import AIR, Volume
 from lib.patients import another_day, grow, warps
-from lib.volume import AIR, Volume
 
 BOX = (np.array([-150.0, -120, -100]), np.array([150.0, 120, 100]))
 
@@ -81,7 +81,9 @@ def test_breathing_moves_organs_and_leaves_the_spine(seed):
         assert difference[np.linalg.norm(points - place, axis=-1) < 15].max() < 0.01
     # A small bright organ far in front of the spine, where breathing moves it most.
     points, at = volume.points().numpy(), np.array([-45.0, -20, 0])
-    blob = torch.from_numpy(500 * np.exp(-(np.linalg.norm(points - at, axis=-1) ** 2) / (2 * 10.0**2)).astype(np.float32))
+    blob = torch.from_numpy(
+        500 * np.exp(-(np.linalg.norm(points - at, axis=-1) ** 2) / (2 * 10.0**2)).astype(np.float32)
+    )
     organ = volume.with_array(volume.array.clamp(max=60) + blob)
     after = another_day.breathe(organ, centres, 14.0, -4.0, 0.0, 200.0).array
     weight = (after - 80).clamp(min=0).numpy() * (np.linalg.norm(points - at, axis=-1) < 50)
@@ -93,14 +95,9 @@ def test_heart_moves_and_stays_closed():
 
     volume, _ = phantom()
     sphere = trimesh.creation.icosphere(subdivisions=2, radius=40)
-    found = grow.grow(
-        volume, None, np.random.default_rng(2), 5.0, np.zeros(3), mesh=(sphere.vertices, sphere.faces)
-    )
+    found = grow.grow(volume, None, np.random.default_rng(2), 5.0, np.zeros(3), mesh=(sphere.vertices, sphere.faces))
     for mesh in (found.mesh_ct, found.mesh_cbct):
-        assert (
-            trimesh.Trimesh(*mesh, process=False).is_watertight
-            and trimesh.Trimesh(*mesh, process=False).volume > 0
-        )
+        assert trimesh.Trimesh(*mesh, process=False).is_watertight and trimesh.Trimesh(*mesh, process=False).volume > 0
     moved = np.linalg.norm(found.mesh_ct[0] - found.mesh_cbct[0], axis=1)
     assert 0.3 < moved.mean() < 15
     assert len(found.meta["body_phases"]) == 3

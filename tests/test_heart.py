@@ -5,17 +5,18 @@ import pytest
 import torch
 import trimesh
 
+from lib.images.volume import sample
 from lib.metrics import mme
-from lib.patients import heart, heart_motion
-from lib.patients.heart_chest import Chest
-from lib.patients.heart_organ import Heart
+from lib.patients.heart import draw
+from lib.patients.heart import motion as heart_motion
+from lib.patients.heart.chest import Chest
+from lib.patients.heart.organ import Heart
 from lib.patients.shapes import Canvas
-from lib.volume import sample
 
 
 @pytest.fixture(scope="module")
 def anatomy():
-    return heart.draw(np.random.default_rng(3), spacing=4.0, phases=2)
+    return draw.draw(np.random.default_rng(3), spacing=4.0, phases=2)
 
 
 def solid(mesh):
@@ -64,9 +65,9 @@ def test_vertices_follow_the_body(anatomy):
     assert moved.max() > 2
     low, high = np.full(3, -60.0), np.full(3, 60.0)
     field = heart_motion.Field(low, high, np.zeros((3, 7, 7, 7), np.float32))
-    field.values[:] = np.array([4, -3, 5], np.float32).reshape(3, 1, 1, 1) * np.array(
-        [0, 1, 1, 1, 1, 1, 0]
-    ).reshape(-1, 1, 1)
+    field.values[:] = np.array([4, -3, 5], np.float32).reshape(3, 1, 1, 1) * np.array([0, 1, 1, 1, 1, 1, 0]).reshape(
+        -1, 1, 1
+    )
     i = np.arange(61) * 2.0 - 60
     ball = np.exp(-((i**2)[:, None, None] + (i**2)[:, None] + i**2) / 200).astype(np.float32)
     after = field.warp(ball)
@@ -110,11 +111,11 @@ def test_heart_pose_beats_standing_still(anatomy):
 
 
 def test_same_seed_same_patient(anatomy):
-    again = heart.draw(np.random.default_rng(3), spacing=4.0, phases=2)
+    again = draw.draw(np.random.default_rng(3), spacing=4.0, phases=2)
     assert torch.equal(again.ct.array, anatomy.ct.array)
     assert torch.equal(again.body_at_cbct.array, anatomy.body_at_cbct.array)
     assert np.array_equal(again.mesh_cbct[0], anatomy.mesh_cbct[0])
-    other = heart.draw(np.random.default_rng(4), spacing=4.0, phases=0)
+    other = draw.draw(np.random.default_rng(4), spacing=4.0, phases=0)
     assert (
         other.meta["body_phases"] is None
         and other.ct.size != anatomy.ct.size

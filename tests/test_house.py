@@ -12,12 +12,17 @@ import pandas as pd
 import pytest
 import yaml
 
-from lib import alone, cases, config, graph, progress, tables
+from lib import cases
+from lib.study import config
+from lib.tables import table1
+from workflow import alone, graph, progress
 
 ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([A-Za-z0-9_.]+)$")
 # What a bare GPU box must be able to import: torch, NumPy, PyYAML and the standard library.
-BARE = "rigid mdp normalise volume augment network train stage agent saliency weights errors"
+BARE = (
+    "rigid mdp augment network train stage agent saliency base.weights base.errors images.normalise images.volume"
+)
 
 
 def pins(lines) -> dict[str, str]:
@@ -77,7 +82,7 @@ def test_deviations_has_all_open_points():
 
 def test_readme():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in (*tables.BLOCKS, "CLAIMS"):
+    for name in (*table1.BLOCKS, "CLAIMS"):
         assert f"<!-- {name} -->" in text and f"<!-- /{name} -->" in text
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert target.startswith("http") or (ROOT / target).exists(), target
@@ -93,8 +98,11 @@ def test_make_never_holds_a_graph():
 def make(*words):
     return subprocess.run(
         ["make", "--no-print-directory", f"BIN={Path(sys.executable).parent}", *words],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,9 +125,12 @@ def dry_run(tmp_path, *words) -> str:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "-n", "--nolock", "--profile", "profiles/local", *words],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "RESULTS_DIR": str(tmp_path), "PATH": path},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -169,7 +180,7 @@ def test_what_slurm_says_of_a_job(tmp_path, squeue, scontrol, said):
 def test_figures_do_not_retrain():
     found = graph.lib_files(ROOT / "notebooks" / "03_agent_training.ipynb")
     assert "lib/train.py" in found and "lib/augment.py" in found
-    assert not [name for name in found if "plots" in name or "baselines" in name or "tables" in name]
+    assert not [name for name in found if "figures" in name or "baselines" in name or "tables" in name]
 
 
 def test_progress_says_the_time_left():
@@ -238,13 +249,13 @@ def test_smoke_ground_truth_is_better_than_the_start(smoke_run):
 def test_smoke_table_follows_from_rows(smoke_run):
     folder = smoke_run / "runs/smoke/summary"
     table = pd.read_csv(folder / "table1.csv")
-    assert list(table.columns) == list(tables.COLUMNS)
-    assert table["paper_success"].max() > 0.9 and tables.verify(folder) == []
+    assert list(table.columns) == list(table1.COLUMNS)
+    assert table["paper_success"].max() > 0.9 and table1.verify(folder) == []
 
 
 def test_a_killed_run_leaves_no_lock(tmp_path):
     """After a power cut Snakemake's own lock asked for `--unlock`; nobody should have to know that."""
-    words = [sys.executable, "-m", "lib.alone", sys.executable, "-c", "print('at work', flush=True); input()"]
+    words = [sys.executable, "-m", "workflow.alone", sys.executable, "-c", "print('at work', flush=True); input()"]
     there = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
     first = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **there)
     try:
@@ -268,7 +279,7 @@ def test_smoke_training_learned_something(smoke_run):
 
 
 def test_smoke_provenance(smoke_run):
-    from lib import provenance
+    from lib.base import provenance
 
     assert provenance.verify(smoke_run) == []
     value = json.loads((smoke_run / "runs/smoke/summary/table1.csv.provenance.json").read_text())

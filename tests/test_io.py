@@ -10,8 +10,8 @@ import SimpleITK as sitk
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from lib import io, io_dicom
-from lib.errors import UserError
+from lib.base.errors import UserError
+from lib.images import dicom, read
 
 RNG = np.random.default_rng(0)
 
@@ -41,7 +41,7 @@ def sentence(error) -> str:
 def test_formats_give_the_same_volume(tmp_path, suffix):
     source = image()
     sitk.WriteImage(source, str(tmp_path / f"a{suffix}"), useCompression=suffix != ".nii")
-    volume = io.read_image(tmp_path / f"a{suffix}", kind="ct")
+    volume = read.read_image(tmp_path / f"a{suffix}", kind="ct")
     np.testing.assert_allclose(volume.array.numpy(), sitk.GetArrayFromImage(source), atol=1e-3)
     np.testing.assert_allclose(volume.spacing, (1.5, 2, 3), atol=1e-5)
     np.testing.assert_allclose(volume.origin, (10, -20, 30), atol=1e-4)
@@ -51,7 +51,7 @@ def test_formats_give_the_same_volume(tmp_path, suffix):
 def test_any_orientation_lands_on_the_same_world_points(tmp_path, code):
     source = image()
     sitk.WriteImage(sitk.DICOMOrient(source, code), str(tmp_path / "a.nii.gz"))
-    volume = io.read_image(tmp_path / "a.nii.gz")
+    volume = read.read_image(tmp_path / "a.nii.gz")
     np.testing.assert_allclose(volume.direction, np.eye(3), atol=1e-5)
     np.testing.assert_allclose(volume.origin, (10, -20, 30), atol=1e-3)
     np.testing.assert_allclose(volume.array.numpy(), sitk.GetArrayFromImage(source), atol=1e-3)
@@ -62,7 +62,7 @@ def test_oblique_images_keep_their_direction(tmp_path):
     turn = sitk.Euler3DTransform((0, 0, 0), 0.2, -0.1, 0.15)
     source.SetDirection(turn.GetMatrix())
     sitk.WriteImage(source, str(tmp_path / "a.nrrd"))
-    volume = io.read_image(tmp_path / "a.nrrd")
+    volume = read.read_image(tmp_path / "a.nrrd")
     np.testing.assert_allclose(volume.direction, np.reshape(turn.GetMatrix(), (3, 3)), atol=1e-5)
     world = source.TransformIndexToPhysicalPoint((5, 6, 7))
     np.testing.assert_allclose((volume.affine @ [5, 6, 7, 1])[:3], world, atol=1e-3)
@@ -70,9 +70,9 @@ def test_oblique_images_keep_their_direction(tmp_path):
 
 def test_unsigned_ct_with_offset_and_other_units_are_read(tmp_path):
     sitk.WriteImage(image((phantom() + 1024).astype(np.uint16)), str(tmp_path / "a.nii"))
-    io.read_image(tmp_path / "a.nii", kind="ct")
+    read.read_image(tmp_path / "a.nii", kind="ct")
     sitk.WriteImage(image((phantom() + 1000).astype(np.float32) / 50), str(tmp_path / "b.nii"))
-    io.read_image(tmp_path / "b.nii", kind="cbct")  # a cone-beam CT need not be in HU
+    read.read_image(tmp_path / "b.nii", kind="cbct")  # a cone-beam CT need not be in HU
 
 
 def bad_header(path, key, value):
@@ -173,7 +173,7 @@ BAD = {
 def test_bad_images_end_in_one_sentence(tmp_path, name):
     path = make_bad(name, tmp_path)
     with pytest.raises(UserError, match=BAD[name]) as error:
-        io.read_image(path, kind="ct")
+        read.read_image(path, kind="ct")
     assert path.name in sentence(error)
 
 
@@ -185,14 +185,14 @@ def test_bad_nifti_spacing(tmp_path, axis, value):
     data[76 + 4 * axis : 80 + 4 * axis] = np.float32(value).tobytes()
     (tmp_path / "a.nii").write_bytes(bytes(data))
     with pytest.raises(UserError, match="spacing"):
-        io.read_image(tmp_path / "a.nii")
+        read.read_image(tmp_path / "a.nii")
 
 
 def test_gzip_with_bytes_after_the_image_is_read(tmp_path):
     sitk.WriteImage(image(), str(tmp_path / "a.nii"))
     with gzip.open(tmp_path / "b.nii.gz", "wb") as stream:
         stream.write((tmp_path / "a.nii").read_bytes() + b"more")
-    assert io.read_image(tmp_path / "b.nii.gz").size == (36, 30, 24)
+    assert read.read_image(tmp_path / "b.nii.gz").size == (36, 30, 24)
 
 
 def write_dicom(
@@ -245,7 +245,7 @@ def test_dicom_folder(tmp_path):
     write_dicom(tmp_path, array, flip=True)
     (tmp_path / "readme.txt").write_text("hello")
     for source in (tmp_path, next(tmp_path.glob("*.dcm"))):
-        volume = io.read_image(source, kind="ct")
+        volume = read.read_image(source, kind="ct")
         np.testing.assert_array_equal(volume.array.numpy(), array)
         np.testing.assert_allclose(volume.spacing, (1.5, 2, 3))
         np.testing.assert_allclose(volume.origin, (10, -20, 30))
@@ -256,17 +256,17 @@ def test_dicom_series_is_chosen_or_asked_for(tmp_path):
     one = write_dicom(tmp_path / "x", array, number=2, description="PANCREAS")
     scout = ("ORIGINAL", "PRIMARY", "LOCALIZER")
     write_dicom(tmp_path / "s", array[:2], number=1, description="SCOUT", kind=scout)
-    assert io.read_image(tmp_path).size == (36, 30, 24)  # the scout is no volume
+    assert read.read_image(tmp_path).size == (36, 30, 24)  # the scout is no volume
     write_dicom(tmp_path / "y", array[::-1].copy(), number=3, description="PANCREAS LATE")
     with pytest.raises(UserError, match="--series") as error:
-        io.read_image(tmp_path)
+        read.read_image(tmp_path)
     assert "PANCREAS LATE" in sentence(error)
     for wanted in (one, "2", "PANCREAS"):
-        np.testing.assert_array_equal(io.read_image(tmp_path, wanted).array.numpy(), array)
-    np.testing.assert_array_equal(io.read_image(tmp_path, "late").array.numpy(), array[::-1])
+        np.testing.assert_array_equal(read.read_image(tmp_path, wanted).array.numpy(), array)
+    np.testing.assert_array_equal(read.read_image(tmp_path, "late").array.numpy(), array[::-1])
     for wanted in ("brain", "pancr"):
         with pytest.raises(UserError, match="matches"):
-            io.read_image(tmp_path, wanted)
+            read.read_image(tmp_path, wanted)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_dicom_series_is_chosen_or_asked_for(tmp_path):
 def test_bad_dicom_series(tmp_path, change, word):
     write_dicom(tmp_path, phantom(), **change)
     with pytest.raises(UserError, match=word) as error:
-        io.read_image(tmp_path)
+        read.read_image(tmp_path)
     sentence(error)
 
 
@@ -292,18 +292,18 @@ def test_two_phases_in_one_series(tmp_path):
     uid = write_dicom(tmp_path, phantom())
     write_dicom(tmp_path, phantom(), uid=uid, prefix="b")
     with pytest.raises(UserError, match="two slices at one place"):
-        io.read_image(tmp_path)
+        read.read_image(tmp_path)
 
 
 def test_folder_without_dicom_or_with_damaged_files(tmp_path):
     with pytest.raises(UserError, match="no DICOM") as error:
-        io.read_image(tmp_path)
+        read.read_image(tmp_path)
     sentence(error)
     write_dicom(tmp_path, phantom())
     some = next(tmp_path.glob("*.dcm"))
     some.write_bytes(some.read_bytes()[:-2000])
     with pytest.raises(UserError):
-        io.read_image(tmp_path)
+        read.read_image(tmp_path)
     shutil.rmtree(tmp_path)
 
 
@@ -314,5 +314,5 @@ def test_series_without_positions(tmp_path):
         del d.ImagePositionPatient
         d.save_as(path)
     with pytest.raises(UserError, match="where they lie"):
-        io.read_image(tmp_path)
-    assert len(io_dicom.find_series(tmp_path)) == 1
+        read.read_image(tmp_path)
+    assert len(dicom.find_series(tmp_path)) == 1

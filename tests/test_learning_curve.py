@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import cases, config, learning_curve, transfer
+from lib import cases
+from lib.study import config, learning_curve, populations
 
 
 def rows_of(method, samples, reach, errors, scans=2):
@@ -18,7 +19,7 @@ def rows_of(method, samples, reach, errors, scans=2):
 
 def test_the_table_and_the_figure_follow_from_the_rows(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    cfg = transfer.load_config("smoke", "spine")
+    cfg = populations.load_config("smoke", "spine")
     few = rows_of("dsl_coarse", 100, "virtual", [2.0, 30.0, 40.0, 50.0])
     many = rows_of("dsl_coarse", 1000, "virtual", [2.0, 3.0, 4.0, 50.0])
     other = rows_of("dsl_two_channel_coarse", 100, "near", [1.0, 2.0])
@@ -39,7 +40,7 @@ def test_a_point_is_trained_and_walked(smoke_run, tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     monkeypatch.setenv("DATA_DIR", str(smoke_run.parent / "data"))
     monkeypatch.setattr(learning_curve.transfer_eval, "real_cases", lambda cfg, scans, reach: [])
-    cfg = transfer.load_config("smoke", "spine")
+    cfg = populations.load_config("smoke", "spine")
     said = []
     rows = learning_curve.point(cfg, "dsl", 64, said.append)
     assert any("64 samples" in line for line in said), "trained with the number asked for"
@@ -50,7 +51,7 @@ def test_a_point_is_trained_and_walked(smoke_run, tmp_path, monkeypatch):
 
 
 def test_a_network_of_the_profiles_own_budget_is_the_one_of_make_reproduce():
-    cfg = transfer.load_config("smoke", "spine")
+    cfg = populations.load_config("smoke", "spine")
     assert learning_curve.folder(cfg, "dsl", cfg.training.samples) == config.agents_dir(cfg)
     assert learning_curve.folder(cfg, "dsl", 10 * cfg.training.samples) != config.agents_dir(cfg)
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lib import collections, io_archive, io_fetch, manifest
-from lib import collections_anatomy as anatomy
-from lib.errors import UserError
-from lib.provenance import sha256
-from lib.volume import Volume
+from lib.base.errors import UserError
+from lib.base.provenance import sha256
+from lib.images.volume import Volume
+from lib.patients import real as real_patients
+from lib.patients.scans import archive as io_archive
+from lib.patients.scans import fetch, layouts, manifest
+from lib.patients.scans import marks as anatomy
 
 SCAN = """
 name: {name}
@@ -39,11 +41,9 @@ def test_every_manifest_is_valid_and_says_what_is_not_verified(name):
     assert found.licence and found.source
     assert found.verified or found.unverified
     if found.kind == "collection":
-        assert found.loader in collections.LOADERS and found.size
+        assert found.loader in layouts.LOADERS and found.size
     else:
-        assert all(
-            level in set(found.label_values) | {v.name for v in found.vertebrae} for level in found.levels
-        )
+        assert all(level in set(found.label_values) | {v.name for v in found.vertebrae} for level in found.levels)
         assert "spine" not in found.experiments or found.levels
         assert "heart" not in found.experiments or found.heart
 
@@ -51,9 +51,16 @@ def test_every_manifest_is_valid_and_says_what_is_not_verified(name):
 def test_the_collections_of_the_study_are_all_there():
     """Each with its layout, size and experiments, and either a DOI or a line that says that none was verified."""
     wanted = {
-        "pancreatic_ct_cbct_seg", "4d_lung", "synthrad2025_task2", "synthrad2023_task2", "totalsegmentator",
-        "verse_2019", "verse_2020", "mm_whs", "learn2reg_thoraxcbct",
-    }  # fmt: skip
+        "pancreatic_ct_cbct_seg",
+        "4d_lung",
+        "synthrad2025_task2",
+        "synthrad2023_task2",
+        "totalsegmentator",
+        "verse_2019",
+        "verse_2020",
+        "mm_whs",
+        "learn2reg_thoraxcbct",
+    }
     found = {name: manifest.load(name) for name in manifest.names()}
     assert wanted == {name for name, one in found.items() if one.kind == "collection"}
     for name in wanted:
@@ -108,10 +115,10 @@ def test_fetch_copies_from_the_mirror_and_refuses_what_has_no_source(tmp_path, m
     (folder / "y.yaml").write_text(SCAN.format(name="y", sha="a" * 64, bytes=len(content)))
     load = manifest.load
     monkeypatch.setattr(manifest, "load", lambda name: load(name, folder))
-    (path,) = io_fetch.fetch("x", tmp_path, say=lambda line: None)
+    (path,) = fetch.fetch("x", tmp_path, say=lambda line: None)
     assert path.read_bytes() == content
     with pytest.raises(UserError) as error:
-        io_fetch.fetch("y", tmp_path, say=lambda line: None)
+        fetch.fetch("y", tmp_path, say=lambda line: None)
     assert manifest.MIRROR_VARIABLE in one_sentence(error)
     assert not manifest.data_folder("y", tmp_path).exists()
 
@@ -119,7 +126,7 @@ def test_fetch_copies_from_the_mirror_and_refuses_what_has_no_source(tmp_path, m
 def test_wrong_checksum(tmp_path):
     (tmp_path / "a").write_bytes(b"1")
     with pytest.raises(UserError, match="checksum"):
-        io_fetch.check(tmp_path / "a", "0" * 64, "a")
+        fetch.check(tmp_path / "a", "0" * 64, "a")
 
 
 def test_splits_have_disjoint_test_patients_and_leak_nothing():
@@ -208,22 +215,22 @@ def test_collections_from_a_tiny_tree(tmp_path, name):
     files, is_pair = TREES[name]
     for number, file in enumerate(files):
         small_image(tmp_path / file, number)
-    cases = collections.read(name, tmp_path)
+    cases = layouts.read(name, tmp_path)
     assert len(cases) == 1 and (cases[0].cbct is not None) == is_pair
     ct, cbct = cases[0].load()
     assert ct.size == (14, 12, 10) and (cbct is not None) == is_pair
     assert "CBCT" in str(cases[0])
     with pytest.raises(UserError) as error:
-        collections.read(name, tmp_path / "missing")
+        layouts.read(name, tmp_path / "missing")
     one_sentence(error)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="expected"):
-        collections.read(name, tmp_path / "empty")
+        layouts.read(name, tmp_path / "empty")
 
 
 def pairs_on_disk(folder):
     """Two SynthRAD cases, aligned, and one whose CT is empty."""
-    from lib.volume import write
+    from lib.images.volume import write
     from tests.test_register import body, cone
 
     for name in ("2THA001", "2THA002", "2THA003"):
@@ -239,9 +246,9 @@ def test_a_collection_becomes_patients_that_the_study_runs_on(tmp_path, monkeypa
     import dataclasses
 
     from lib import cases as case_rows
-    from lib import config, rollouts
     from lib.__main__ import main
     from lib.baselines import itk_tuned
+    from lib.study import config, walk
 
     pairs_on_disk(tmp_path / "download")
     monkeypatch.setattr(manifest, "data_folder", lambda name, root=None: tmp_path / "real" / name)
@@ -253,7 +260,7 @@ def test_a_collection_becomes_patients_that_the_study_runs_on(tmp_path, monkeypa
     cfg = config.load("smoke", experiment="spine", dataset="synthrad2025_task2")
     evaluation = dataclasses.replace(cfg.evaluation, real_starts=1)
     cfg = dataclasses.replace(cfg, evaluation=evaluation)
-    found = rollouts.cases_of(cfg)
+    found = walk.cases_of(cfg)
     assert [c.id for c in found] == [f"synthrad2025_task2_2THA00{k}_spine" for k in (1, 2)]
     mask = case_rows.field_of_view(found[0].patient.fixed)
     end = itk_tuned.register(found[0].patient.fixed, found[0].patient.moving, found[0].initial, cfg.baselines, mask)
@@ -262,15 +269,16 @@ def test_a_collection_becomes_patients_that_the_study_runs_on(tmp_path, monkeypa
     assert row["dataset"] == "synthrad2025_task2" and np.isfinite(row["final_error_mm"])
     assert case_rows.error(found[0], found[0].patient.truth) < 1e-6 and "authors" in found[0].patient.meta["truth"]
     with pytest.raises(UserError, match="--from FOLDER"):
-        rollouts.cases_of(dataclasses.replace(cfg, dataset="verse_2019"))
+        walk.cases_of(dataclasses.replace(cfg, dataset="verse_2019"))
 
 
 def test_ct_only_collections_get_their_cbct_from_the_simulation(tmp_path, monkeypatch):
     """Labels say where; without labels the bone does. The simulation itself is tested elsewhere."""
     import torch
 
-    from lib import collections_patients, rigid
-    from lib.volume import write
+    from lib import rigid
+    from lib.images.volume import write
+    from lib.patients import collected
     from tests.test_register import body, cone
 
     asked = []
@@ -280,7 +288,7 @@ def test_ct_only_collections_get_their_cbct_from_the_simulation(tmp_path, monkey
         pose = rigid.params_to_matrix(np.array([5.0, -3, 8, 2, 1, -2]))
         return cone(ct, pose), pose, pose, mesh
 
-    monkeypatch.setattr(collections_patients, "scan_again", simulate)
+    monkeypatch.setattr(collected, "scan_again", simulate)
     ct = body()
     x, y, z = ct.points().unbind(-1)
     drum = ((x / 20) ** 2 + ((y - 40) / 16) ** 2 < 1) & (z % 32 > 7)
@@ -292,24 +300,24 @@ def test_ct_only_collections_get_their_cbct_from_the_simulation(tmp_path, monkey
         write(ct.with_array(mask), case / f"segmentations/{name}.nii.gz")
     write(ct.with_array(torch.zeros_like(ct.array)), case / "segmentations/vertebrae_T12.nii.gz")  # not in view
     monkeypatch.setattr(manifest, "data_folder", lambda name, root=None: tmp_path / "real" / name)
-    collections_patients.make_all("totalsegmentator", tmp_path, say=lambda line: None)
-    (patient,) = manifest.real_patients("spine", only="totalsegmentator")
+    collected.make_all("totalsegmentator", tmp_path, say=lambda line: None)
+    (patient,) = real_patients.patients("spine", only="totalsegmentator")
     np.testing.assert_allclose(asked[0][:2], [0, 40], atol=4)
     assert patient.vertebrae.shape == (2, 3) and patient.landmarks_moving.shape == (16, 3)
     np.testing.assert_allclose(patient.landmarks_fixed, rigid.apply(patient.truth, patient.landmarks_moving), atol=1e-3)
     assert "exact" in patient.meta["truth"]
-    found = collections_patients.target_of(ct, [], None)  # no labels: where the bone is
+    found = collected.target_of(ct, [], None)  # no labels: where the bone is
     np.testing.assert_allclose(found[:2], [0, 40], atol=6)
 
 
 def test_heart_labels_of_mm_whs_are_one_heart(tmp_path):
-    from lib import collections_patients
+    from lib.patients import collected
 
     array = np.zeros((12, 12, 12), np.int16)
     array[2:5], array[5:8], array[8:10] = 500, 205, 820  # ventricle, muscle, aorta
     sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / "l.nii.gz"))
-    case = collections.Case("a", ("heart",), tmp_path / "ct.nii.gz", labels=tmp_path / "l.nii.gz")
-    labels = collections_patients.label_image(manifest.load("mm_whs"), case)
+    case = layouts.Case("a", ("heart",), tmp_path / "ct.nii.gz", labels=tmp_path / "l.nii.gz")
+    labels = collected.label_image(manifest.load("mm_whs"), case)
     assert labels.array[2:8].min() == 1 and labels.array[8:].max() == 0
 
 
@@ -319,10 +327,10 @@ def test_collection_archives_are_checked_and_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "synthRAD2025.zip", "w") as archive:
         for path in (tmp_path / "tree").rglob("*.mha"):
             archive.write(path, path.relative_to(tmp_path / "tree"))
-    assert len(collections.read("synthrad2025_task2", tmp_path / "synthRAD2025.zip")) == 1
+    assert len(layouts.read("synthrad2025_task2", tmp_path / "synthRAD2025.zip")) == 1
     (tmp_path / "Totalsegmentator_dataset_v201.zip").write_bytes(b"not it")
     with pytest.raises(UserError, match="checksum"):
-        collections.read("totalsegmentator", tmp_path / "Totalsegmentator_dataset_v201.zip")
+        layouts.read("totalsegmentator", tmp_path / "Totalsegmentator_dataset_v201.zip")
 
 
 def test_bodies_and_landmarks_from_labels_and_by_eye():
@@ -367,10 +375,11 @@ def test_heart_meshes_are_closed_and_point_outwards():
 def test_the_real_pair_of_the_mirror():
     if not any(s.name == "pancreatic_ct_cbct_001" for s in manifest.real_scans()):
         pytest.skip("the mirror of real scans is not here: set AGENT_REGISTRATION_MIRROR")
-    from lib import collections_real, rigid
+    from lib import rigid
+    from lib.patients import real
 
     scan = manifest.scan("pancreatic_ct_cbct_001")
-    patient = collections_real.make(scan, "L1", "spine", scan.load())
+    patient = real.make(scan, "L1", "spine", scan.load())
     np.testing.assert_allclose(patient.landmarks_fixed, rigid.apply(patient.truth, patient.landmarks_moving))
     # ORIGIN: the CBCT -> CT shift is (1.9, 1.3, -16.0) mm, so CT points move up by 16 mm into the CBCT.
     shift = (patient.landmarks_fixed - patient.landmarks_moving).mean(axis=0)

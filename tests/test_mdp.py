@@ -24,11 +24,7 @@ def literal(V, gamma=0.9, allowed=range(12)):
             return mdp.BONUS / gamma  # entering this state paid the bonus one step ago
         if depth > 150:
             return 0.0
-        return (
-            here
-            - float(after[best])
-            + gamma * value(mdp.successors(state[None])[0][allowed][best], depth + 1)
-        )
+        return here - float(after[best]) + gamma * value(mdp.successors(state[None])[0][allowed][best], depth + 1)
 
     here = float(mdp.norm(V[None])[0])
     return torch.tensor(

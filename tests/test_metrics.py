@@ -4,15 +4,29 @@ import numpy as np
 import pytest
 
 from lib import metrics, rigid
+from lib.base.errors import UserError
 from lib.capture import capture_range
-from lib.errors import UserError
 
 
 def cube(half=10.0):
     """A closed cube of 12 triangles with corners at +-half."""
     vertices = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float) * half
-    faces = np.array([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],
-                      [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]])  # fmt: skip
+    faces = np.array(
+        [
+            [0, 1, 3],
+            [0, 3, 2],
+            [4, 6, 7],
+            [4, 7, 5],
+            [0, 4, 5],
+            [0, 5, 1],
+            [2, 3, 7],
+            [2, 7, 6],
+            [0, 2, 6],
+            [0, 6, 4],
+            [1, 5, 7],
+            [1, 7, 3],
+        ]
+    )
     return vertices, faces
 
 
@@ -42,7 +56,7 @@ def test_tre_without_landmarks_says_so():
         ((0.5, -2, 0), 2),
         ((1, 1, 0), 0.5**0.5),
         ((4, 0, 4), 5),
-    ],  # fmt: skip
+    ],
 )
 def test_point_triangle_face_edges_and_corners(point, expected):
     triangle = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])

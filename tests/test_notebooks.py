@@ -10,7 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib import config, graph
+from lib.study import config
+from workflow import graph
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -92,7 +93,7 @@ def test_parameters_are_smoke_and_commented(cells):
     assert values["profile"] == "smoke"
     smoke = config.load("smoke")
     for name in set(values) & set(config.SECTIONS):
-        assert config.build(name, values[name]) == getattr(smoke, name), "python -m lib.config_smoke"
+        assert config.build(name, values[name]) == getattr(smoke, name), "python -m workflow.config_smoke"
         shipped = config.read("smoke")[name]
         assert config.merge(shipped, json.loads(json.dumps(values[name]))) == shipped, name
     lines = tagged[0].source.splitlines()
@@ -120,10 +121,22 @@ def test_misspelt_parameter_fails_in_one_sentence(tmp_path, words):
     """papermill alone would log a line and exit 0."""
     out = tmp_path / "out.ipynb"
     done = subprocess.run(
-        [sys.executable, "-m", "papermill", "-k", "python3", "--no-progress-bar",
-         "notebooks/03_agent_training.ipynb", str(out), *words],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "papermill",
+            "-k",
+            "python3",
+            "--no-progress-bar",
+            "notebooks/03_agent_training.ipynb",
+            str(out),
+            *words,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode != 0
     outputs = [output for cell in nbformat.read(out, 4).cells for output in cell.get("outputs", [])]
     errors = [output for output in outputs if output.output_type == "error"]

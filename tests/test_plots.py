@@ -7,33 +7,38 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import plots, rigid
-from lib.volume import Volume
+from lib import rigid
+from lib.figures import volumes
+from lib.images.volume import Volume
 
 
 def marked(axis: int, spacing=(1.0, 2.0, 4.0)) -> Volume:
     """40 x 20 x 10 voxels around the origin (40 mm each way), 1000 HU on the positive side of `axis`."""
     size = (40, 20, 10)
-    volume = Volume(
-        torch.zeros(*size[::-1]), spacing, [-(n - 1) / 2 * s for n, s in zip(size, spacing, strict=True)]
-    )
+    volume = Volume(torch.zeros(*size[::-1]), spacing, [-(n - 1) / 2 * s for n, s in zip(size, spacing, strict=True)])
     return volume.with_array((volume.points()[..., axis] > 0).float() * 1000)
 
 
 @pytest.mark.parametrize(
     ("axis", "plane", "side"),
-    [(0, "axial", "right"), (1, "axial", "bottom"), (0, "coronal", "right"), (2, "coronal", "top"),
-     (1, "sagittal", "right"), (2, "sagittal", "top")],
-)  # fmt: skip
+    [
+        (0, "axial", "right"),
+        (1, "axial", "bottom"),
+        (0, "coronal", "right"),
+        (2, "coronal", "top"),
+        (1, "sagittal", "right"),
+        (2, "sagittal", "top"),
+    ],
+)
 def test_left_posterior_and_superior_are_where_a_radiologist_expects_them(axis, plane, side):
-    image = plots.cut(marked(axis), plane, np.zeros(3), (30, 30))
+    image = volumes.cut(marked(axis), plane, np.zeros(3), (30, 30))
     halves = {"right": image[:, 20:], "left": image[:, :10], "top": image[:10], "bottom": image[20:]}
     opposite = {"right": "left", "top": "bottom", "bottom": "top"}[side]
     assert halves[side].min() > 999 and halves[opposite].max() < 1
 
 
 def test_extents_are_millimetres_whatever_the_voxels():
-    shapes = plots.extents(marked(0))
+    shapes = volumes.extents(marked(0))
     assert shapes == [(43, 42), (43, 40)] or all(abs(w - 40) <= 4 and abs(h - 40) <= 4 for w, h in shapes)
 
 
@@ -41,32 +46,32 @@ def test_an_oblique_grid_is_cut_in_world_coordinates():
     turn = rigid.params_to_matrix(np.array([0, 0, 0, 0, 0, 90.0]))[:3, :3]
     volume = marked(0)
     turned = Volume(volume.array, volume.spacing, turn @ volume.origin, turn)  # the first axis points back
-    image = plots.cut(turned, "axial", np.zeros(3), (20, 20))
+    image = volumes.cut(turned, "axial", np.zeros(3), (20, 20))
     assert image[12:].min() > 999 and image[:8].max() < 1
 
 
 def test_a_pose_moves_the_picture():
-    image = plots.cut(marked(0), "axial", np.zeros(3), (20, 20), pose=rigid.translation([5, 0, 0]))
+    image = volumes.cut(marked(0), "axial", np.zeros(3), (20, 20), pose=rigid.translation([5, 0, 0]))
     assert image[:, 9].max() < 1 and image[:, 16].min() > 999  # the edge went 5 mm to the left
 
 
 def test_frame_finds_the_field_of_view_in_its_padding():
     volume = Volume(torch.full((30, 40, 50), -1000.0), 2.0)
     volume.array[10:20, 5:15, 20:40] = 0
-    centre, shapes = plots.frame(volume)
+    centre, shapes = volumes.frame(volume)
     assert centre.tolist() == [59, 19, 29] and shapes == [(40, 20), (40, 20), (20, 20)]
     empty = Volume(torch.full((4, 4, 4), -1000.0))
-    assert plots.frame(empty)[1] == plots.extents(empty) and plots.window_of(empty) == plots.CT_WINDOW
+    assert volumes.frame(empty)[1] == volumes.extents(empty) and volumes.window_of(empty) == volumes.CT_WINDOW
 
 
 def test_window():
-    assert plots.grey(np.array([-300.0, 150, 600, 9000]), (150, 900)).tolist() == [0, 0.5, 1, 1]
+    assert volumes.grey(np.array([-300.0, 150, 600, 9000]), (150, 900)).tolist() == [0, 0.5, 1, 1]
 
 
 def test_mesh_outline_is_where_the_plane_cuts():
     vertices, faces = np.array([[0.0, 0, -1], [0, 0, 1], [10, 0, 1]]), np.array([[0, 1, 2]])
-    _, axes = plots.new_figure()
-    plots._outline(axes[0][0], (vertices, faces), np.eye(4), "axial", np.zeros(3), "y")
+    _, axes = volumes.new_figure()
+    volumes._outline(axes[0][0], (vertices, faces), np.eye(4), "axial", np.zeros(3), "y")
     segment = axes[0][0].collections[0].get_segments()[0]
     assert sorted(segment[:, 0].tolist()) == [0, 5]
 
@@ -76,11 +81,11 @@ def test_volume_figures_state_window_scale_and_sides():
     pose = {"before": rigid.translation([5, 0, 0]), "after": np.eye(4)}
     mesh = (np.array([[0.0, 0, -9], [0, 9, 9], [9, 0, 9]]), np.array([[0, 1, 2]]))
     figures = [
-        plots.three_planes(moving, "CT", points=np.zeros((2, 3))),
-        plots.overlay(fixed, moving, pose),
-        plots.difference(fixed, moving, pose, meshes=(mesh, mesh)),
-        plots.contact_sheet([fixed, moving], window=plots.CT_WINDOW),
-        plots.saliency(fixed, fixed, np.zeros(3), 10, target=np.zeros(3)),
+        volumes.three_planes(moving, "CT", points=np.zeros((2, 3))),
+        volumes.overlay(fixed, moving, pose),
+        volumes.difference(fixed, moving, pose, meshes=(mesh, mesh)),
+        volumes.contact_sheet([fixed, moving], window=volumes.CT_WINDOW),
+        volumes.saliency(fixed, fixed, np.zeros(3), 10, target=np.zeros(3)),
     ]
     for figure in figures:
         words = " ".join(t.get_text() for ax in figure.axes for t in ax.texts)
@@ -90,48 +95,49 @@ def test_volume_figures_state_window_scale_and_sides():
 def test_charts_and_saving(tmp_path):
     log = pd.DataFrame({"step": [0, 1], "samples": [0, 64], "loss": [2.0, 1], "val_loss": [2.0, np.nan]})
     log["val_agreement"], log["seconds"] = [0.1, np.nan], 1.0
-    curves = pd.DataFrame(
-        {"method": "dsl", "seed": [0, 0, 1, 1], "step": [0, 9, 0, 9], "success": [0, 1, 0, 0.5]}
-    )
+    curves = pd.DataFrame({"method": "dsl", "seed": [0, 0, 1, 1], "step": [0, 9, 0, 9], "success": [0, 1, 0, 0.5]})
     for name, figure in {
-        "path": plots.trajectories(np.zeros((5, 6)), switch=3),
-        "learning": plots.learning_curves({"coarse": log}),
-        "fig4": plots.fig4(curves, "success on 100 cases"),
+        "path": volumes.trajectories(np.zeros((5, 6)), switch=3),
+        "learning": volumes.learning_curves({"coarse": log}),
+        "fig4": volumes.fig4(curves, "success on 100 cases"),
     }.items():
-        path = plots.save(figure, tmp_path / "deep" / f"{name}.png", {"cfg": None})
+        path = volumes.save(figure, tmp_path / "deep" / f"{name}.png", {"cfg": None})
         assert path.stat().st_size > 5000
-        assert (
-            json.loads((path.parent / f"{name}.png.provenance.json").read_text())["artefact"] == f"{name}.png"
-        )
+        assert json.loads((path.parent / f"{name}.png.provenance.json").read_text())["artefact"] == f"{name}.png"
     assert not [p for p in path.parent.iterdir() if p.name.startswith(".")]
 
 
 def case_rows(method, errors, experiment="spine"):
     limit = 10 if experiment == "spine" else 20
     return pd.DataFrame(
-        {"experiment": experiment, "method": method, "case": ["a", "b"] * (len(errors) // 2),
-         "initial_error_mm": np.linspace(20, 120, len(errors)), "final_error_mm": errors,
-         "success": np.array(errors) <= limit}
-    )  # fmt: skip
+        {
+            "experiment": experiment,
+            "method": method,
+            "case": ["a", "b"] * (len(errors) // 2),
+            "initial_error_mm": np.linspace(20, 120, len(errors)),
+            "final_error_mm": errors,
+            "success": np.array(errors) <= limit,
+        }
+    )
 
 
 def test_capture_range_has_a_panel_a_method():
     names = ("initial", "ground_truth", "itk", "semantic", "semantic_5", "dsl", "dsl_coarse", "greedy")
     rows = pd.concat([case_rows(m, [1, 1, 1, 1, 1, 99, 99, 99, 99, 99]) for m in names])
-    figure = plots.capture_range(rows, "spine", columns=2)
+    figure = volumes.capture_range(rows, "spine", columns=2)
     titles = [ax.get_title().split("\n") for ax in figure.axes if ax.get_title()]
-    assert [t[0] for t in titles] == [plots.label(m) for m in ("itk", "semantic", "dsl", "greedy")]
+    assert [t[0] for t in titles] == [volumes.label(m) for m in ("itk", "semantic", "dsl", "greedy")]
     assert {t[1] for t in titles} == {"95 % up to 64 mm"}
-    assert plots.capture_range(rows, "heart") is None
+    assert volumes.capture_range(rows, "heart") is None
 
 
 def test_error_curves_name_the_best_first():
     rows = pd.concat([case_rows("itk", [50, 60]), case_rows("dsl", [1, 2]), case_rows("elastix", [1, 30])])
-    left, right = plots.error_curves(rows).axes
+    left, right = volumes.error_curves(rows).axes
     words = [text.get_text() for text in left.get_legend().get_texts()]
     assert words == ["100 %  Agent (difference image)", "0 %  ITK, as published"]
     assert [t.get_text() for t in right.get_legend().get_texts()][1] == "50 %  elastix"
 
 
 def test_unknown_methods_get_a_name_and_a_colour():
-    assert plots.label("my_method") == "my method" and plots.colour("my_method") == plots.colour("my_method")
+    assert volumes.label("my_method") == "my method" and volumes.colour("my_method") == volumes.colour("my_method")

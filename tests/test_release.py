@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from lib import config, network, provenance, release, train
-from lib.errors import UserError
+from lib import network, train
+from lib.base import provenance
+from lib.base.errors import UserError
+from lib.study import config, release
 
 
 def test_release(tmp_path, monkeypatch):

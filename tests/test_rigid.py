@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 
 from lib import rigid
 
-six = st.tuples(*[st.floats(-150, 150)] * 3, st.floats(-80, 80), st.floats(-80, 80), st.floats(-80, 80)).map(
-    np.array
-)
+six = st.tuples(*[st.floats(-150, 150)] * 3, st.floats(-80, 80), st.floats(-80, 80), st.floats(-80, 80)).map(np.array)
 point = st.tuples(*[st.floats(-200, 200)] * 3).map(np.array)
 
 
@@ -28,9 +26,7 @@ def test_each_factor_is_the_papers():
 def test_order_is_translation_then_x_y_z():
     v = np.array([1.0, 2, 3, 10, 20, 30])
     single = [rigid.params_to_matrix(v * mask) for mask in np.vstack([[1, 1, 1, 0, 0, 0], np.eye(6)[3:]])]
-    np.testing.assert_allclose(
-        rigid.params_to_matrix(v), single[0] @ single[1] @ single[2] @ single[3], atol=1e-12
-    )
+    np.testing.assert_allclose(rigid.params_to_matrix(v), single[0] @ single[1] @ single[2] @ single[3], atol=1e-12)
 
 
 @given(six)
@@ -56,9 +52,7 @@ def test_inverse_undoes(v, p):
 @given(six, point)
 def test_about_keeps_the_centre_and_centred_undoes_it(v, c):
     turn = np.concatenate([np.zeros(3), v[3:]])
-    np.testing.assert_allclose(
-        rigid.apply(rigid.about(rigid.params_to_matrix(turn), c), c[None])[0], c, atol=1e-9
-    )
+    np.testing.assert_allclose(rigid.apply(rigid.about(rigid.params_to_matrix(turn), c), c[None])[0], c, atol=1e-9)
     matrix = rigid.params_to_matrix(v)
     np.testing.assert_allclose(rigid.centred(rigid.about(matrix, c), c), matrix, atol=1e-9)
 

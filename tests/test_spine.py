@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from lib.patients import spine
+from lib.images.volume import sample
 from lib.patients.shapes import Canvas, ellipsoid, intersect, subtract, tube, union
-from lib.volume import sample
+from lib.patients.spine import draw
 
 
 @pytest.fixture(scope="module")
 def patient():
-    return spine.draw(np.random.default_rng(5), spacing=3.0)
+    return draw.draw(np.random.default_rng(5), spacing=3.0)
 
 
 def around(volume, centre, offset, radius=12.0):
@@ -62,9 +62,7 @@ def test_left_is_left(patient):
     heart = [around(patient.ct, level["T8"], (s * 45, -85, 0)) for s in (-1, 1)]
     assert heart[1] > heart[0] + 200
     # Behind the bodies there is bone and muscle, in front of them there is not: y points backwards.
-    assert (
-        around(patient.ct, level["L3"], (0, 60, 0), 5) > around(patient.ct, level["L3"], (0, -45, 0), 5) - 400
-    )
+    assert around(patient.ct, level["L3"], (0, 60, 0), 5) > around(patient.ct, level["L3"], (0, -45, 0), 5) - 400
 
 
 def test_landmarks_lie_on_the_edge_of_bone(patient):
@@ -95,7 +93,7 @@ def test_same_bones_other_belly(patient):
 
 
 def test_deterministic_and_individual(patient):
-    one, two, other = (spine.draw(np.random.default_rng(seed), spacing=6.0) for seed in (5, 5, 6))
+    one, two, other = (draw.draw(np.random.default_rng(seed), spacing=6.0) for seed in (5, 5, 6))
     assert torch.equal(one.ct.array, two.ct.array) and np.array_equal(one.landmarks, two.landmarks)
     assert np.allclose(one.vertebrae[-8:], patient.vertebrae[-8:])  # the grid does not change the patient
     assert np.allclose(one.target, patient.target) and np.allclose(one.landmarks, patient.landmarks)

@@ -7,30 +7,35 @@ import pytest
 import torch
 
 from lib import rigid
-from lib.errors import UserError
+from lib.base.errors import UserError
+from lib.images.volume import Volume
 from lib.patients import store
-from lib.volume import Volume
 
 
 def patient(**more):
     rng = np.random.default_rng(0)
-    fixed = Volume(
-        torch.from_numpy(rng.integers(-1000, 2000, (5, 6, 7)).astype(np.float32)), (2, 2, 3), (10, -20, 30)
-    )
-    moving = Volume(
-        torch.from_numpy(rng.integers(-1000, 2000, (4, 5, 6)).astype(np.float32)), 2.5, (-3, 4, 5)
-    )
+    fixed = Volume(torch.from_numpy(rng.integers(-1000, 2000, (5, 6, 7)).astype(np.float32)), (2, 2, 3), (10, -20, 30))
+    moving = Volume(torch.from_numpy(rng.integers(-1000, 2000, (4, 5, 6)).astype(np.float32)), 2.5, (-3, 4, 5))
     truth = rigid.params_to_matrix([12.0, -5, 80, 3, -4, 7])
     points = rng.normal(0, 40, (32, 3))
     vertices = np.array([[0.0, 0, 0], [10, 0, 0], [0, 10, 0], [0, 0, 10]])
     faces = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
     return store.Patient(
-        "virtual_spine_000", "spine", "virtual_spine", fixed, moving, truth, rigid.apply(truth, points),
+        "virtual_spine_000",
+        "spine",
+        "virtual_spine",
+        fixed,
+        moving,
+        truth,
+        rigid.apply(truth, points),
         points,
-        (rigid.apply(truth, vertices), faces), (vertices, faces), points[:5],
+        (rigid.apply(truth, vertices), faces),
+        (vertices, faces),
+        points[:5],
         {"landmarks_fixed": points + 1, "mesh_moving": (vertices + 1, faces)},
-        {"habitus": 1.5, "big": np.zeros(10_000), "table": True}, **more,
-    )  # fmt: skip
+        {"habitus": 1.5, "big": np.zeros(10_000), "table": True},
+        **more,
+    )
 
 
 def test_round_trip(tmp_path):
@@ -65,9 +70,7 @@ def test_other_software_sees_the_same_place(tmp_path):
     assert image.get_fdata()[2, 1, 3] == float(was.moving.array[3, 1, 2])
     assert image.get_data_dtype() == np.int16
     itk = sitk.ReadImage(str(folder / "cbct.nii.gz"))
-    assert np.allclose(
-        itk.TransformIndexToPhysicalPoint((2, 1, 3)), (was.fixed.affine @ [2, 1, 3, 1])[:3], atol=1e-4
-    )
+    assert np.allclose(itk.TransformIndexToPhysicalPoint((2, 1, 3)), (was.fixed.affine @ [2, 1, 3, 1])[:3], atol=1e-4)
     transform = sitk.ReadTransform(str(folder / "truth.tfm"))
     for fixed, moving in zip(was.landmarks_fixed[:4], was.landmarks_moving[:4], strict=True):
         assert np.allclose(transform.TransformPoint(fixed.tolist()), moving, atol=1e-3)

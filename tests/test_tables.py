@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import cases, provenance, tables
-from lib.errors import UserError
+from lib import cases
+from lib.base import provenance
+from lib.base.errors import UserError
+from lib.tables import table1 as tables
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,9 +29,7 @@ def rows_of(method, errors, experiment="spine", patients=2, notes=None, initial=
 
 @pytest.fixture
 def rows():
-    lines = (
-        rows_of("initial", [50] * 4) + rows_of("dsl", [1, 2, 3, 40]) + rows_of("elastix", [1, 80, 90, 100])
-    )
+    lines = rows_of("initial", [50] * 4) + rows_of("dsl", [1, 2, 3, 40]) + rows_of("elastix", [1, 80, 90, 100])
     return pd.DataFrame(lines + rows_of("initial", [5, 15, 25, 35], "heart"))
 
 
@@ -100,9 +100,7 @@ def test_markdown_says_what_was_not_measured(rows):
 def test_inject_replaces_only_its_block():
     text = "a\n<!-- TABLE1 -->\nold\n<!-- /TABLE1 -->\nb <!-- CLAIMS -->x<!-- /CLAIMS -->"
     new = tables.inject(text, "TABLE1", "| new |")
-    assert (
-        "old" not in new and tables.extract(new, "TABLE1") == "| new |" and new.endswith("x<!-- /CLAIMS -->")
-    )
+    assert "old" not in new and tables.extract(new, "TABLE1") == "| new |" and new.endswith("x<!-- /CLAIMS -->")
     assert tables.inject(new, "TABLE1", "| new |") == new
     with pytest.raises(UserError, match="markers"):
         tables.inject("nothing", "TABLE1", "x")
@@ -159,7 +157,7 @@ def test_what_was_changed_is_not_as_committed(tmp_path, monkeypatch):
 
 
 def test_splits_run_elsewhere_are_joined(rows, tmp_path):
-    from lib import join
+    from lib.study import join
 
     here, there = tmp_path / "here", tmp_path / "there"
     cases.write_rows(here / "cases.csv", rows)
@@ -178,10 +176,13 @@ def test_splits_run_elsewhere_are_joined(rows, tmp_path):
 
 
 def test_joining_other_patients_or_profiles_is_refused(rows, tmp_path):
-    from lib import join
+    from lib.study import join
 
     cases.write_rows(tmp_path / "here" / "cases.csv", rows)
-    for name, other in {"profile": rows.assign(profile="cpu"), "same starts": rows.assign(initial_error_mm=7.0)}.items():
+    for name, other in {
+        "profile": rows.assign(profile="cpu"),
+        "same starts": rows.assign(initial_error_mm=7.0),
+    }.items():
         cases.write_rows(tmp_path / name / "cases.csv", other)
         with pytest.raises(UserError, match=name):
             join.join(tmp_path / "here", tmp_path / name)

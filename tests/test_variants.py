@@ -7,8 +7,11 @@ import pytest
 import torch
 from test_agent import SETTINGS, body, cone
 
-from lib import agent, augment, config, learn, mdp, normalise, rigid, rollouts, stage, train, variants
-from lib.errors import UserError
+from lib import agent, augment, mdp, rigid, stage, train
+from lib.base.errors import UserError
+from lib.images import normalise
+from lib.study import config, train_agent, variants
+from lib.study import walk as rollouts
 
 SECTIONS = ("stream", "training", "agent")
 QUICK = train.TrainSettings(samples=640, batch=16, report_every=50, validation_samples=16, precision="fp32")
@@ -23,7 +26,11 @@ def test_each_variant_changes_one_thing():
     for name, one in variants.KNOWN.items():
         cfg = named(name)
         changed = [s for s in ("stream", "agent") if getattr(cfg, s) != getattr(base, s)]
-        changed += [field for field in ("pairs", "stages", "learns", "boost") if one.__dict__[field] != base.change.__dict__[field]]
+        changed += [
+            field
+            for field in ("pairs", "stages", "learns", "boost")
+            if one.__dict__[field] != base.change.__dict__[field]
+        ]
         changed += [f for f in ("value_weight", "seed") if getattr(cfg.training, f) != getattr(base.training, f)]
         assert changed or name in ("reference", "regression_steps"), name
         assert cfg.training.samples + cfg.training.fine_samples == 640, "one budget"
@@ -71,15 +78,15 @@ def patient():
 
 def trained(name, pair, folder, monkeypatch, samples=640):
     """The coarse network of a variant, learnt from one pair; its stage ready to walk."""
-    monkeypatch.setattr(learn.pairs, "split_folders", lambda cfg: {"train": ["a"], "validation": []})
-    monkeypatch.setattr(learn.pairs, "prepare_pairs", lambda folders, stage, settings: list(folders))
-    monkeypatch.setattr(learn.pairs, "load_pairs", lambda paths: [pair] * len(paths))
+    monkeypatch.setattr(train_agent.pairs, "split_folders", lambda cfg: {"train": ["a"], "validation": []})
+    monkeypatch.setattr(train_agent.pairs, "prepare_pairs", lambda folders, stage, settings: list(folders))
+    monkeypatch.setattr(train_agent.pairs, "load_pairs", lambda paths: [pair] * len(paths))
     monkeypatch.setenv("RESULTS_DIR", str(folder))
     cfg = named(name)
     training = dataclasses.replace(cfg.training, **dataclasses.asdict(QUICK) | {"samples": samples})
     cfg = dataclasses.replace(cfg, stream=SETTINGS, training=training)
     cfg = dataclasses.replace(cfg, change=dataclasses.replace(cfg.change, stages=("coarse",)))
-    return stage.Stage.load(learn.agent(cfg, "dsl_two_channel", say=lambda text: None)["coarse"])
+    return stage.Stage.load(train_agent.agent(cfg, "dsl_two_channel", say=lambda text: None)["coarse"])
 
 
 def walk(one, patient, **settings):
@@ -129,7 +136,7 @@ def test_stop_learns_to_tell_and_stops(patient, tmp_path, monkeypatch):
     x, _, v = stream.batch(256)
     with torch.no_grad():
         values, _, arrived = one.read(one.outputs(x))
-    there = v.abs().amax(1) <= learn.WITHIN * SETTINGS.voxel("coarse")
+    there = v.abs().amax(1) <= train_agent.WITHIN * SETTINGS.voxel("coarse")
     assert values.shape == (256, 12) and 10 < int(there.sum()) < 246
     assert arrived[there].mean() > arrived[~there].mean() + 0.15
     _, _, results = walk(one, patient, coarse_steps=60, stop=0.3)
@@ -141,19 +148,22 @@ def test_stop_learns_to_tell_and_stops(patient, tmp_path, monkeypatch):
 
 def test_boosting_draws_near_the_failures_of_the_reference(patient, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(learn, "FAILED", 0.0)  # the toy reference fails everywhere then
-    monkeypatch.setattr(learn, "agent", _reference(learn.agent, patient[-1], tmp_path, monkeypatch))
+    monkeypatch.setattr(train_agent, "FAILED", 0.0)  # the toy reference fails everywhere then
+    monkeypatch.setattr(train_agent, "agent", _reference(train_agent.agent, patient[-1], tmp_path, monkeypatch))
     steps = named("reference").agent.coarse_steps
     cfg = dataclasses.replace(named("boosted"), stream=SETTINGS, agent=None)  # notebook 03 does not load that section
-    hard = learn.failures(cfg, "dsl_two_channel", [patient[-1]], said.append)
-    assert hard.shape == (learn.STARTS * (steps + 1), 6) and f"{learn.STARTS} of {learn.STARTS}" in said[-1]
+    hard = train_agent.failures(cfg, "dsl_two_channel", [patient[-1]], said.append)
+    assert (
+        hard.shape == (train_agent.STARTS * (steps + 1), 6)
+        and f"{train_agent.STARTS} of {train_agent.STARTS}" in said[-1]
+    )
     words = ([patient[-1]], SETTINGS, "spine", "coarse", "two_channel", 3)
-    stream = learn.BoostedStream(*words, hard=torch.full((1, 6), 9.0), share=0.5)
+    stream = train_agent.BoostedStream(*words, hard=torch.full((1, 6), 9.0), share=0.5)
     v = stream.residuals(4000)
-    near = ((v - 9).abs() <= learn.JITTER).all(dim=1).float().mean()
+    near = ((v - 9).abs() <= train_agent.JITTER).all(dim=1).float().mean()
     assert 0.45 < near < 0.55
     assert stream.batch(8)[0].shape[0] == 8
-    none = learn.BoostedStream(*words, hard=torch.zeros(0, 6), share=0.5)
+    none = train_agent.BoostedStream(*words, hard=torch.zeros(0, 6), share=0.5)
     assert torch.equal(none.residuals(50), augment.Stream(*words).residuals(50))
 
 
@@ -161,7 +171,7 @@ def _reference(original, pair, folder, monkeypatch):
     """`learn.agent` on the toy patient, whatever the profile's windows are."""
 
     def small(cfg, name, say=print):
-        monkeypatch.setattr(learn, "agent", original)
+        monkeypatch.setattr(train_agent, "agent", original)
         trained("reference", pair, folder, monkeypatch)
         return {"coarse": config.agents_dir(cfg) / f"{name}_coarse.safetensors"}
 

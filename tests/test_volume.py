@@ -5,9 +5,10 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from lib import rigid, volume
-from lib.errors import UserError
-from lib.volume import Volume
+from lib import rigid
+from lib.base.errors import UserError
+from lib.images import volume
+from lib.images.volume import Volume
 
 
 @pytest.fixture

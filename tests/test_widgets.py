@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib import rigid, widgets
+from lib import rigid
+from lib.base.errors import UserError
 from lib.cases import COLUMNS, Case
-from lib.errors import UserError
-from lib.volume import Volume
+from lib.images.volume import Volume
+from lib.registration import by_hand
 
 matplotlib.use("agg")
 CFG = SimpleNamespace(profile="smoke", experiment="spine", split=0)
@@ -25,9 +26,18 @@ def case():
     v = Volume(array, (5.0, 5.0, 5.0), (-60.0, -60.0, -50.0))
     truth = rigid.params_to_matrix([4.0, -3.0, 2.0, 1.0, 2.0, -3.0])
     patient = SimpleNamespace(
-        id="virtual_spine_000", experiment="spine", dataset="virtual_spine", fixed=v, moving=v, truth=truth,
-        landmarks_fixed=None, landmarks_moving=None, vertebrae=None, mesh_fixed=None, mesh_moving=None,
-    )  # fmt: skip
+        id="virtual_spine_000",
+        experiment="spine",
+        dataset="virtual_spine",
+        fixed=v,
+        moving=v,
+        truth=truth,
+        landmarks_fixed=None,
+        landmarks_moving=None,
+        vertebrae=None,
+        mesh_fixed=None,
+        mesh_moving=None,
+    )
     initial = rigid.about(rigid.params_to_matrix([10.0, -7.0, 5.0, 0.0, 0.0, 0.0]), v.centre) @ truth
     return Case(patient, 3, initial, np.asarray(v.centre))
 
@@ -35,21 +45,21 @@ def case():
 @pytest.fixture
 def session(case):
     ticks = iter(range(10000))
-    return widgets.Session(case, "ann", clock=lambda: float(next(ticks)))
+    return by_hand.Session(case, "ann", clock=lambda: float(next(ticks)))
 
 
 def moved_by(session, before):
     return rigid.matrix_to_params(rigid.centred(session.pose @ rigid.invert(before), session.case.centre))
 
 
-@pytest.mark.parametrize("name", widgets.NAMES)
+@pytest.mark.parametrize("name", by_hand.NAMES)
 @pytest.mark.parametrize("step", [1.0, -1.0])
 def test_a_nudge_moves_exactly_one_parameter_by_one(session, name, step):
     session.start()
     before = session.pose
     session.nudge(name, step)
     expected = np.zeros(6)
-    expected[widgets.NAMES.index(name)] = step
+    expected[by_hand.NAMES.index(name)] = step
     assert np.allclose(moved_by(session, before), expected, atol=1e-10)
     session.nudge(name, -step)
     assert np.allclose(session.pose, before, atol=1e-12)
@@ -79,15 +89,15 @@ def test_a_saved_session_becomes_a_row(session, tmp_path):
     session.stop()
     path = session.save(tmp_path, CFG)
     assert path.name == "ann_virtual_spine_000_3.json" and [p.name for p in tmp_path.iterdir()] == [path.name]
-    recorded = widgets.sessions(tmp_path, CFG)
+    recorded = by_hand.sessions(tmp_path, CFG)
     assert len(recorded[0]["path"]) == 4
-    rows = widgets.human_rows(recorded, [session.case], CFG)
+    rows = by_hand.human_rows(recorded, [session.case], CFG)
     assert tuple(rows[0]) == COLUMNS and rows[0]["success"] and rows[0]["final_error_mm"] < 1e-3
     assert rows[0]["method"] == "human" and rows[0]["initial_error_mm"] > 10
 
 
 def test_no_sessions_no_rows(case, tmp_path):
-    assert widgets.sessions(tmp_path, CFG) == [] and widgets.human_rows([], [case], CFG) == []
+    assert by_hand.sessions(tmp_path, CFG) == [] and by_hand.human_rows([], [case], CFG) == []
 
 
 def test_foreign_and_damaged_sessions_are_refused(session, tmp_path):
@@ -95,20 +105,20 @@ def test_foreign_and_damaged_sessions_are_refused(session, tmp_path):
     value = json.loads(session.save(tmp_path, CFG).read_text())
     value["initial"][0][3] += 1
     with pytest.raises(UserError, match="began elsewhere"):
-        widgets.human_rows([value], [session.case], CFG)
+        by_hand.human_rows([value], [session.case], CFG)
     (tmp_path / "broken.json").write_text("{}")
     with pytest.raises(UserError, match=r"broken\.json"):
-        widgets.sessions(tmp_path, CFG)
+        by_hand.sessions(tmp_path, CFG)
 
 
 def test_a_user_name_cannot_be_a_path(case):
     with pytest.raises(UserError):
-        widgets.Session(case, "../ann")
+        by_hand.Session(case, "../ann")
 
 
 def test_the_panel_moves_the_session(session, tmp_path):
     pytest.importorskip("ipywidgets")
-    box = widgets.panel(session, tmp_path, CFG)
+    box = by_hand.panel(session, tmp_path, CFG)
     parts = box.parts
     parts["buttons"][2].click()  # +1 in tx, but the clock stands
     assert session.params[0] == 0
@@ -122,4 +132,4 @@ def test_the_panel_moves_the_session(session, tmp_path):
 
 
 def test_not_interactive_here():
-    assert not widgets.is_interactive()
+    assert not by_hand.is_interactive()

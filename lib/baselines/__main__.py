@@ -11,9 +11,8 @@ import argparse
 import sys
 from dataclasses import replace
 
-from lib import config
-from lib.baselines import batch
-from lib.errors import status
+from lib.base.errors import status
+from lib.study import batch, config
 
 
 def main(words: list[str] | None = None) -> int:

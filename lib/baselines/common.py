@@ -14,8 +14,9 @@ import zlib
 import numpy as np
 import torch
 
-from lib import rigid, volume
-from lib.volume import Volume
+from lib import rigid
+from lib.images import volume
+from lib.images.volume import Volume
 
 # One thread: the tools are reproducible only so, and two processes already share the cores.
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
@@ -85,9 +86,7 @@ def crop(image: Volume, mask: torch.Tensor, margin: int = 2) -> tuple[Volume, to
     high = [min(int(h) + margin + 1, n) for h, n in zip(index.max(0).values, mask.shape, strict=True)]
     part = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     origin = image.affine[:3, :3] @ np.array(low[::-1], dtype=np.float64) + image.origin
-    return Volume(image.array[part].contiguous(), image.spacing, origin, image.direction), mask[
-        part
-    ].contiguous()
+    return Volume(image.array[part].contiguous(), image.spacing, origin, image.direction), mask[part].contiguous()
 
 
 def points_of(image: Volume, mask: torch.Tensor, count: int, rng: np.random.Generator):

@@ -34,9 +34,13 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
         small, field = common.crop(small, common.mask_on(fixed, mask, small))
         extra["fixed_mask"] = common.to_itk(small.with_array(field.float()), np.uint8)
     _, found = itk.elastix_registration_method(
-        common.to_itk(small), common.to_itk(floating), parameter_object=parameters,
-        log_to_console=False, number_of_threads=1, **extra,
-    )  # fmt: skip
+        common.to_itk(small),
+        common.to_itk(floating),
+        parameter_object=parameters,
+        log_to_console=False,
+        number_of_threads=1,
+        **extra,
+    )
     return Result(_pose(found) @ initial, time.process_time() - begin)
 
 
@@ -50,11 +54,7 @@ def _pose(found) -> np.ndarray:
     euler.SetComputeZYX(found.GetParameter(0, "ComputeZYX")[0] == "true")
     euler.SetParameters(itk.OptimizerParameters[itk.D](numbers))
     rotation = itk.array_from_matrix(euler.GetMatrix())
-    inverse = (
-        rigid.translation(np.array(numbers[3:]) + centre)
-        @ _homogeneous(rotation)
-        @ rigid.translation(-centre)
-    )
+    inverse = rigid.translation(np.array(numbers[3:]) + centre) @ _homogeneous(rotation) @ rigid.translation(-centre)
     return rigid.invert(inverse)
 
 

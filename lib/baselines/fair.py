@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lib.baselines import common
-from lib.volume import Volume
+from lib.images.volume import Volume
 
 
 def best(poses, fixed_values: torch.Tensor, points: torch.Tensor, moving: Volume, min_overlap: float):
@@ -51,9 +51,13 @@ def _score(values: torch.Tensor, where: torch.Tensor, fixed_values: torch.Tensor
 
 
 def screen(
-    poses: np.ndarray, fixed_values: torch.Tensor, points: torch.Tensor, moving: Volume, min_overlap: float,
+    poses: np.ndarray,
+    fixed_values: torch.Tensor,
+    points: torch.Tensor,
+    moving: Volume,
+    min_overlap: float,
     weighed: bool = False,
-):  # fmt: skip
+):
     """Normalised mutual information (n,) of many poses (n, 4, 4), each on its own points; 0 below
     `min_overlap`. weighed: times the overlap, for among hundreds of poses the best score goes by chance to one at
     the CT's end, where half the points are left.
@@ -74,9 +78,7 @@ def screen(
     return scores
 
 
-def distinct(
-    poses: np.ndarray, scores: np.ndarray, count: int, points: torch.Tensor, apart: float
-) -> list[int]:
+def distinct(poses: np.ndarray, scores: np.ndarray, count: int, points: torch.Tensor, apart: float) -> list[int]:
     """Indices of the `count` best poses that are at least `apart` mm from one another, on the mean over
     `points`.
     """

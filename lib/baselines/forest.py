@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lib import normalise, volume
-from lib.errors import UserError
-from lib.volume import Volume
+from lib.base.errors import UserError
+from lib.images import normalise, volume
+from lib.images.volume import Volume
 
 SCALES = (0.0, 5.0, 10.0, 20.0, 40.0)  # sigma of the Gaussians, mm
 REACH = (20.0, 45.0)  # offsets of the Haar-like differences, mm, each on an image smoothed to a quarter of it
@@ -109,9 +109,13 @@ def fit(x: np.ndarray, y: np.ndarray, settings, seed: int) -> Forest:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     boosted = HistGradientBoostingClassifier(
-        max_iter=settings.trees, max_depth=settings.depth, max_leaf_nodes=2**settings.depth,
-        learning_rate=settings.learning_rate, early_stopping=False, random_state=seed,
-    )  # fmt: skip
+        max_iter=settings.trees,
+        max_depth=settings.depth,
+        max_leaf_nodes=2**settings.depth,
+        learning_rate=settings.learning_rate,
+        early_stopping=False,
+        random_state=seed,
+    )
     boosted.fit(x, y)
     trees = [_unfold(stage[0].nodes, settings.depth) for stage in boosted._predictors]
     arrays = [np.stack(a) for a in zip(*trees, strict=True)]

@@ -15,9 +15,10 @@ import time
 import numpy as np
 from picsl_greedy import Greedy3D
 
-from lib import rigid, volume
+from lib import rigid
 from lib.baselines import common
 from lib.cases import Result
+from lib.images import volume
 
 RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # LPS <-> RAS
 

@@ -17,8 +17,8 @@ import zlib
 import numpy as np
 import trimesh
 
+from lib.base.errors import UserError
 from lib.cases import Result
-from lib.errors import UserError
 
 
 def landmarks(moving: np.ndarray, fixed: np.ndarray) -> Result:

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from lib.baselines import common, fair, itk_search, itk_tuned, mattes
 from lib.cases import Result
-from lib.register_images import Likeness
+from lib.images.pair import Likeness
 
 
 def register(fixed, moving, initial, settings, mask=None, rng=None, first=itk_tuned) -> Result:
@@ -43,7 +43,9 @@ def alone(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
     search, options = settings.search, settings.bone_search
     small, floating, field = mattes.images(fixed, moving, options.mattes, mask)
     part, centre = bone(floating, settings.bone), common.mask_centre(small, field)
-    tried = np.concatenate([initial[None], itk_search.poses(initial, centre, replace(search, screened=options.screened), rng)])
+    tried = np.concatenate(
+        [initial[None], itk_search.poses(initial, centre, replace(search, screened=options.screened), rng)]
+    )
     alike = Likeness(fixed, moving, centre, voxel=options.voxel, step=options.step, size=int(240 / options.step))
     scores = np.nan_to_num(alike(tried, search.min_overlap, 20, weighed=True), nan=-1.0)
     points, _ = common.points_of(small, field, search.screen_points, rng)
@@ -52,7 +54,9 @@ def alone(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
     for n in chosen:
         with contextlib.suppress(RuntimeError):  # too little bone in view: that start is lost, the others are not
             ends.append(mattes.optimise(small, floating, tried[n], options.mattes, field, seed, part)[0])
-    alike = Likeness(fixed, moving, centre, voxel=options.final_voxel, step=options.final_voxel, size=int(240 / options.final_voxel))
+    alike = Likeness(
+        fixed, moving, centre, voxel=options.final_voxel, step=options.final_voxel, size=int(240 / options.final_voxel)
+    )
     pose = ends[int(np.nan_to_num(alike(np.stack(ends), search.min_overlap, weighed=True), nan=-1.0).argmax())]
     pose = _at_bone(fixed, moving, pose, settings, mask, seed)
     return Result(pose, time.process_time() - begin)

@@ -14,9 +14,10 @@ import time
 import numpy as np
 from scipy.stats import qmc
 
-from lib import rigid, volume
+from lib import rigid
 from lib.baselines import common, fair, mattes
 from lib.cases import Result
+from lib.images import volume
 
 
 def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:

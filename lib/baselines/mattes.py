@@ -7,10 +7,10 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
-from lib import volume
 from lib.baselines import common
 from lib.baselines.settings import MattesSettings
-from lib.volume import Volume
+from lib.images import volume
+from lib.images.volume import Volume
 
 
 def images(fixed: Volume, moving: Volume, settings: MattesSettings, mask=None):
@@ -67,22 +67,28 @@ def optimise(
 def _optimiser(method, settings: MattesSettings) -> None:
     if settings.optimiser == "regular_step":
         method.SetOptimizerAsRegularStepGradientDescent(
-            learningRate=settings.learning_rate, minStep=settings.min_step,
-            numberOfIterations=settings.iterations, relaxationFactor=0.5, gradientMagnitudeTolerance=1e-6,
-        )  # fmt: skip
+            learningRate=settings.learning_rate,
+            minStep=settings.min_step,
+            numberOfIterations=settings.iterations,
+            relaxationFactor=0.5,
+            gradientMagnitudeTolerance=1e-6,
+        )
     elif settings.optimiser == "line_search":
         method.SetOptimizerAsGradientDescentLineSearch(
-            learningRate=settings.learning_rate, numberOfIterations=settings.iterations,
-            convergenceMinimumValue=1e-5, convergenceWindowSize=8,
-        )  # fmt: skip
+            learningRate=settings.learning_rate,
+            numberOfIterations=settings.iterations,
+            convergenceMinimumValue=1e-5,
+            convergenceWindowSize=8,
+        )
     elif settings.optimiser == "lbfgs":
         method.SetOptimizerAsLBFGS2(numberOfIterations=settings.iterations, solutionAccuracy=1e-4)
     elif settings.optimiser == "powell":
         method.SetOptimizerAsPowell(
-            numberOfIterations=settings.iterations, maximumLineIterations=20,
-            stepLength=settings.learning_rate, stepTolerance=settings.min_step, valueTolerance=1e-4,
-        )  # fmt: skip
-    else:
-        raise ValueError(
-            f"unknown optimiser {settings.optimiser}: regular_step, line_search, lbfgs or powell"
+            numberOfIterations=settings.iterations,
+            maximumLineIterations=20,
+            stepLength=settings.learning_rate,
+            stepTolerance=settings.min_step,
+            valueTolerance=1e-4,
         )
+    else:
+        raise ValueError(f"unknown optimiser {settings.optimiser}: regular_step, line_search, lbfgs or powell")

@@ -25,10 +25,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lib import normalise, rigid, volume
+from lib import rigid
 from lib.baselines import common, fair, mattes
 from lib.cases import Result
-from lib.volume import Volume
+from lib.images import normalise, volume
+from lib.images.volume import Volume
 
 
 def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
@@ -75,8 +76,10 @@ def _surrogate_search(fixed, moving, initial, settings, mask, centre):
     poses, scores = [], []
     for chunk in np.array_split(np.arange(len(starts)), max(1, len(starts) // 32)):
         drawn = _project_moving(points, weights, cover, starts[chunk], grid, options)
-        front, side = (_correlate(s, m, drawn.values[v], drawn.covered[v], options.min_overlap)
-                       for v, (s, m) in enumerate(zip(still.values, still.covered, strict=True)))  # fmt: skip
+        front, side = (
+            _correlate(s, m, drawn.values[v], drawn.covered[v], options.min_overlap)
+            for v, (s, m) in enumerate(zip(still.values, still.covered, strict=True))
+        )
         shifts, score = _best_shifts(front, side, options)
         for n, shift, value in zip(np.repeat(chunk, options.peaks), shifts, score, strict=True):
             offset = grid.direction @ (shift * options.spacing)
@@ -188,9 +191,7 @@ def _correlate(f, f_mask, g, g_mask, min_overlap: float) -> torch.Tensor:
     mean_f, mean_g = back(f1 * gm), back(fm * g1)
     top = back(f1 * g1) - mean_f * mean_g / n
     below = (back(f2 * gm) - mean_f**2 / n).clamp(min=1e-6) * (back(fm * g2) - mean_g**2 / n).clamp(min=1e-6)
-    return torch.where(
-        n >= min_overlap * f_mask.sum(), top / below.sqrt(), torch.tensor(-1.0, dtype=torch.float64)
-    )
+    return torch.where(n >= min_overlap * f_mask.sum(), top / below.sqrt(), torch.tensor(-1.0, dtype=torch.float64))
 
 
 def _best_shifts(front, side, options):

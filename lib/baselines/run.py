@@ -18,10 +18,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from lib import normalise
+from lib.base.errors import UserError
 from lib.baselines import common
 from lib.cases import Case, Result
-from lib.errors import UserError
+from lib.images import normalise
 
 # name in the tables -> (module in lib.baselines, function, the package a reader may lack)
 METHODS: dict[str, tuple[str, str, str]] = {
@@ -72,9 +72,7 @@ def run_case(name: str, case: Case, settings, model=None, mask=None) -> Result:
         begin = time.process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result = register(
-                case.patient.fixed, case.patient.moving, case.initial, settings, mask, rng, **extra
-            )
+            result = register(case.patient.fixed, case.patient.moving, case.initial, settings, mask, rng, **extra)
         if not np.isfinite(result.pose).all():
             raise RuntimeError("the pose is not finite")
         return result
@@ -123,9 +121,7 @@ def check(names: Sequence[str]) -> None:
     """Raises UserError naming a method that is not in `METHODS`."""
     for name in names:
         if base(name) not in METHODS:
-            raise UserError(
-                f"baselines.methods: there is no method {name!r}; choose from {', '.join(METHODS)}."
-            )
+            raise UserError(f"baselines.methods: there is no method {name!r}; choose from {', '.join(METHODS)}.")
 
 
 def _in_processes(jobs, cases, settings, models):

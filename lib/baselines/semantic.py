@@ -21,11 +21,12 @@ import time
 import numpy as np
 import torch
 
-from lib import normalise, rigid, volume
+from lib import rigid
+from lib.base.errors import UserError
 from lib.baselines import common, forest, mattes
 from lib.cases import Result
-from lib.errors import UserError
-from lib.volume import Volume
+from lib.images import normalise, volume
+from lib.images.volume import Volume
 
 _maps: dict = {}  # the last patient's probability maps: (key, map, seconds it took)
 
@@ -91,8 +92,7 @@ def train(patients, settings) -> dict[str, forest.Forest]:
     if not rows["fixed"][0]:
         raise UserError("semantic registration needs training patients; this split has none.")
     return {
-        role: forest.fit(np.concatenate(x), np.concatenate(y), options, settings.seed)
-        for role, (x, y) in rows.items()
+        role: forest.fit(np.concatenate(x), np.concatenate(y), options, settings.seed) for role, (x, y) in rows.items()
     }
 
 
@@ -131,9 +131,7 @@ def object_at(patient, role: str, points: np.ndarray, hu: torch.Tensor) -> np.nd
     return near_line(points, np.asarray(patient.vertebrae)) & (hu.numpy() > 150)
 
 
-def near_line(
-    points: np.ndarray, vertebrae: np.ndarray, radius: float = 40.0, ahead: float = 25.0
-) -> np.ndarray:
+def near_line(points: np.ndarray, vertebrae: np.ndarray, radius: float = 40.0, ahead: float = 25.0) -> np.ndarray:
     """Points (n, 3) within `radius` of the line through the vertebrae (m, 3), which goes on `ahead` mm at
     its ends.
 

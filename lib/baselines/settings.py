@@ -18,9 +18,7 @@ class MattesSettings:
     clamp: tuple[float, float] = (-1000.0, 3000.0)  # intensities outside are cut off
     samples: int = 8000  # random voxels of the fixed image at which the metric is evaluated, a level
     optimiser: str = "regular_step"  # regular_step | line_search | powell | lbfgs
-    learning_rate: float = (
-        2.0  # first step (mm at the object's rim where scales come from the physical shift)
-    )
+    learning_rate: float = 2.0  # first step (mm at the object's rim where scales come from the physical shift)
     min_step: float = 0.01  # regular step stops below this
     iterations: int = 100  # at most, a level
     rotation_scale: float = 0.0  # fixed weight of the versor against 1 mm; 0: scales from the physical shift
@@ -30,13 +28,18 @@ class MattesSettings:
 
 def _published() -> MattesSettings:
     return MattesSettings(
-        use_mask=False, samples=5000, learning_rate=1.0, min_step=0.001, iterations=200,
-        rotation_scale=1000.0, smooth=(2.0, 1.0, 0.0),
-    )  # fmt: skip
+        use_mask=False,
+        samples=5000,
+        learning_rate=1.0,
+        min_step=0.001,
+        iterations=200,
+        rotation_scale=1000.0,
+        smooth=(2.0, 1.0, 0.0),
+    )
 
 
 def _tuned() -> MattesSettings:
-    # The winner of lib.baselines.choose among sixteen, on patients that are tested in no split.
+    # The winner of lib.study.choose among sixteen, on patients that are tested in no split.
     return MattesSettings(
         spacing=4.0, clamp=(-200.0, 800.0), bins=32, samples=20000, learning_rate=4.0, smooth=(12.0, 6.0, 2.0)
     )
@@ -82,9 +85,7 @@ class GreedySettings:
     spacing: float = 4.0
     clamp: tuple[float, float] = (-1024.0, 3071.0)
     use_mask: bool = True
-    metric: str = (
-        "WNCC 2x2x2"  # local correlation that knows where images end; NMI loses 9 of 9 near starts, NCC 2
-    )
+    metric: str = "WNCC 2x2x2"  # local correlation that knows where images end; NMI loses 9 of 9 near starts, NCC 2
     iterations: str = "100x50x20"  # a level, coarse to fine
     search_starts: int = 500
     search_degrees: float = 20.0  # standard deviation of the tried rotations
@@ -134,9 +135,14 @@ def _gentle() -> MattesSettings:
 
 def _to_map() -> MattesSettings:
     return MattesSettings(
-        metric="correlation", spacing=0.0, clamp=(0.0, 100.0), samples=20000, learning_rate=3.0,
-        shrink=(2, 1), smooth=(6.0, 0.0),
-    )  # fmt: skip
+        metric="correlation",
+        spacing=0.0,
+        clamp=(0.0, 100.0),
+        samples=20000,
+        learning_rate=3.0,
+        shrink=(2, 1),
+        smooth=(6.0, 0.0),
+    )
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lib.errors import UserError
+from lib.base.errors import UserError
+from lib.images.volume import AIR, Volume, gaussian, sample
 from lib.patients.anatomy import Anatomy
 from lib.patients.warps import Warp, axes, clamp_ends, on_grid, smooth_field
-from lib.volume import AIR, Volume, gaussian, sample
 
 
 def recolour(volume: Volume, labels: torch.Tensor | None, rng, bone: float) -> Volume:
@@ -47,19 +47,20 @@ def new_state(volume: Volume, rng) -> torch.Tensor:
     rows = np.flatnonzero(body.any((0, 2)))
     front, back = (volume.origin[1] + volume.spacing[1] * r for r in (rows[0], rows[-1]))
     for _ in range(rng.integers(0, 7)):
-        middle = np.array([rng.normal(volume.centre[0], 60), front + rng.uniform(0.15, 0.5) * (back - front),
-                           rng.uniform(z.min(), z.max())])  # fmt: skip
+        middle = np.array(
+            [
+                rng.normal(volume.centre[0], 60),
+                front + rng.uniform(0.15, 0.5) * (back - front),
+                rng.uniform(z.min(), z.max()),
+            ]
+        )
         box, local = [], []
         for axis, m, half in zip((z, y, x), middle[::-1], rng.uniform(8, 26, 3), strict=True):
             near = np.flatnonzero(np.abs(axis.ravel() - m) < half)
             box.append(slice(near[0], near[-1] + 1) if len(near) else slice(0, 0))
             local.append(((axis - m) / half) ** 2)
         part = hu[tuple(box)]
-        part[
-            (local[0][box[0]] + local[1][:, box[1]] + local[2][..., box[2]] < 1)
-            & (part > -150)
-            & (part < 130)
-        ] = -900
+        part[(local[0][box[0]] + local[1][:, box[1]] + local[2][..., box[2]] < 1) & (part > -150) & (part < 130)] = -900
     if rng.random() < 0.85:
         depth = y - (back + rng.uniform(3, 12)) - (x - volume.centre[0]) ** 2 * rng.choice([0.0, -4e-4])
         table = np.where((depth < 3) | (depth > 25), np.float32(rng.uniform(0, 300)), np.float32(-930))
@@ -125,9 +126,7 @@ def beat(anatomy: Anatomy, rng) -> Anatomy:
     high = body.origin + body.spacing * np.array(body.size)
     field = smooth_field(body.origin, high, rng, rng.uniform(1.5, 3.5), 80.0, 3)
     middle, phases = vertices.mean(axis=0), []
-    warps = [
-        Warp(middle, np.eye(3), [f.with_array(f.array * part) for f in field]) for part in (0.6, 1.0, 1.4)
-    ]
+    warps = [Warp(middle, np.eye(3), [f.with_array(f.array * part) for f in field]) for part in (0.6, 1.0, 1.4)]
     for warp in warps:
         phases.append(sample(body, clamp_ends(warp.of_grid(body), body.origin[2], high[2] - body.spacing[2])))
     moved = warps[1].inverse(vertices)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lib.errors import UserError
+from lib.base.errors import UserError
+from lib.images.volume import Volume, resample, sample
 from lib.patients.anatomy import Anatomy, Mesh
 from lib.patients.another_day import beat, breath, breathe, new_state, recolour
 from lib.patients.warps import Warp, clamp_ends, random_warp
-from lib.volume import Volume, resample, sample
 
 
 def axis_aligned(volume: Volume, spacing: float, nearest: bool = False) -> Volume:
@@ -25,8 +25,15 @@ def axis_aligned(volume: Volume, spacing: float, nearest: bool = False) -> Volum
     array = volume.array.permute(*[2 - order[axis] for axis in (2, 1, 0)])
     flips = [axis for axis in range(3) if direction[axis, order[axis]] < 0]
     array = array.flip([2 - axis for axis in flips])
-    corner = np.min([(volume.affine @ [i, j, k, 1])[:3] for i in (0, volume.size[0] - 1)
-                     for j in (0, volume.size[1] - 1) for k in (0, volume.size[2] - 1)], axis=0)  # fmt: skip
+    corner = np.min(
+        [
+            (volume.affine @ [i, j, k, 1])[:3]
+            for i in (0, volume.size[0] - 1)
+            for j in (0, volume.size[1] - 1)
+            for k in (0, volume.size[2] - 1)
+        ],
+        axis=0,
+    )
     out = Volume(array.contiguous(), volume.spacing[order], corner)
     return out if nearest else resample(out, np.maximum(out.spacing, spacing))
 
@@ -56,11 +63,7 @@ def grow(
     grid = new_grid(warp, low, high, spacing)
     points = clamp_ends(warp.of_grid(grid), low[2], high[2])
     grid = grid.with_array(sample(source, points))
-    numbers = (
-        None
-        if labels is None
-        else sample(axis_aligned(labels, spacing, nearest=True), points, 0.0, "nearest")
-    )
+    numbers = None if labels is None else sample(axis_aligned(labels, spacing, nearest=True), points, 0.0, "nearest")
     bone = rng.uniform(0.8, 1.15)
     ct, body = (recolour(grid, numbers, rng, bone) for _ in range(2))
     body = body.with_array(new_state(body, rng))
@@ -81,28 +84,24 @@ def grow(
 
 
 def from_scan(scan, experiment: str, rng: np.random.Generator, spacing: float, breathing: float = 0.0) -> Anatomy:
-    """`grow` from a manifest's scan (`lib.manifest.scan`). Raises UserError where it marks no vertebra, or
+    """`grow` from a manifest's scan (`lib.patients.scans.manifest.scan`). Raises UserError where it marks no vertebra, or
     no heart."""
-    from lib import collections_anatomy
+    from lib.patients.scans import marks
 
     ct, labels, _ = scan.load()
     if experiment == "heart":
         if scan.manifest.heart is None:
             raise UserError(f"{scan.name}: its manifest marks no heart; choose another scan for E2.")
-        mesh = collections_anatomy.heart_mesh(scan.manifest.heart, labels)
-        anatomy = grow(
-            ct, labels, rng, spacing, np.asarray(mesh[0]).mean(axis=0) + rng.normal(0, 6, 3), mesh=mesh
-        )
+        mesh = marks.heart_mesh(scan.manifest.heart, labels)
+        anatomy = grow(ct, labels, rng, spacing, np.asarray(mesh[0]).mean(axis=0) + rng.normal(0, 6, 3), mesh=mesh)
     else:
-        bodies = collections_anatomy.bodies(scan.manifest, labels)
+        bodies = marks.bodies(scan.manifest, labels)
         if len(bodies) < 2:
             raise UserError(f"{scan.name}: its manifest marks no vertebrae; choose another scan for E1.")
         centres = np.array([body.centre for body in bodies])
         ends = sorted([ct.origin[2], 2 * ct.centre[2] - ct.origin[2]])
         target = spine_target(centres, ends, rng)
-        anatomy = grow(
-            ct, labels, rng, spacing, target, collections_anatomy.landmarks(bodies, target), centres, breathing=breathing
-        )
+        anatomy = grow(ct, labels, rng, spacing, target, marks.landmarks(bodies, target), centres, breathing=breathing)
     anatomy.meta |= {"source": scan.name}
     return anatomy
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from lib import rigid
-from lib.volume import Volume
+from lib.images.volume import Volume
 
 
 def world_pose(target, rng: np.random.Generator, tilt: float = 3.0) -> np.ndarray:
@@ -16,11 +16,7 @@ def world_pose(target, rng: np.random.Generator, tilt: float = 3.0) -> np.ndarra
     degrees, at most 8.
     """
     turn = rigid.params_to_matrix(np.r_[np.zeros(3), np.clip(rng.normal(0, tilt, 3), -8, 8)])
-    return (
-        rigid.translation(rng.uniform(-30, 30, 3))
-        @ turn
-        @ rigid.translation(-np.asarray(target, dtype=np.float64))
-    )
+    return rigid.translation(rng.uniform(-30, 30, 3)) @ turn @ rigid.translation(-np.asarray(target, dtype=np.float64))
 
 
 def crop(ct: Volume, target, rng: np.random.Generator, experiment: str) -> Volume:
@@ -34,9 +30,7 @@ def crop(ct: Volume, target, rng: np.random.Generator, experiment: str) -> Volum
     keep = 110.0 if experiment == "spine" else 85.0
     low, high = np.zeros(3, dtype=int), np.array(ct.size)
     spare = [index[2] - keep / ct.spacing[2], ct.size[2] - 1 - index[2] - keep / ct.spacing[2]]
-    cuts = [
-        int(max(s, 0) * (rng.beta(0.8, 3.0) if experiment == "spine" else rng.uniform(0, 1))) for s in spare
-    ]
+    cuts = [int(max(s, 0) * (rng.beta(0.8, 3.0) if experiment == "spine" else rng.uniform(0, 1))) for s in spare]
     low[2], high[2] = low[2] + cuts[0], high[2] - cuts[1]
     if experiment == "heart" and rng.random() < 0.4:
         half = rng.uniform(105, 170) / ct.spacing[:2]
@@ -60,9 +54,7 @@ def annotate(patient, rng: np.random.Generator, landmark_error: float, mesh_erro
     return marked
 
 
-def wobble(
-    vertices: np.ndarray, rng: np.random.Generator, size: float, wavelength: float = 60.0
-) -> np.ndarray:
+def wobble(vertices: np.ndarray, rng: np.random.Generator, size: float, wavelength: float = 60.0) -> np.ndarray:
     """Vertices (n, 3) moved by a smooth random field of `size` mm (root mean square), longest waves
     `wavelength` mm."""
     waves = rng.normal(0, 2 * np.pi / wavelength, (12, 3))

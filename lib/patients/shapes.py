@@ -76,9 +76,7 @@ class Canvas:
         ends = np.array([[axis[0], axis[-1]] for axis in self.axes], float)
         return self.distance(Shape(ends[:, 0] - 1e-3, ends[:, 1] + 1e-3, function, coarse))[1]
 
-    def paint(
-        self, shape: Shape, value, edge: float | None = None, wobble: float = 0.0, only: int | None = None
-    ):
+    def paint(self, shape: Shape, value, edge: float | None = None, wobble: float = 0.0, only: int | None = None):
         """Blend `value` (HU: a number or canvas-sized array, or a list with one a layer) over the inside.
 
         edge: width (mm) of the soft border, one voxel by default. wobble: roughness of the outline in mm.
@@ -249,9 +247,7 @@ def tube(points, radii, smooth: float = 0.0, flatten=(1.0, 1.0, 1.0)) -> Shape:
         for n in range(len(p) - 1):
             reach_n = max(reach[n].max(), reach[n + 1].max()) + smooth + 4 / scale.min()
             lo, hi = np.minimum(true[n], true[n + 1]) - reach_n, np.maximum(true[n], true[n + 1]) + reach_n
-            i, j, k = (
-                slice(*np.searchsorted(axis.ravel(), (lo[m], hi[m]))) for m, axis in enumerate((x, y, z))
-            )
+            i, j, k = (slice(*np.searchsorted(axis.ravel(), (lo[m], hi[m]))) for m, axis in enumerate((x, y, z)))
             if i.stop > i.start and j.stop > j.start and k.stop > k.start:
                 part = capsule(x[:, :, i], y[:, j], z[k], n)
                 d[k, j, i] = smooth_min(d[k, j, i], part, smooth)
@@ -276,9 +272,7 @@ def column(z, centre_x, centre_y, side, front, back, power: float = 2.4, low=Non
     side, front, back: half-width and reach to front (-y) and back, mm. power 2: ellipse, more: boxier.
     """
     knots = np.asarray(z, float)
-    table = [
-        np.broadcast_to(np.asarray(v, float), knots.shape) for v in (centre_x, centre_y, side, front, back)
-    ]
+    table = [np.broadcast_to(np.asarray(v, float), knots.shape) for v in (centre_x, centre_y, side, front, back)]
 
     def distance(x, y, z):
         cx, cy, sx, fy, by = (np.interp(z, knots, t).astype(np.float32) for t in table)
@@ -290,6 +284,4 @@ def column(z, centre_x, centre_y, side, front, back, power: float = 2.4, low=Non
 
     cx, cy, sx, fy, by = table
     low_, high_ = [(cx - sx).min(), (cy - fy).min(), knots[0]], [(cx + sx).max(), (cy + by).max(), knots[-1]]
-    return Shape(
-        np.array(low_ if low is None else low), np.array(high_ if high is None else high), distance, coarse=2
-    )
+    return Shape(np.array(low_ if low is None else low), np.array(high_ if high is None else high), distance, coarse=2)

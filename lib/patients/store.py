@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.errors import UserError
-from lib.provenance import atomic, write_json
-from lib.volume import Volume, read, read_transform, write, write_transform
+from lib.base.errors import UserError
+from lib.base.provenance import atomic, write_json
+from lib.images.volume import Volume, read, read_transform, write, write_transform
 
 Mesh = tuple[np.ndarray, np.ndarray]  # vertices (n, 3) LPS mm, faces (m, 3)
 
@@ -82,9 +82,7 @@ def load(folder) -> Patient:
         truth=read_truth(folder, record),
         vertebrae=_if_there(read_points, folder / "vertebrae.csv"),
         annotated={
-            n.removeprefix("annotated_"): v
-            for n, v in both.items()
-            if n.startswith("annotated_") and v is not None
+            n.removeprefix("annotated_"): v for n, v in both.items() if n.startswith("annotated_") and v is not None
         },
         meta=record.get("meta", {}),
         **{n: v for n, v in both.items() if not n.startswith("annotated_")},
@@ -98,9 +96,7 @@ def load_record(folder) -> dict:
         record = json.loads(path.read_text(encoding="utf-8"))
         return record if {"id", "experiment", "dataset", "truth"} <= set(record) else _damaged(path)
     except FileNotFoundError:
-        raise UserError(
-            f"{folder}: there is no patient here; run notebook 01 (make reproduce does) first."
-        ) from None
+        raise UserError(f"{folder}: there is no patient here; run notebook 01 (make reproduce does) first.") from None
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError):
         _damaged(path)
 
@@ -111,9 +107,7 @@ def read_truth(folder, record: dict | None = None) -> np.ndarray:
     truth = np.array(record["truth"], dtype=np.float64)
     written = read_transform(Path(folder) / "truth.tfm")
     if truth.shape != (4, 4) or not np.allclose(truth, written, atol=1e-3):
-        raise UserError(
-            f"{folder}: truth.tfm and patient.json disagree; delete the folder and run notebook 01 again."
-        )
+        raise UserError(f"{folder}: truth.tfm and patient.json disagree; delete the folder and run notebook 01 again.")
     return truth
 
 

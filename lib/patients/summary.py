@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from lib import rigid
-from lib.normalise import field_of_view
+from lib.images.normalise import field_of_view
+from lib.images.volume import Volume, gaussian, resample, sample
 from lib.patients import store
-from lib.volume import Volume, gaussian, resample, sample
 
 FACTS = ("source", "target_level", "table", "gas", "stent", "residual_mm", "seconds")
 
@@ -29,20 +29,23 @@ def row(folder) -> dict:
     error = None if drawn is None else round(float(np.linalg.norm(drawn - exact, axis=1).mean()), 2)
     facts = {k: patient.meta[k] for k in FACTS if isinstance(patient.meta.get(k), str | int | float | bool)}
     return {
-        "id": patient.id, "dataset": patient.dataset, "ct_height_mm": round(low[2] * high[2]),
-        "cbct_diameter_mm": round(extent(seen, patient.fixed, 2)), "cbct_height_mm": round(extent(seen,
-        patient.fixed, 0)),
-        "overlap": round(overlap(patient, seen), 3), "cbct_level_hu": round(level), "cbct_noise_hu":
-        round(noise),
+        "id": patient.id,
+        "dataset": patient.dataset,
+        "ct_height_mm": round(low[2] * high[2]),
+        "cbct_diameter_mm": round(extent(seen, patient.fixed, 2)),
+        "cbct_height_mm": round(extent(seen, patient.fixed, 0)),
+        "overlap": round(overlap(patient, seen), 3),
+        "cbct_level_hu": round(level),
+        "cbct_noise_hu": round(noise),
         "annotation_error_mm": error,
-    } | facts  # fmt: skip
+    } | facts
 
 
 def write(folders, path) -> list[dict]:
     """The rows of all patients as CSV. Returns them."""
     import pandas as pd
 
-    from lib.provenance import atomic
+    from lib.base.provenance import atomic
 
     rows = [row(folder) for folder in folders]
     with atomic(Path(path)) as temporary:
@@ -79,14 +82,14 @@ def soft_tissue(volume: Volume, seen: torch.Tensor) -> tuple[float, float]:
 def real_images(experiment: str, kind: str, limit: int = 4, spacing: float = 3.0) -> dict[str, Volume]:
     """Name -> image of real scans on this machine, to look at: `kind` "ct" or "cbct". Empty where there is
     none. E2: cut so that the heart is in the middle."""
-    from lib import collections_anatomy, manifest
+    from lib.patients.scans import manifest, marks
 
     found = {}
     for scan in manifest.real_scans(experiment=None if kind == "cbct" else experiment):
         if len(found) < limit and (kind == "ct" or scan.is_pair):
             image, labels, _ = scan.load() if kind == "ct" else (scan.load_cbct(), None, None)
             if experiment == "heart" and kind == "ct":
-                vertices, _ = collections_anatomy.heart_mesh(scan.manifest.heart, labels)
+                vertices, _ = marks.heart_mesh(scan.manifest.heart, labels)
                 image = about(image, vertices.mean(axis=0))
             found[scan.name] = resample(image, np.maximum(image.spacing, spacing))
     return found

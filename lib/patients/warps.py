@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lib.volume import Volume, gaussian, sample
+from lib.images.volume import Volume, gaussian, sample
 
 MARGIN = 60.0  # mm by which the elastic field reaches beyond the body
 
@@ -30,9 +30,7 @@ class Warp:
         matrix, centre = (torch.as_tensor(a, dtype=torch.float32) for a in (self.matrix, self.centre))
         x, y, z = (torch.from_numpy(a) for a in axes(grid))
         old = [m[0] * (x - centre[0]) + m[1] * (y - centre[1]) + m[2] * (z - centre[2]) for m in matrix]
-        return torch.stack(
-            [o + c + on_grid(f, grid) for o, c, f in zip(old, centre, self.field, strict=True)], dim=-1
-        )
+        return torch.stack([o + c + on_grid(f, grid) for o, c, f in zip(old, centre, self.field, strict=True)], dim=-1)
 
     def inverse(self, points: np.ndarray) -> np.ndarray:
         """Where old points (n, 3) lie in the new body; Newton-like iteration, to well below 0.1 mm."""
@@ -67,8 +65,7 @@ def axes(grid: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """World positions along L (1, 1, nx), P (1, ny, 1), S (nz, 1, 1) of a grid whose direction is the
     identity."""
     x, y, z = (
-        (o + s * np.arange(n)).astype(np.float32)
-        for o, s, n in zip(grid.origin, grid.spacing, grid.size, strict=True)
+        (o + s * np.arange(n)).astype(np.float32) for o, s, n in zip(grid.origin, grid.spacing, grid.size, strict=True)
     )
     return x[None, None, :], y[None, :, None], z[:, None, None]
 
@@ -78,9 +75,9 @@ def on_grid(smooth: Volume, grid: Volume) -> torch.Tensor:
     array = smooth.array
     for axis, positions in zip((2, 1, 0), axes(grid), strict=True):
         last = array.shape[axis] - 1
-        where = torch.from_numpy(
-            (positions.ravel() - smooth.origin[2 - axis]) / smooth.spacing[2 - axis]
-        ).clamp(0, last)
+        where = torch.from_numpy((positions.ravel() - smooth.origin[2 - axis]) / smooth.spacing[2 - axis]).clamp(
+            0, last
+        )
         low = where.long().clamp(max=last - 1)
         part = (where - low).float().reshape([-1 if dim == axis else 1 for dim in range(3)])
         array = array.index_select(axis, low) * (1 - part) + array.index_select(axis, low + 1) * part

@@ -1,0 +1,138 @@
+"""What registration of one pair asks of the images: fewer voxels, overlap, likeness, the moved image."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lib import rigid
+from lib.images.normalise import field_of_view, prepare
+from lib.images.volume import Volume, resample
+
+
+def shrink(volume: Volume, spacing: float, is_cbct: bool) -> Volume:
+    """Average whole blocks of voxels until no axis is much finer than `spacing`.
+
+    The padding of a CBCT stays padding, and is cut off as far as whole slices hold nothing else.
+    """
+    volume = trim(volume) if is_cbct else volume  # most of a padded CBCT is padding: less to average
+    factors = [max(1, int(spacing / s + 0.25)) for s in volume.spacing]  # i, j, k
+    array = volume.array.float()
+    if is_cbct:
+        low = float(array.min())
+        inside = (array > low + 1e-3).float()
+        weight = pool(inside, factors)
+        mean = pool(array * inside, factors) / weight.clamp(min=1e-6)
+        array = torch.where(weight > 0.5, mean.clamp(min=low + 1), torch.tensor(low))
+    else:
+        array = pool(array.clamp(min=-1024), factors)
+    factors = np.array(factors)
+    origin = volume.origin + volume.direction @ (volume.spacing * (factors - 1) / 2)
+    small = Volume(array, volume.spacing * factors, origin, volume.direction)
+    return trim(small) if is_cbct else small
+
+
+def pool(array: torch.Tensor, factors) -> torch.Tensor:
+    """Means of whole blocks of (fi, fj, fk) voxels; what is left over at the ends is dropped."""
+    return F.avg_pool3d(array[None, None], tuple(int(f) for f in factors[::-1]))[0, 0] if max(factors) > 1 else array
+
+
+def trim(volume: Volume, border: int = 1) -> Volume:
+    """Cut away what is padding only (the lowest value), leaving `border` voxels of it."""
+    data = volume.array > volume.array.min() + 1e-3
+    spans = []
+    for axis in range(3):
+        hit = torch.nonzero(data.any(dim=tuple(other for other in range(3) if other != axis)))
+        first, last = int(hit[0]) - border, int(hit[-1]) + border + 1
+        spans.append((max(first, 0), min(last, data.shape[axis])))
+    (k0, k1), (j0, j1), (i0, i1) = spans
+    origin = volume.affine[:3, :3] @ np.array([i0, j0, k0], dtype=float) + volume.origin
+    return Volume(volume.array[k0:k1, j0:j1, i0:i1].contiguous(), volume.spacing, origin, volume.direction)
+
+
+def overlap(fixed: Volume, moving: Volume, pose: np.ndarray) -> float:
+    """Share of the fixed field of view that lies inside the moving volume's grid at `pose`."""
+    stride = [max(1, int(8 / s)) for s in fixed.spacing]
+    thin = Volume(fixed.array[:: stride[2], :: stride[1], :: stride[0]], fixed.spacing * stride)
+    index = np.argwhere(field_of_view(thin).numpy())[:, ::-1] * stride
+    world = rigid.apply(rigid.invert(pose) @ fixed.affine, index.astype(np.float64))
+    place = rigid.apply(np.linalg.inv(moving.affine), world)
+    inside = ((place >= -0.5) & (place <= np.array(moving.size) - 0.5)).all(axis=1)
+    return float(inside.mean()) if len(index) else 0.0
+
+
+class Likeness:
+    """Correlation of local contrast (`lib.images.normalise`) between the fixed image and the moved one, -1 to 1.
+
+    Looked at on a lattice of `size`^3 points, `step` mm apart, around `centre` (3,) in fixed world, where both images have
+    data; with `bone`, only where the CT has bone, or beside it: bowel and kidneys have moved since the CT, and without
+    them the next vertebra is told from the right one. Both images are prepared once; a pose then costs a look-up.
+    """
+
+    def __init__(
+        self,
+        fixed: Volume,
+        moving: Volume,
+        centre,
+        bone: bool = True,
+        voxel: float = 4.0,
+        step: float = 5.0,
+        size: int = 40,
+    ):
+        from lib.images.volume import sample
+
+        steps = (np.arange(size) - (size - 1) / 2) * step
+        lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+        points = lattice + np.asarray(centre)
+        still = sample(_codes(fixed, True, voxel), torch.as_tensor(points, dtype=torch.float32), fill=-128.0)
+        seen = still > -127.5
+        self.points, self.still = points[seen.numpy()], still[seen]
+        self.moving, self._sample = _codes(moving, False, voxel), sample
+        self.where = near_bone(moving, voxel) if bone else self.moving.with_array(torch.ones_like(self.moving.array))
+
+    def __call__(self, poses: np.ndarray, least: float = 0.1, fewest: int = 200, weighed: bool = False) -> np.ndarray:
+        """Likeness (n,) at poses (n, 4, 4); NaN where less than the share `least` of the fixed points meets the CT, or
+        too few of them (`fewest`) can be compared. weighed: times the root of the share that is compared, for among
+        thousands of poses the most alike by chance has few points."""
+        found = np.full(len(poses), np.nan)
+        for k, pose in enumerate(poses):
+            there = torch.as_tensor(rigid.apply(rigid.invert(pose), self.points), dtype=torch.float32)
+            place = self._sample(self.where, there, fill=-1.0, mode="nearest")
+            if len(place) == 0 or (place > -0.5).float().mean() < least:
+                continue
+            moved = self._sample(self.moving, there[place > 0.5], fill=-128.0)
+            both = moved > -127.5
+            if both.sum() < fewest:
+                continue
+            pair = torch.stack([self.still[place > 0.5][both], moved[both]])
+            found[k] = float(torch.corrcoef(pair)[0, 1]) if pair.std(dim=1).min() > 1 else 0.0
+            found[k] *= (float(both.sum()) / len(place)) ** 0.5 if weighed else 1.0
+        return found
+
+
+def near_bone(ct: Volume, voxel: float) -> Volume:
+    """1 where a CT exceeds 200 HU or a neighbour (`voxel` mm) does, else 0; air is -1000 HU, also if stored with an offset."""
+    small = resample(ct, voxel)
+    air = float(small.array.flatten()[:: max(1, small.array.numel() // 100_000)].quantile(0.01))
+    bone = small.array - (air + 1000.0 if air > -500 else 0.0) > 200
+    return small.with_array(F.max_pool3d(bone.float()[None, None], 3, 1, 1)[0, 0])
+
+
+def _codes(volume: Volume, is_cbct: bool, voxel: float) -> Volume:
+    """The normalised image as a Volume of its codes; -128 where there is no data."""
+    source = prepare(volume, is_cbct, voxel)
+    spacing = np.linalg.norm(source.affine[:3, :3], axis=0)
+    return Volume(source.codes.float(), spacing, source.affine[:3, 3], source.affine[:3, :3] / spacing)
+
+
+def resample_moving(fixed: Volume, moving: Volume, pose: np.ndarray) -> Volume:
+    """The moving image on the fixed grid at `pose` (moving -> fixed), -1000 outside; through ITK, once."""
+    import SimpleITK as sitk
+
+    from lib.images.volume import AIR, from_sitk, to_sitk
+
+    inverse = rigid.invert(np.asarray(pose, dtype=np.float64))
+    transform = sitk.AffineTransform([float(x) for x in inverse[:3, :3].ravel()], [float(x) for x in inverse[:3, 3]])
+    reference = to_sitk(fixed)
+    return from_sitk(sitk.Resample(to_sitk(moving), reference, transform, sitk.sitkLinear, AIR))

@@ -1,0 +1,112 @@
+"""Test patients from real scans: a real pair as it is, or a real CT whose CBCT is simulated at the levels of
+its manifest.
+
+A patient is made once and kept in data/real/<scan>/patients/<id>/. Nothing here is used for training.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from lib import rigid
+from lib.base import provenance
+from lib.base.errors import UserError
+from lib.images.pair import shrink, trim
+from lib.images.volume import read_transform
+from lib.patients import collected
+from lib.patients.rescan import SCANNER, scan_again
+from lib.patients.scans import manifest
+from lib.patients.scans import marks as anatomy
+
+VERSION = 4  # raised when what is made here changes
+
+
+def patients(experiment: str, root: Path | None = None, only: str | None = None) -> list:
+    """Test Patients of an experiment from every scan on this machine, or from the scan or collection `only`.
+
+    Raises UserError for an unknown scan.
+    """
+    if only is not None:
+        if manifest.load(only).kind == "collection":
+            return collected.load(only, experiment, root)
+        scans = [manifest.scan(only, root)]
+        if experiment not in scans[0].manifest.experiments:
+            raise UserError(
+                f"{only} does not serve the {experiment}; it serves {', '.join(scans[0].manifest.experiments)}."
+            )
+    else:
+        scans = manifest.real_scans(experiment=experiment, root=root)
+    return [patient for scan in scans for patient in of_scan(scan, experiment)]
+
+
+def of_scan(scan: manifest.Scan, experiment: str) -> list:
+    """The patients of one scan: one a level (spine), or one (heart). Cached on disk."""
+    from lib.patients import store
+
+    levels = list(scan.manifest.levels) if experiment == "spine" else ["heart"]
+    loaded, made = None, []
+    for level in levels:
+        folder = manifest.data_folder(scan.name, scan.root) / "patients" / f"{scan.name}_{level}"
+        wanted = fingerprint(scan, level)
+        if _mark(folder) != wanted:
+            loaded = loaded or scan.load()
+            patient = make(scan, level, experiment, loaded)
+            patient.meta["fingerprint"] = wanted
+            store.save(patient, folder)
+        made.append(store.load(folder))
+    return made
+
+
+def _mark(folder: Path) -> str | None:
+    from lib.patients import store
+
+    try:
+        return store.load_record(folder)["meta"].get("fingerprint")
+    except (UserError, KeyError):
+        return None
+
+
+def fingerprint(scan: manifest.Scan, level: str) -> str:
+    return provenance.fingerprint([VERSION, scan.manifest.model_dump(), level, asdict(SCANNER)])
+
+
+def make(scan: manifest.Scan, level: str, experiment: str, loaded):
+    """One Patient. `loaded` is what `Scan.load` gave. The truth is exact for a simulated CBCT, an estimate
+    for a pair."""
+    from lib.patients import place
+    from lib.patients.store import Patient
+
+    ct, labels, meta = loaded
+    found, id = scan.manifest, f"{scan.name}_{level}"
+    rng = np.random.default_rng(zlib.crc32(id.encode()))
+    spine = anatomy.bodies(found, labels)
+    target, points, mesh = None, None, None
+    if experiment == "spine":
+        target = next(body.centre for body in spine if body.name == level)
+        points = anatomy.landmarks(spine, target)
+    else:
+        mesh = anatomy.heart_mesh(found.heart, labels)
+        target = (mesh[0].min(axis=0) + mesh[0].max(axis=0)) / 2
+    ct_small = shrink(ct, 2.0, False)
+    surface = mesh
+    if scan.is_pair:
+        fixed, pose = trim(scan.load_cbct()), read_transform(scan.path(found.truth))
+        truth = pose
+    else:
+        fixed, truth, pose, surface = scan_again(ct_small, labels, mesh, target, rng)
+    patient = Patient(id, experiment, scan.name, fixed, ct_small, truth)
+    patient.vertebrae = np.array([body.centre for body in spine]) if spine else None
+    if points is not None:
+        patient.landmarks_moving, patient.landmarks_fixed = points, rigid.apply(truth, points)
+    if mesh is not None:
+        patient.mesh_moving, patient.mesh_fixed = mesh, (rigid.apply(pose, surface[0]), surface[1])
+    patient.annotated = place.annotate(patient, rng, 0.5, 2.0)
+    patient.meta = meta | {
+        "level": level,
+        "truth": found.truth_is or "exact: the CBCT is simulated from this CT",
+    }
+    return patient

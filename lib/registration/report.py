@@ -1,0 +1,119 @@
+"""One self-contained HTML page about a registration: verdict, overlays before and after, difference, path, numbers."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io as streams
+import os
+from pathlib import Path
+
+from lib import rigid
+from lib.base.errors import UserError
+from lib.figures.overlays import (
+    LEVEL,
+    NAMES,
+    WINDOW,
+    difference_figure,
+    overlay_figure,
+    path_figure,
+    single_figure,
+)
+from lib.images.volume import Volume
+
+STYLE = (
+    "body{font:16px/1.5 sans-serif;max-width:62em;margin:2em auto;padding:0 1em;color:#222;background:#fff}"
+    "img{width:100%}figure{margin:1em 0}figcaption{color:#555;font-size:.9em}"
+    "td:last-child{white-space:nowrap}table{border-collapse:collapse}td,th{padding:.2em .8em;border-bottom:1px solid #ccc;text-align:left}"
+    ".verdict{padding:.8em 1.2em;border-left:.5em solid;font-size:1.15em}"
+    ".good{border-color:#0a6b2d;background:#eaf6ee}.bad{border-color:#a3161f;background:#fbebec}"
+    ".orange{color:#b35900}.blue{color:#0047b3}"
+)
+
+
+def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, str] = ("CBCT", "CT")) -> None:
+    """Write the report of a `register.Registration` (fixed and moving as registered); all pictures inside the file.
+
+    Raises UserError if the file cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("agg", force=False)
+    before, after, centre = result.trajectory[0], result.pose, result.centre
+    window = f"Window {WINDOW:.0f}, level {LEVEL:.0f} HU"
+    pictures = (
+        (
+            "Before and after",
+            "<b class='orange'>CBCT orange</b>, <b class='blue'>CT blue</b>, grey where they agree; dark grey where only "
+            f"one has data. Look along the edges of the vertebrae: double contours are misalignment. {window}; the CBCT, "
+            "which is seldom in HU, is scaled to look alike. R right, L left, A anterior, P posterior, H head, F feet.",
+            overlay_figure(fixed, moving, {"before": before, "after": after}, centre),
+        ),
+        (
+            "Difference",
+            "CBCT minus CT within the window. White where they agree; dark grey where only one has data.",
+            difference_figure(fixed, moving, after, centre, before),
+        ),
+        ("Each image alone", "The CBCT, and the CT where it ended.", single_figure(fixed, moving, after, centre)),
+        ("The agent's path", "Solid: millimetres; dashed: degrees.", path_figure(result)),
+    )
+    shown = "".join(
+        f"<h2>{title}</h2><figure>{_png(figure, title)}<figcaption>{text}</figcaption></figure>"
+        for title, text, figure in pictures
+    )
+    page = (
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Registration report</title>"
+        f"<style>{STYLE}</style></head><body><h1>Registration of {html.escape(names[1])} to "
+        f"{html.escape(names[0])}</h1>{_verdict(result.trust)}{_table(result)}{shown}"
+        f"<p>The transform maps fixed (CBCT) to moving (CT) points, LPS millimetres. "
+        "Research software, not a medical device: look at the overlay before you believe it.</p></body></html>"
+    )
+    path = Path(path)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: the report could not be written ({error.strerror}).") from None
+
+
+def _verdict(trust) -> str:
+    """The verdict in a coloured box, each reason on a line of its own."""
+    if not trust.reasons:
+        return f"<p class='verdict good'><b>{html.escape(trust.sentence())}.</b></p>"
+    reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in trust.reasons)
+    return f"<div class='verdict bad'><b>{html.escape(trust.verdict)}</b><ul>{reasons}</ul></div>"
+
+
+def _table(result) -> str:
+    """Pose and the numbers behind the verdict, each beside its limit."""
+    t, limits = result.trust, result.trust.calibration.limits
+    params = rigid.matrix_to_params(rigid.centred(result.pose, result.centre))
+    pose = ", ".join(f"{n} {v:+.1f}" for n, v in zip(NAMES, params, strict=True))
+    rows = [
+        ("CT to CBCT about the CBCT's centre (mm, degrees)", pose, ""),
+        ("CBCT inside the CT", f"{t.overlap:.0%}", f"at least {limits.min_overlap:.0%}"),
+        ("starts that agree", f"{t.agreement:.0%} of {len(result.ends)}", f"at least {limits.min_agreement:.0%}"),
+        ("wandering at the end", f"{t.wander:.1f} mm", f"at most {limits.max_wander:g} mm"),
+        ("action-value margin at the end", f"{t.margin:.2f} standard deviations", f"at least {limits.min_margin:g}"),
+        ("likeness (correlation of local contrast)", f"{t.likeness:.2f}", f"at least {limits.min_likeness:g}"),
+        ("most alike when moved along the body by", f"{t.shift:+.0f} mm", f"at most {limits.max_shift:g} mm"),
+        ("lead over any other place", f"{t.lead:+.2f}", f"at least {limits.min_lead:+g}"),
+        ("seconds", ", ".join(f"{k} {v:g}" for k, v in result.seconds.items()), ""),
+    ]
+    rows += [("note", result.note, "")] if result.note else []
+    cells = "".join(
+        f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td><td>{html.escape(w)}</td></tr>" for k, v, w in rows
+    )
+    return f"<table><tr><th></th><th></th><th>good if</th></tr>{cells}</table>"
+
+
+def _png(figure, title: str) -> str:
+    import matplotlib.pyplot as plt
+
+    stream = streams.BytesIO()
+    figure.savefig(stream, format="png", dpi=90)
+    plt.close(figure)
+    data = base64.b64encode(stream.getvalue()).decode()
+    return f"<img alt='{html.escape(title)}' src='data:image/png;base64,{data}'>"

@@ -1,0 +1,222 @@
+"""Typed parameters: one profile a file in `configs/`, one section a module.
+
+A section's defaults (`lib.base.sections`) are the `smoke` profile. `load` reads `configs/<profile>.yaml`; `check` is the
+second cell of every notebook. Both raise `UserError` for a name that no section knows: papermill only logs a misspelt
+parameter and goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import sys
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lib.base.errors import UserError, status
+from lib.base.folders import ROOT, data_root, runs, summary
+from lib.base.sections import SECTIONS, build, hint, known, merge
+
+EXPERIMENTS = ("spine", "heart")  # E1, E2 in the paper
+COMMON = ("profile", "experiment", "split", "dataset", "variant")  # parameters of a notebook that are no section
+# Put among the globals by IPython and papermill.
+_NOT_PARAMETERS = ("In", "Out", "PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """All parameters of one run; a section that was not asked for is None."""
+
+    profile: str
+    experiment: str = "spine"
+    split: int = 0
+    dataset: str | None = None  # None: the embedded virtual patients of the experiment
+    variant: str | None = None  # None: the agent itself; else a name of variants.known
+    change: Any = None  # what that variant changes, lib.study.variants.Variant
+    patients: Any = None
+    stream: Any = None
+    training: Any = None
+    agent: Any = None
+    baselines: Any = None
+    drl: Any = None
+    evaluation: Any = None
+    theory: Any = None
+    register: Any = None
+    transfer: Any = None
+    variants: Any = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain dict of the sections present, for a provenance file or a hash."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+            for name, value in values.items()
+            if value is not None
+        }
+
+
+def profiles() -> list[str]:
+    """Names of the profiles in `configs/`."""
+    return sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
+
+
+def load(profile: str = "smoke", sections: Iterable[str] | None = None, **common: Any) -> Profile:
+    """Profile `configs/<profile>.yaml`, checked. `sections` (default: all): a bare box imports less.
+
+    `common` are the parameters that are no section: `experiment`, `split`, `dataset`, `variant`. Raises UserError.
+    """
+    values = read(profile)
+    known(common, COMMON, "parameter")
+    wanted = tuple(SECTIONS) if sections is None else tuple(sections)
+    known(wanted, SECTIONS, "section")
+    built = {name: build(name, values.get(name) or {}, f"configs/{profile}.yaml") for name in wanted}
+    return _with_variant(_with_common(Profile(profile=profile, **built), common), values)
+
+
+def read(profile: str) -> dict[str, Any]:
+    """The raw YAML of a profile, its top-level names checked. Raises UserError."""
+    path = ROOT / "configs" / f"{profile}.yaml"
+    if not path.is_file():
+        raise UserError(f"There is no profile {profile!r}; {hint(str(profile), profiles())}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise UserError(f"configs/{profile}.yaml cannot be read: see line {line}.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"configs/{profile}.yaml must hold one section a name, such as `patients:`.")
+    known(values, ("profile", *SECTIONS), f"section in configs/{profile}.yaml")
+    if values.get("profile", profile) != profile:
+        raise UserError(f"configs/{profile}.yaml says profile: {values['profile']}; it must say {profile}.")
+    return values
+
+
+def check(names: Mapping[str, Any], sections: Iterable[str] = (), also: Iterable[str] = ()) -> Profile:
+    """Parameters of a notebook, from its `globals()`, right after the parameters cell.
+
+    Every public global that is no module, function or class must be a known parameter: one of `COMMON`, a
+    section, or one of `also` (parameters of this notebook alone; they stay where they are). A section's
+    dict overrides the profile's values name by name; one left as shipped (the smoke values) yields to the
+    profile. Only the `sections` named are built. Raises UserError with the misspelt name and the closest
+    right one; in a notebook it shows as one sentence.
+    """
+    quiet_user_errors(names.get("get_ipython"))
+    given = {name: value for name, value in names.items() if _is_parameter(name, value)}
+    known(given, (*COMMON, *SECTIONS, *also), "parameter")
+    profile = given.get("profile", "smoke")
+    base, shipped = read(profile), read("smoke")
+    built = {}
+    known(sections, SECTIONS, "section")
+    for name in sections:
+        override = given.get(name, {})
+        if profile != "smoke" and override == shipped.get(name):
+            override = {}
+        values = merge(base.get(name) or {}, override) if isinstance(override, Mapping) else override
+        built[name] = build(name, values, "the notebook's parameters")
+    common = {name: given[name] for name in COMMON[1:] if name in given}
+    varied = merge(base, {name: given[name] for name in given if name == "variants"})
+    return _with_variant(_with_common(Profile(profile=profile, **built), common), varied)
+
+
+def data_dir(cfg: Profile | str) -> Path:
+    """data/<profile>/: generated volumes; fetched scans stay in data/real."""
+    return data_root() / _name(cfg)
+
+
+def run_dir(cfg: Profile) -> Path:
+    """results/runs/<profile>/<experiment>/split<k>/: what one unit of work leaves; a variant's and another data set's
+    below it."""
+    folder = runs(cfg.profile) / cfg.experiment / f"split{cfg.split}"
+    folder = folder if cfg.variant is None else folder / "variants" / cfg.variant
+    return folder if cfg.dataset is None else folder / cfg.dataset
+
+
+def agents_dir(cfg: Profile) -> Path:
+    """Where the split's trained agents are: whatever data set they are tried on, they trained on the split's patients.
+    A variant that only walks otherwise borrows another's."""
+    lender = (cfg.change and cfg.change.networks) or cfg.variant
+    return run_dir(dataclasses.replace(cfg, dataset=None, variant=lender)) / "agents"
+
+
+def results_dir(cfg: Profile | str) -> Path:
+    """Where tables and figures go: results/ for `cpu`, results/runs/<profile>/summary/ for the others."""
+    return summary(_name(cfg))
+
+
+def split_numbers(splits: Any, n_splits: int = 5) -> list[int]:
+    """`all`, `2` or `0,3` -> numbers of the cross-validation's splits. Raises UserError."""
+    if str(splits) == "all":
+        return list(range(n_splits))
+    parts = str(splits).replace(",", " ").split()
+    if not parts or not all(part.isdigit() and int(part) < n_splits for part in parts):
+        raise UserError(f"SPLITS is {splits!r}; it must be all, or numbers below {n_splits} such as 0,3.")
+    return sorted({int(part) for part in parts})
+
+
+def quiet_user_errors(get_ipython: Any = None) -> None:
+    """From now on a UserError in this notebook shows as one sentence, no traceback; the cell still fails."""
+    shell = get_ipython() if callable(get_ipython) else None
+    if shell is None:
+        return
+
+    def show(shell, kind, error, traceback, tb_offset=None):
+        del traceback, tb_offset
+        shell._showtraceback(kind, error, [str(error)])  # what JupyterLab shows and papermill reads
+        return [str(error)]
+
+    shell.set_custom_exc((UserError,), show)
+
+
+def _name(cfg: Profile | str) -> str:
+    return cfg if isinstance(cfg, str) else cfg.profile
+
+
+def _is_parameter(name: str, value: Any) -> bool:
+    if name.startswith("_") or name in _NOT_PARAMETERS:
+        return False
+    if isinstance(value, types.ModuleType) or callable(value):
+        return False
+    return type(value).__module__ != "__future__"
+
+
+def _with_variant(profile: Profile, values: Mapping[str, Any]) -> Profile:
+    """The profile with its variant's overrides. Not a plain import: the catalogue is no input of every notebook."""
+    if profile.variant is None:
+        return profile
+    settings = build("variants", values.get("variants") or {}, f"configs/{profile.profile}.yaml")
+    return importlib.import_module("lib.study.variants").resolve(profile, settings)
+
+
+def _with_common(profile: Profile, common: Mapping[str, Any]) -> Profile:
+    result = dataclasses.replace(profile, **common)
+    if result.experiment not in EXPERIMENTS:
+        raise UserError(f"There is no experiment {result.experiment!r}; {hint(str(result.experiment), EXPERIMENTS)}")
+    if isinstance(result.split, bool) or not isinstance(result.split, int) or result.split < 0:
+        raise UserError(f"split is {result.split!r}; it must be a whole number from 0.")
+    return result
+
+
+def main(words: list[str] | None = None) -> int:
+    """`python -m lib.study.config PROFILE`: one sentence and exit status 2 where a run could not even start."""
+    parser = argparse.ArgumentParser(prog="python -m lib.study.config", description=main.__doc__)
+    parser.add_argument("profile", nargs="*", help="profiles to check; default all")
+    parser.add_argument("--splits", default="0", help="all, or numbers such as 0,3")
+    parser.add_argument("--where", default="local", help="folder of profiles/ that says where to run")
+    given = parser.parse_args(words)
+
+    def work():
+        for name in given.profile or profiles():
+            split_numbers(given.splits, load(name).patients.n_splits)
+        places = [path.parent.name for path in (ROOT / "profiles").glob("*/config*.yaml")]
+        known([given.where], places, "place to run (WHERE)")
+
+    return status(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

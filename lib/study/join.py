@@ -1,0 +1,73 @@
+"""`python -m lib.study.join OTHER_RESULTS`: splits that were run elsewhere, added to `results/`.
+
+Five splits take half a working day on two cores; this lets five machines run one each, or one machine on five evenings.
+Rows of an experiment and split that stand in `results/` stay as they are. Afterwards every table is written again from
+the joined rows, as `python -m lib.tables.table1 write` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from lib import cases
+from lib.base import provenance
+from lib.base.errors import UserError, status
+from lib.study import config
+from lib.tables import table1
+from lib.tables.evidence import KEYS, joined
+
+
+def _check(mine: pd.DataFrame, rows: pd.DataFrame, folder: Path, other: Path) -> None:
+    """Raises UserError if the rows are of another profile, or if a start that both have is not the same one."""
+    profiles = sorted({*mine["profile"], *rows["profile"]})
+    if len(profiles) > 1:
+        raise UserError(f"{other}: its profile is not that of {folder} ({', '.join(profiles)}); join like with like.")
+    starts = mine.drop_duplicates(cases.KEY).merge(rows.drop_duplicates(cases.KEY), on=cases.KEY)
+    if ((starts["initial_error_mm_x"] - starts["initial_error_mm_y"]).abs() > 0.01).any():
+        raise UserError(f"{other}: not the same starts as in {folder}; both must come from the same settings and code.")
+
+
+def join(folder: Path, other: Path) -> pd.DataFrame:
+    """Join the files of `KEYS`; returns all case rows. Raises UserError before anything is written."""
+    if not (other / "cases.csv").exists():
+        raise UserError(f"{other}: no cases.csv; name the results folder of a run that reached notebook 08.")
+    found = {}
+    for name, key in KEYS.items():
+        paths = [path / name for path in (folder, other) if (path / name).exists()]
+        read = [cases.read_rows(path) if name == "cases.csv" else pd.read_csv(path) for path in paths]
+        if len(read) == 2:
+            if name == "cases.csv":
+                _check(*read, folder, other)
+            found[name] = joined(*read, key)
+        elif read:
+            found[name] = read[0]
+    for name, table in found.items():
+        with provenance.atomic(folder / name) as temporary:
+            table.to_csv(temporary, index=False)
+    return found["cases.csv"]
+
+
+def main(words: list[str] | None = None) -> int:
+    """What was joined, in one line. Exit status 2 and one sentence for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m lib.study.join", description=__doc__.splitlines()[0])
+    parser.add_argument("other", type=Path, help="results folder of another run of the same profile")
+    given = parser.parse_args(words)
+
+    def work():
+        folder = config.results_root()
+        rows = join(folder, given.other)
+        cfg = config.load(rows["profile"].iloc[0], sections=("patients", "evaluation"))
+        for name in table1.write(rows, folder, cfg.evaluation.n_bootstrap):
+            provenance.record(folder / name, cfg, inputs=[folder / "cases.csv"])
+        counts = rows[rows["method"] == "initial"].groupby(["experiment", "split"]).size()
+        print("; ".join(f"{e} split {s}: {n} cases" for (e, s), n in counts.items()))
+
+    return status(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

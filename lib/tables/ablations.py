@@ -1,0 +1,192 @@
+"""Every variant (lib.study.variants) beside its reference, from the case rows: `ablations.csv` and docs/deviations.md.
+
+`python -m lib.tables.ablations docs`  write the numbers into docs/deviations.md: the table between `<!-- ABLATIONS -->`
+and `<!-- /ABLATIONS -->`, and a sentence between `<!-- v:NAME -->` and `<!-- / -->` in the row of an open point.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib import metrics
+from lib.base.errors import UserError
+from lib.figures.charts import OURS
+from lib.study import config
+from lib.study.variants import FUTURE, KNOWN, REFERENCE
+from lib.tables.words import pairs_of, percent
+
+COLUMNS = (
+    *("variant", "what", "experiment", "agent", "n", "success", "success_low", "success_high", "p50_mm"),
+    *("difference", "difference_low", "difference_high", "settled", "actions", "window_mm"),
+)
+REFINED = ("dsl_refined", "DRL refines the policy of DSL: 2-D, second half of the steps (notebook 06)")
+DOCUMENT = "docs/deviations.md"
+
+
+def table(data) -> pd.DataFrame:
+    """A line a variant that was run (`COLUMNS`); `data`: lib.tables.claims.Evidence.
+
+    difference: success minus the reference's, same cases, 95 % interval clustered by patient. settled: median
+    number of actions until the path stays within 3 units of its end. actions: median number taken. window_mm:
+    median distance of the fine window's centre from the nearest true vertebra.
+    """
+    lines = []
+    for experiment in ("spine", "heart"):
+        for agent in OURS:
+            for name, variant in KNOWN.items():
+                some = data.of(experiment, f"{agent}_{name}")
+                if len(some):
+                    lines.append(_line(data, experiment, agent, name, variant.what, some))
+    lines += _refined(data.tables.get("fig4", pd.DataFrame()))
+    return pd.DataFrame(lines, columns=COLUMNS).round(3)
+
+
+def _line(data, experiment, agent, name, what, some) -> tuple:
+    method = f"{agent}_{name}"
+    low, high = metrics.success_interval(some["success"], some["case"])
+    both = pairs_of(data, experiment, method, f"{agent}_{REFERENCE}")
+    d = metrics.paired(both["success"], both["success_other"], both["case"])
+    against = (np.nan,) * 3 if name == REFERENCE else (d["difference"], d["low"], d["high"])
+    walks, look = (_of(data.tables.get(t), experiment, method) for t in ("walks", "attention"))
+    return (
+        *(name, what, experiment, agent, len(some), some["success"].mean(), low, high),
+        *(some["final_error_mm"].median(), *against),
+        *(walks[c].median() if c in walks else np.nan for c in ("settled", "actions")),
+        look["saliency"].median() if len(look) else np.nan,
+    )
+
+
+def _of(some, experiment: str, method: str) -> pd.DataFrame:
+    if some is None or some.empty:
+        return pd.DataFrame()
+    return some[(some["experiment"] == experiment) & (some["agent"] == method)]
+
+
+def _refined(curves) -> list[tuple]:
+    """Figure 4's refined curves at their last step, each against DSL's; n: seeds, whose range stands for an interval."""
+    lines = []
+    for end in ("", "_two_channel"):
+        name = REFINED[0] + end
+        if curves.empty or not {name, f"dsl{end}"} <= set(curves["method"]):
+            continue
+        last = curves[curves["step"] == curves["step"].max()]
+        mine, other = (last[last["method"] == m] for m in (name, f"dsl{end}"))
+        rate = mine["success"].mean()
+        lines.append(
+            (
+                *(name, REFINED[1] + ", both images" * bool(end), "spine", f"dsl{end}", len(mine), rate),
+                *(mine["success"].min(), mine["success"].max(), mine["median_mm"].mean()),
+                *(rate - other["success"].mean(), np.nan, np.nan, np.nan, np.nan, np.nan),
+            )
+        )
+    return lines
+
+
+def write(data, folder) -> Path:
+    """ablations.csv into `folder`; atomically."""
+    from lib.base import provenance
+
+    path = Path(folder) / "ablations.csv"
+    with provenance.atomic(path) as temporary:
+        table(data).to_csv(temporary, index=False)
+    return path
+
+
+def _interval(line, name: str, scale: float = 100) -> str:
+    low, high = line[f"{name}_low"], line[f"{name}_high"]
+    return "" if pd.isna(low) else f" [{scale * low:.0f}, {scale * high:.0f}]"
+
+
+def markdown(made: pd.DataFrame) -> str:
+    """The table as Markdown; "not run yet" where it is empty."""
+    if made.empty:
+        return "Not run yet: `make claims`."
+    head = "| what is changed | success % [95 % CI] | against the reference, points | median mm | settled after | actions | n |"
+    lines = [head, "|---|---|---|---|---|---|---|"]
+    for line in made.to_dict("records"):
+        points = "" if pd.isna(line["difference"]) else f"{100 * line['difference']:+.0f}"
+        numbers = ["" if pd.isna(line[c]) else f"{line[c]:.0f}" for c in ("settled", "actions")]
+        cells = [
+            f"{line['what']} (`{line['agent']}_{line['variant']}`)" if line["variant"] in KNOWN else line["what"],
+            f"{100 * line['success']:.0f}{_interval(line, 'success')}",
+            points + _interval(line, "difference"),
+            f"{line['p50_mm']:.1f}",
+            *numbers,
+            f"{line['n']}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def sentence(made: pd.DataFrame, name: str) -> str:
+    """What the variant `name` showed, for a row of the open points; that it was not run, where it was not."""
+    some, reference = (made[made["variant"] == n].to_dict("records") for n in (name, REFERENCE))
+    if not some or not reference:
+        return "not measured yet (`make claims`)"
+    one, base = some[0], reference[0]
+    return (
+        f"{one['what']}: success {percent(one['success'])}{_interval(one, 'success')} against "
+        f"{percent(base['success'])}, median {one['p50_mm']:.1f} against {base['p50_mm']:.1f} mm "
+        f"(n = {one['n']}, small budget)"
+    )
+
+
+def beyond(rows: pd.DataFrame) -> str:
+    """How many starts of E1 200 steps cannot undo, and what becomes of them: success there and elsewhere."""
+    from lib.tables.hard_case import beyond_reach
+
+    found = beyond_reach(rows[rows["experiment"] == "spine"])
+    if found.empty:
+        return "not measured yet (`make reproduce`)"
+    start = found[found["method"] == "initial"].iloc[0]
+    said = [
+        f"`{line['method']}` ends within 10 mm from {percent(line['success_beyond'])} of them and from "
+        f"{percent(line['success_within'])} of the others"
+        for line in found[found["method"].isin(OURS)].to_dict("records")
+    ]
+    share = percent(start["beyond"] / start["n"])
+    return "; ".join([f"{start['beyond']} of {start['n']} test starts of E1 ({share}) lie beyond", *said])
+
+
+def document(text: str, made: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """`text` of docs/deviations.md with every marked place filled in. Raises UserError for a name that is no variant."""
+    from lib.tables.table1 import inject
+
+    def fill(found) -> str:
+        name = found[1]
+        if name not in {*KNOWN, "beyond"}:
+            raise UserError(f"{DOCUMENT}: v:{name} is no variant; use one of {', '.join(KNOWN)}, beyond.")
+        return f"<!-- v:{name} -->{beyond(rows) if name == 'beyond' else sentence(made, name)}<!-- / -->"
+
+    text = re.sub(r"<!-- v:(\w+) -->.*?<!-- / -->", fill, text)
+    future = made["variant"].isin(FUTURE) | made["variant"].str.startswith(REFINED[0])
+    reference = made["variant"] == REFERENCE
+    text = inject(text, "ABLATIONS", markdown(made[~future]))
+    return inject(text, "FUTURE", markdown(made[future | reference] if future.any() else made[future]))
+
+
+def write_document(folder=None) -> Path:
+    """docs/deviations.md from `ablations.csv` and `cases.csv` in `folder` (default: results/)."""
+    from lib.base import provenance
+    from lib.tables import claims
+
+    data = claims.load(folder or config.results_dir("cpu"))
+    path = config.ROOT / DOCUMENT
+    text = document(path.read_text(encoding="utf-8"), table(data), data.rows)
+    with provenance.atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+if __name__ == "__main__":
+    try:
+        if sys.argv[1:] != ["docs"]:
+            raise UserError("usage: python -m lib.tables.ablations docs")
+        print(write_document())
+    except UserError as problem:
+        sys.exit(str(problem))

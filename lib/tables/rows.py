@@ -1,0 +1,116 @@
+"""The paper's Table 1, and what rows say beyond it: failures by kind, paired differences, capture range."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lib import cases, metrics
+from lib.capture import capture_range
+from lib.figures.charts import learnt_on, order
+
+# The paper's Table 1: success, 10th, 50th, 90th percentile (mm); None: N/A there.
+PAPER = {
+    "spine": {
+        "ground_truth": (None, 0.8, 0.9, 1.2),
+        "initial": (None, 35.5, 73.9, 116.2),
+        "itk": (0.12, 1.9, 77.3, 130.4),
+        "quasi_global": (0.20, 1.6, 60.9, 136.2),
+        "semantic": (0.24, 3.0, 34.9, 71.0),
+        "dsl": (0.92, 1.7, 2.5, 3.8),
+        "human": (0.70, 0.8, 1.6, 15.8),
+    },
+    "heart": {
+        "ground_truth": (None, 2.1, 4.0, 5.9),
+        "initial": (None, 9.2, 22.8, 30.5),
+        "itk": (0.14, 14.9, 34.9, 47.6),
+        "quasi_global": (0.14, 16.2, 35.9, 58.7),
+        "semantic": (0.72, 7.6, 15.3, 30.6),
+        "dsl": (1.00, 3.2, 4.8, 6.9),
+        "human": (0.96, 4.0, 6.2, 13.4),
+    },
+}
+
+
+def failures(rows: pd.DataFrame) -> pd.DataFrame:
+    """Failures by kind: experiment, dataset, method, n, then a count for each of `metrics.FAILURES`.
+
+    "too far" is said of the start, whatever the method: 200 steps of one unit could not undo it."""
+    kept = rows[rows["method"] != "initial"].copy()
+    kept["kind"] = [kind(s, n) for s, n in zip(kept["success"], kept["note"], strict=True)]
+    lines = []
+    for key, some in kept.groupby(["experiment", "dataset", "method"]):
+        counts = some["kind"].value_counts()
+        lines.append((*key, len(some), *(int(counts.get(k, 0)) for k in metrics.FAILURES)))
+    return pd.DataFrame(lines, columns=["experiment", "dataset", "method", "n", *metrics.FAILURES])
+
+
+def kind(ok: bool, note: str) -> str:
+    """The kind of failure a row records: "" for a success; a note that is no kind is a refusal."""
+    if ok:
+        return ""
+    return next((k for k in metrics.FAILURES if note.startswith(k)), "refused")
+
+
+def paired(rows: pd.DataFrame, agent: str, n_bootstrap: int = 500) -> pd.DataFrame:
+    """The agent against each method on the same cases: difference of success (agent minus method) and of
+    the error (mm), with 95 % intervals clustered by patient."""
+    lines = []
+    for (experiment, dataset), some in rows.groupby(["experiment", "dataset"]):
+        mine = some[some["method"] == agent].set_index(cases.KEY)
+        for method in order(set(some["method"]) - {agent, "initial", "ground_truth"}):
+            both = mine.join(some[some["method"] == method].set_index(cases.KEY), rsuffix="_other", how="inner")
+            if both.empty:
+                continue
+            who = both.index.get_level_values("case")
+            ok = metrics.paired(both["success"], both["success_other"], who, n_bootstrap)
+            mm = metrics.paired(both["final_error_mm"], both["final_error_mm_other"], who, n_bootstrap)
+            lines.append(
+                (
+                    experiment,
+                    dataset,
+                    agent,
+                    method,
+                    len(both),
+                    *list(ok.values())[:3],
+                    *list(mm.values())[:3],
+                )
+            )
+    names = (
+        "experiment",
+        "dataset",
+        "agent",
+        "method",
+        "n",
+        "success_difference",
+        "success_low",
+        "success_high",
+    )
+    return pd.DataFrame(lines, columns=[*names, "error_difference_mm", "error_low", "error_high"]).round(3)
+
+
+def starvation(rows: pd.DataFrame) -> pd.DataFrame:
+    """Semantic registration against the number of its training patients: from the rows `semantic_<n>` of simulated
+    patients and, of the same splits, `semantic` (`all`). Empty where there are no `semantic_<n>`."""
+    lines = []
+    some = rows[rows["dataset"].str.startswith("virtual_")]
+    for experiment, mine in some.groupby("experiment", sort=False):
+        small = [m for m in order(mine["method"]) if learnt_on(m)]
+        split = mine.loc[mine["method"].isin(small), "split"].unique()
+        for method in [*small, "semantic"] if small else []:
+            part = mine[(mine["method"] == method) & mine["split"].isin(split)]
+            low, high = metrics.success_interval(part["success"], part["case"])
+            p10, p50, p90 = metrics.percentiles(part["final_error_mm"])
+            trained = str(learnt_on(method) or "all")
+            lines.append((experiment, trained, len(part), part["success"].mean(), low, high, p10, p50, p90))
+    names = ("experiment", "training_patients", "n", "success", "success_low", "success_high", "p10", "p50", "p90")
+    return pd.DataFrame(lines, columns=names).round(3)
+
+
+def capture(rows: pd.DataFrame, share: float = 0.95) -> pd.DataFrame:
+    """The capture range of each method: the largest initial error (mm) such that `share` of all starts up
+    to it succeed; 0 where not even the nearest do."""
+    lines = []
+    for key, some in rows[rows["method"] != "initial"].groupby(["experiment", "dataset", "method"]):
+        reach, _ = capture_range(some["initial_error_mm"], some["success"], share)
+        lines.append((*key, len(some), round(reach, 1)))
+    return pd.DataFrame(lines, columns=["experiment", "dataset", "method", "n", "capture_mm"])
