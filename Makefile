@@ -28,7 +28,7 @@ PYTHON := $(BIN)/python
 SNAKEMAKE = $(PYTHON) -m workflow.alone $(BIN)/snakemake --nolock --profile profiles/$(WHERE)
 WITH = --config profile=$(PROFILE) splits=$(SPLITS) gpu=$(GPU)
 RUNS = results/runs/$(PROFILE)
-CHECK = @$(PYTHON) -m lib.study.config --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
+CHECK = @$(PYTHON) -m lib check --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
 
 .PHONY: help setup reproduce claims transfer test lint lab data report verify bench clean
 

@@ -161,8 +161,8 @@ def test_one_claim_alone_needs_only_its_own_variants():
 
 
 def test_figures_of_claims_are_drawn_from_their_tables(tmp_path):
+    from lib.figures import charts
     from lib.figures import claims as claims_figures
-    from lib.figures import volumes
 
     cfg = config.load("cpu", ("patients", "evaluation", "variants"))
     assert claims_figures.write(tmp_path, cfg) == []
@@ -173,7 +173,7 @@ def test_figures_of_claims_are_drawn_from_their_tables(tmp_path):
     made = ablations.table(data_of(*rows))
     made.to_csv(tmp_path / "ablations.csv", index=False)
     assert [p.name for p in claims_figures.write(tmp_path, cfg)] == ["fig4.png", "ablations.png"]
-    panels = [ax.get_title() for ax in volumes.fig4(curves).axes]
+    panels = [ax.get_title() for ax in charts.fig4(curves).axes]
     assert panels == ["difference image, as the paper", "both images"]
     (ax,) = claims_figures.ablations(made).axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a 13th action, stop (90 %)"]

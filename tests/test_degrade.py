@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from lib import rigid
 from lib.cases import Result
 from lib.images.volume import Volume
-from lib.patients import real
+from lib.patients import rescan
 from lib.patients.anatomy import Anatomy
 from lib.patients.real import SCANNER
 from lib.patients.store import Patient
@@ -63,8 +63,8 @@ def test_the_body_is_scanned_again_with_the_metal_in_it(who, monkeypatch):
         seen["titanium"], seen["settings"] = int((body.array == degrade.TITANIUM).sum()), settings
         return grid(40, 5.0, rigid.apply(pose, target[None])[0])
 
-    monkeypatch.setattr(real, "simulate", simulate)
-    monkeypatch.setattr(real, "another_day", lambda ct, *_: Anatomy(ct, ct, np.zeros(3)))
+    monkeypatch.setattr(rescan, "simulate", simulate)
+    monkeypatch.setattr(rescan, "another_day", lambda ct, *_: Anatomy(ct, ct, np.zeros(3)))
     who.landmarks_moving = np.array([[0.0, 0, 0], [10, 20, 30]])
     target = np.array([2.5, 0.0, 0.0])
     assert degrade.patient(who, target, None, degrade.CONDITIONS["prone"]) is who
@@ -91,8 +91,8 @@ def test_breathing_moves_organs_by_as_much_as_the_condition_says(who, monkeypatc
         return body
 
     monkeypatch.setattr(degrade.another_day, "breathe", breathe)
-    monkeypatch.setattr(real, "simulate", lambda body, target, rng, settings, phases, pose: grid(40, 5.0))
-    monkeypatch.setattr(real, "another_day", lambda ct, *_: Anatomy(ct, ct, np.zeros(3)))
+    monkeypatch.setattr(rescan, "simulate", lambda body, target, rng, settings, phases, pose: grid(40, 5.0))
+    monkeypatch.setattr(rescan, "another_day", lambda ct, *_: Anatomy(ct, ct, np.zeros(3)))
     who.landmarks_moving, who.vertebrae = np.zeros((1, 3)), np.array([[0.0, 10, 5]])
     degrade.patient(who, np.array([0.0, 0.0, 7.0]), None, degrade.CONDITIONS["breath"])
     assert (seen["along"], seen["across"], seen["middle"]) == (-15.0, 0.0, 7.0) and seen["vertebrae"] is who.vertebrae

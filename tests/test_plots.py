@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lib import rigid
-from lib.figures import volumes
+from lib.figures import charts, planes, volumes
 from lib.images.volume import Volume
 
 
@@ -38,7 +38,7 @@ def test_left_posterior_and_superior_are_where_a_radiologist_expects_them(axis, 
 
 
 def test_extents_are_millimetres_whatever_the_voxels():
-    shapes = volumes.extents(marked(0))
+    shapes = planes.extents(marked(0))
     assert shapes == [(43, 42), (43, 40)] or all(abs(w - 40) <= 4 and abs(h - 40) <= 4 for w, h in shapes)
 
 
@@ -61,7 +61,7 @@ def test_frame_finds_the_field_of_view_in_its_padding():
     centre, shapes = volumes.frame(volume)
     assert centre.tolist() == [59, 19, 29] and shapes == [(40, 20), (40, 20), (20, 20)]
     empty = Volume(torch.full((4, 4, 4), -1000.0))
-    assert volumes.frame(empty)[1] == volumes.extents(empty) and volumes.window_of(empty) == volumes.CT_WINDOW
+    assert volumes.frame(empty)[1] == planes.extents(empty) and volumes.window_of(empty) == volumes.CT_WINDOW
 
 
 def test_window():
@@ -99,9 +99,9 @@ def test_charts_and_saving(tmp_path):
     for name, figure in {
         "path": volumes.trajectories(np.zeros((5, 6)), switch=3),
         "learning": volumes.learning_curves({"coarse": log}),
-        "fig4": volumes.fig4(curves, "success on 100 cases"),
+        "fig4": charts.fig4(curves, "success on 100 cases"),
     }.items():
-        path = volumes.save(figure, tmp_path / "deep" / f"{name}.png", {"cfg": None})
+        path = charts.save(figure, tmp_path / "deep" / f"{name}.png", {"cfg": None})
         assert path.stat().st_size > 5000
         assert json.loads((path.parent / f"{name}.png.provenance.json").read_text())["artefact"] == f"{name}.png"
     assert not [p for p in path.parent.iterdir() if p.name.startswith(".")]
@@ -124,20 +124,20 @@ def case_rows(method, errors, experiment="spine"):
 def test_capture_range_has_a_panel_a_method():
     names = ("initial", "ground_truth", "itk", "semantic", "semantic_5", "dsl", "dsl_coarse", "greedy")
     rows = pd.concat([case_rows(m, [1, 1, 1, 1, 1, 99, 99, 99, 99, 99]) for m in names])
-    figure = volumes.capture_range(rows, "spine", columns=2)
+    figure = charts.capture_range(rows, "spine", columns=2)
     titles = [ax.get_title().split("\n") for ax in figure.axes if ax.get_title()]
-    assert [t[0] for t in titles] == [volumes.label(m) for m in ("itk", "semantic", "dsl", "greedy")]
+    assert [t[0] for t in titles] == [charts.label(m) for m in ("itk", "semantic", "dsl", "greedy")]
     assert {t[1] for t in titles} == {"95 % up to 64 mm"}
-    assert volumes.capture_range(rows, "heart") is None
+    assert charts.capture_range(rows, "heart") is None
 
 
 def test_error_curves_name_the_best_first():
     rows = pd.concat([case_rows("itk", [50, 60]), case_rows("dsl", [1, 2]), case_rows("elastix", [1, 30])])
-    left, right = volumes.error_curves(rows).axes
+    left, right = charts.error_curves(rows).axes
     words = [text.get_text() for text in left.get_legend().get_texts()]
     assert words == ["100 %  Agent (difference image)", "0 %  ITK, as published"]
     assert [t.get_text() for t in right.get_legend().get_texts()][1] == "50 %  elastix"
 
 
 def test_unknown_methods_get_a_name_and_a_colour():
-    assert volumes.label("my_method") == "my method" and volumes.colour("my_method") == volumes.colour("my_method")
+    assert charts.label("my_method") == "my method" and charts.colour("my_method") == charts.colour("my_method")

@@ -136,7 +136,7 @@ def test_the_share_of_physics_changes_scans_only_and_is_no_news_at_one(spine):
     calls = []
     half = replace(SMALL, rtk=0.5)
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((population, "simulate"), (population.conebeam_cheap, "simulate")):
+        for module, name in ((population, "simulate"), (population.cheap, "simulate")):
             patch.setattr(module, name, lambda *a, made=module: calls.append(made) or spine.fixed)
         anatomy = population.draw(task, SMALL, np.random.default_rng(0))
         for n in range(40):

@@ -445,7 +445,7 @@ def test_report_is_one_self_contained_file(agent, tmp_path):
     assert text.count("data:image/png;base64,") == 4 and "http" not in text
     assert "&lt;cbct&gt;" in text and result.trust.verdict in text
     assert all(reason in html.unescape(text) for reason in result.trust.reasons)
-    still, moved = report.slices(fixed, moving, np.eye(4), [0, 0, 0], "sagittal")
+    still, moved = overlays.slices(fixed, moving, np.eye(4), [0, 0, 0], "sagittal")
     assert np.isfinite(still).mean() > 0.2 and np.nanmedian(np.abs(still - moved)) < 5
     figure = report.overlay_figure(fixed, moving, {"after": np.eye(4)}, [0, 0, 0])
     letters = [[t.get_text() for t in ax.texts] for ax in figure.axes]

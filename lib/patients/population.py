@@ -133,10 +133,10 @@ def draw(task: Task, settings: PatientSettings, rng: np.random.Generator) -> Ana
 
         return grow.from_scan(manifest.scan(task.source), task.experiment, rng, settings.spacing, settings.breathing)
     if task.experiment == "spine":
-        from lib.patients.spine.draw import draw as spine
+        from lib.patients.spine import draw as spine
 
         return spine.draw(rng, settings.spacing)
-    from lib.patients.heart.draw import draw as heart
+    from lib.patients.heart import draw as heart
 
     return heart.draw(rng, settings.spacing, phases=settings.phases if settings.phases > 1 else 0)
 

@@ -159,8 +159,12 @@ def _line(what: str, value: str, goal: str = "") -> None:
     print(f"{what:<56} {value:>14}  {goal}", flush=True)
 
 
-def main() -> int:
-    """Print the table; returns the exit code."""
+def arguments(add) -> None:
+    """The command takes nothing."""
+
+
+def run(options) -> None:
+    """Print the table."""
     torch.set_num_threads(1)
     ct = body()
     cbct = cone(ct)

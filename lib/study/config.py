@@ -7,10 +7,8 @@ parameter and goes on.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import importlib
-import sys
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from lib.base.errors import UserError, status
+from lib.base.errors import UserError
 from lib.base.folders import ROOT, data_root, runs, summary
 from lib.base.sections import SECTIONS, build, hint, known, merge
 
@@ -199,24 +197,3 @@ def _with_common(profile: Profile, common: Mapping[str, Any]) -> Profile:
     if isinstance(result.split, bool) or not isinstance(result.split, int) or result.split < 0:
         raise UserError(f"split is {result.split!r}; it must be a whole number from 0.")
     return result
-
-
-def main(words: list[str] | None = None) -> int:
-    """`python -m lib.study.config PROFILE`: one sentence and exit status 2 where a run could not even start."""
-    parser = argparse.ArgumentParser(prog="python -m lib.study.config", description=main.__doc__)
-    parser.add_argument("profile", nargs="*", help="profiles to check; default all")
-    parser.add_argument("--splits", default="0", help="all, or numbers such as 0,3")
-    parser.add_argument("--where", default="local", help="folder of profiles/ that says where to run")
-    given = parser.parse_args(words)
-
-    def work():
-        for name in given.profile or profiles():
-            split_numbers(given.splits, load(name).patients.n_splits)
-        places = [path.parent.name for path in (ROOT / "profiles").glob("*/config*.yaml")]
-        known([given.where], places, "place to run (WHERE)")
-
-    return status(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

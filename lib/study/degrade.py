@@ -20,7 +20,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from lib import cases, metrics, rigid
-from lib.base import provenance
+from lib.base import folders, provenance
 from lib.base.errors import UserError, status
 from lib.baselines import run
 from lib.figures import charts
@@ -28,7 +28,7 @@ from lib.patients import another_day, real
 from lib.patients.scanner.conebeam import ConeBeamSettings
 from lib.patients.scans import marks as anatomy
 from lib.registration import register
-from lib.study import batch, config, populations
+from lib.study import batch, populations
 from lib.study.register_check import MIN_OVERLAP, RANGES, kept, stamp, write
 
 COLUMNS = ("condition", "scan", "case", "start", "initial_mm", "alone_mm", "error_mm", "verdict", "seconds", "made_by")
@@ -255,13 +255,12 @@ def main(words: list[str] | None = None) -> int:
     torch.set_num_threads(1)
 
     def work():
-        from lib.figures import volumes
 
-        results = config.results_root()
+        results = folders.results_root()
         rows = measure(register.AGENTS / "spine", results / "degradation.csv")
         beside(results / "degradation_optimisers.csv")
         path = results / "figures" / "degradation.png"
-        volumes.save(figure(rows), path, {"cfg": None, "inputs": [results / "degradation.csv"]})
+        charts.save(figure(rows), path, {"cfg": None, "inputs": [results / "degradation.csv"]})
         print(path.name, "and degradation.csv are in", results.name)
 
     return status(work)

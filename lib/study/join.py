@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib import cases
-from lib.base import provenance
+from lib.base import folders, provenance
 from lib.base.errors import UserError, status
 from lib.study import config
 from lib.tables import table1
@@ -58,7 +58,7 @@ def main(words: list[str] | None = None) -> int:
     given = parser.parse_args(words)
 
     def work():
-        folder = config.results_root()
+        folder = folders.results_root()
         rows = join(folder, given.other)
         cfg = config.load(rows["profile"].iloc[0], sections=("patients", "evaluation"))
         for name in table1.write(rows, folder, cfg.evaluation.n_bootstrap):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib import train
-from lib.base import provenance
+from lib.base import folders, provenance
 from lib.base.errors import UserError, status
 from lib.patients import population
 from lib.patients.scans import manifest
@@ -120,7 +120,7 @@ def budget(settings: TransferSettings, name: str) -> dict[str, int]:
 
 def folder(cfg, name: str) -> Path:
     """Where a population's agents and rows go: results/runs/<profile>/<experiment>/transfer/<population>/."""
-    return config.results_root() / "runs" / cfg.profile / cfg.experiment / "transfer" / name
+    return folders.results_root() / "runs" / cfg.profile / cfg.experiment / "transfer" / name
 
 
 def agents_folder(cfg, name: str) -> Path:

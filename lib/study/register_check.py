@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from lib import cases
-from lib.base import provenance
+from lib.base import folders, provenance
 from lib.base.errors import UserError, status
 from lib.patients.scans import manifest
 from lib.study import config
@@ -86,7 +86,7 @@ def starts(n: int = 20, seed: int = 0, agent_folder=None, settings=None, path=No
 
     settings, itk = settings or register.RegisterSettings(), BaselineSettings()
     folder = Path(agent_folder or register.AGENTS / "spine")
-    path = Path(path or config.results_root() / "register_pair.csv")
+    path = Path(path or folders.results_root() / "register_pair.csv")
     made_by = dict.fromkeys(METHODS, stamp(folder, settings, seed))
     made_by["itk_tuned"] = provenance.fingerprint([dataclasses.asdict(itk.tuned), RANGES, MIN_OVERLAP, seed])[:12]
     rows = kept(path, made_by, COLUMNS)

@@ -16,9 +16,8 @@ from pathlib import Path
 import pandas as pd
 
 from lib import cases, metrics
-from lib.base import provenance
+from lib.base import folders, provenance
 from lib.base.errors import UserError, status
-from lib.study import config
 from lib.study import populations as transfer
 from lib.study import transfer as transfer_eval
 from lib.study.register_check import kept, stamp, write
@@ -105,7 +104,7 @@ def main(words: list[str] | None = None) -> int:
         words
     )
     torch.set_num_threads(1)
-    return status(lambda: print(markdown(measure(config.results_root() / "register_real.csv"))))
+    return status(lambda: print(markdown(measure(folders.results_root() / "register_real.csv"))))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.base import provenance, weights
+from lib.base import folders, provenance, weights
 from lib.base.errors import UserError, status
 from lib.study import config, populations
 from lib.tables import real
@@ -26,7 +26,7 @@ LIMIT_MB = 40
 
 def release(profile: str = "cpu", split: int = 0, target: Path | None = None) -> list[Path]:
     """Copy the agents of both experiments; returns their paths. Raises UserError where none was trained, or they are too large."""
-    target = target or config.results_root() / "agents"
+    target = target or folders.results_root() / "agents"
     copied = []
     for experiment in config.EXPERIMENTS:
         cfg = config.load(profile, sections=("stream", "training", "transfer"), experiment=experiment, split=split)
@@ -106,7 +106,7 @@ def _settings(paths: list[Path], profile: str) -> list[str]:
 
 def _measured() -> list[str]:
     """What the tables in results/ say of the agents."""
-    lines, folder = ["## How well they do", ""], config.results_root()
+    lines, folder = ["## How well they do", ""], folders.results_root()
     for name, column in (("table1.csv", "dataset"), ("table_real.csv", "scan")):
         if not (folder / name).exists():
             continue
@@ -151,7 +151,7 @@ def main(words: list[str]) -> int:
 
     def work():
         if given.what == "card":
-            print(write_card(config.results_root() / "agents"))
+            print(write_card(folders.results_root() / "agents"))
         else:
             for path in release(given.what, given.split):
                 print(path)

@@ -19,7 +19,7 @@ import pandas as pd
 from lib import cases as case_rows
 from lib import train
 from lib.agent import Agent
-from lib.base import provenance
+from lib.base import folders, provenance
 from lib.base.errors import UserError, status
 from lib.baselines import run
 from lib.patients import real
@@ -147,7 +147,7 @@ def _summary(path: Path) -> str:
 def picture(cfg, population: str, name: str, scan: str):
     """Overlays of a scan at the start and after the agent: of the case with the median final error and of the worst.
     Saved as `figures/real_<experiment>_<scan>.png` (and `_worst`) in the profile's results folder."""
-    from lib.figures import volumes
+    from lib.figures import charts, volumes
     from lib.tables import hard_case
 
     patients = {p.id: p for p in real.patients(cfg.experiment, only=scan)}
@@ -181,13 +181,13 @@ def picture(cfg, population: str, name: str, scan: str):
         centre = hard_case.object_centre(who)
         figure = volumes.overlay(who.fixed, who.moving, shown, f"{who.id} ({kind}).", centre=centre)
         path = folder / f"real_{cfg.experiment}_{scan}{suffix}.png"
-        volumes.save(figure, path, lambda p: provenance.record(p, cfg), dpi=80)  # there are many
+        charts.save(figure, path, lambda p: provenance.record(p, cfg), dpi=80)  # there are many
 
 
 def gather(profile: str) -> pd.DataFrame:
     """All rows of a profile's populations and baselines: `population`, `range`, then the columns of a case row."""
     parts = []
-    for path in sorted((config.results_root() / "runs" / profile).glob("*/transfer/*/*_*.csv")):
+    for path in sorted((folders.results_root() / "runs" / profile).glob("*/transfer/*/*_*.csv")):
         reach = path.name.split("_")[0]
         if reach in RANGES:
             rows = case_rows.read_rows(path)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from lib import cases, rigid
-from lib.base import provenance
+from lib.base import folders, provenance
 from lib.patients import store
 from lib.study import config
 
@@ -37,7 +37,7 @@ KEYS = {
 def gather(profile: str) -> list[Path]:
     """Collect what the runs of a profile have left, beside what stands in the results folder already (committed, or
     joined from other machines) and still has its case rows; returns those written beside cases.csv."""
-    runs, out = config.results_root() / "runs" / profile, config.results_dir(profile)
+    runs, out = folders.results_root() / "runs" / profile, config.results_dir(profile)
     rows_file = out / "cases.csv"
     written = []
     add_variants(runs, profile, rows_file)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from lib import cases, metrics, rigid
-from lib.base import provenance
-from lib.figures import volumes
+from lib.base import folders, provenance
+from lib.figures import charts, volumes
 from lib.figures.charts import OURS, competes, order
 from lib.study import config
 from lib.tables import table1
@@ -23,7 +23,7 @@ def gather(cfg) -> pd.DataFrame:
     """All case rows of the profile, written to `cases.csv` of its results folder; returned without those of
     variants. A profile that has run nothing yet gets the rows of the initial position of its first split, so
     that there is something to show."""
-    runs = config.results_root() / "runs" / cfg.profile
+    runs = folders.results_root() / "runs" / cfg.profile
     rows = table1.collect(runs, cfg.profile)
     if rows.empty:
         print("No method has been run yet: the initial positions alone. `make reproduce` runs the methods.")
@@ -82,7 +82,7 @@ def figure5(cfg, rows: pd.DataFrame, experiment: str):
     one = next(iter(chosen.values()))
     poses = {f"before: {one['initial_error_mm']:.1f} mm": initial_pose(chosen, patient, cfg)}
     for method in [m for m in order(chosen) if competes(m)]:
-        name = f"{volumes.label(method)}:\n{chosen[method]['final_error_mm']:.1f} mm"
+        name = f"{charts.label(method)}:\n{chosen[method]['final_error_mm']:.1f} mm"
         poses[name] = pose_of(chosen[method], patient)
     poses["truth"] = patient.truth
     meshes = (patient.mesh_moving, patient.mesh_fixed) if patient.mesh_fixed is not None else None
@@ -129,7 +129,7 @@ def figure1(cfg, rows: pd.DataFrame, dataset: str = "virtual_spine"):
     if done:
         ours = [m for m in OURS if m in done and done[m]["success"]]
         method = ours[-1] if ours else min(done, key=lambda m: done[m]["final_error_mm"])
-        poses[f"{volumes.label(method)}: {done[method]['final_error_mm']:.1f} mm"] = pose_of(done[method], patient)
+        poses[f"{charts.label(method)}: {done[method]['final_error_mm']:.1f} mm"] = pose_of(done[method], patient)
     if not done or not done[method]["success"]:
         poses["truth" if dataset not in PAIRS else "truth (an estimate)"] = patient.truth
     if patient.vertebrae is not None and len(patient.vertebrae) > 2:
@@ -200,4 +200,4 @@ def save_figures(cfg, figures: dict) -> list:
     """Figures by name (or None) into `figures/` of the results folder, provenance beside; the paths."""
     folder = config.results_dir(cfg)
     made = {"cfg": cfg, "inputs": [folder / "cases.csv"]}
-    return [volumes.save(f, folder / "figures" / f"{name}.png", made) for name, f in figures.items() if f is not None]
+    return [charts.save(f, folder / "figures" / f"{name}.png", made) for name, f in figures.items() if f is not None]
