@@ -11,7 +11,7 @@ from lib.study import recipes, rows, schema
 def state(study: schema.Study, profile: str) -> str:
     """`there` (rows of all that is asked), `partly` or `not`, with the number of rows. Nothing but the file is looked at."""
     if study.command:
-        return f"by `{study.command}`"
+        return f"as `{study.command}` left them"
     found = rows.read(summary(profile), study.name)
     have = set(found[list(rows.WHAT)].itertuples(index=False, name=None))
     asked = expected(study)

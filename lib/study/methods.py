@@ -9,9 +9,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from lib import cases, rigid, train
+from lib import cases, train
 from lib.base import provenance
 from lib.base.sections import build, merge
 from lib.baselines import run
@@ -74,20 +72,12 @@ def walks(cfg, agent, todo: Sequence[Case], method: Method, real: bool) -> list[
 
 def polished(cfg, todo: Sequence[Case], before, method: Method) -> list[Found]:
     """Tuned mutual information from where the agent ended: `before`, its rows (DataFrame)."""
-    ends = {(r.case, int(r.start)): r for r in before.itertuples()}
+    ends = {(row["case"], row["start"]): row for row in before.to_dict("records")}
     rows = [ends[case.id, case.start] for case in todo]
-    moved = [dataclasses.replace(case, initial=pose_of(case, row)) for case, row in zip(todo, rows, strict=True)]
-    ((_, results),) = run.run_methods(["dsl_polish"], moved, cfg.baselines)
-    return [
-        Found(dataclasses.replace(result, seconds=result.seconds + row.seconds))
-        for result, row in zip(results, rows, strict=True)
-    ]
-
-
-def pose_of(case: Case, row) -> np.ndarray:
-    """The pose (4, 4) at which a row ended, moving -> fixed world."""
-    left = rigid.about(rigid.params_to_matrix(np.array([row.tx, row.ty, row.tz, row.rx, row.ry, row.rz])), case.centre)
-    return rigid.invert(left) @ case.patient.truth
+    begun = [dataclasses.replace(c, initial=cases.pose_of(r, c.patient)) for c, r in zip(todo, rows, strict=True)]
+    ((_, results),) = run.run_methods(["dsl_polish"], begun, cfg.baselines)
+    taken = [result.seconds + row["seconds"] for result, row in zip(results, rows, strict=True)]
+    return [Found(dataclasses.replace(r, seconds=s)) for r, s in zip(results, taken, strict=True)]
 
 
 def command(cfg, agent, case: Case, methods: Sequence[Method]) -> list[Found]:

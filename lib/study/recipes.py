@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib import train
-from lib.agent import Agent
+from lib.agent import Agent, Stage
 from lib.base import folders, provenance
 from lib.base.errors import UserError
 from lib.base.sections import build, merge
 from lib.patients import population
-from lib.stage import Stage
 from lib.study import config, pairs, populations, train_agent
 from lib.study.schema import BOTH, Change, Study
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,10 +92,14 @@ class Store:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
+        """One process at a time writes into the folder."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path.with_name(f".{self.path.stem}.lock"), "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(folder)
 
 
 def _same_starts(new: pd.DataFrame, old: pd.DataFrame) -> None:

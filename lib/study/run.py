@@ -98,7 +98,7 @@ class Loop:
         """Methods with a recipe or without, those that share their work together."""
         asked = [m for m in block.methods or self.study.methods if m.trained() == (maker is not None)]
         if maker is None and self.only:
-            asked = [m for m in asked if m.method in self.only or m.label("") in self.only]
+            asked = [m for m in asked if m.method in {"initial", *self.only}]
         if maker is not None and "fine" not in recipes.wanted(self._cfg(maker.experiment), maker):
             asked = [m for m in asked if m.stage == ("coarse" if maker.samples else "both")]
         commands = tuple(m for m in asked if m.method in schema.COMMANDS)

@@ -11,6 +11,7 @@ from lib import cases, metrics, rigid
 from lib.base import folders, provenance
 from lib.figures import charts, volumes
 from lib.figures.charts import OURS, competes, order
+from lib.figures.scans import object_centre
 from lib.patients.scans.manifest import real_cbct
 from lib.study import config
 from lib.tables import table1
@@ -147,19 +148,6 @@ def initial_pose(chosen: dict, patient, cfg) -> np.ndarray:
     e = cfg.evaluation
     drawn = cases.starts(patient, start + 1, e.ranges(patient.experiment), e.seed, e.min_overlap)
     return drawn[start].initial
-
-
-def object_centre(patient) -> np.ndarray:
-    """Where planes are cut: the heart's middle, or among the vertebral bodies the point nearest the
-    CBCT's middle."""
-    if patient.mesh_fixed is not None:
-        return np.asarray(patient.mesh_fixed[0]).mean(axis=0)
-    middle = np.asarray(volumes.frame(patient.fixed)[0])
-    if patient.vertebrae is None:
-        return middle
-    bodies = rigid.apply(patient.truth, np.asarray(patient.vertebrae, dtype=np.float64))
-    nearest = bodies[np.argmin(np.abs(bodies[:, 2] - middle[2]))]
-    return np.array([nearest[0], nearest[1], middle[2]])
 
 
 def coarse_to_fine(rows: pd.DataFrame) -> pd.DataFrame:
