@@ -91,4 +91,6 @@ def run(options) -> None:
     text = inject(page.read_text(encoding="utf-8"), f"TRUST_{experiment.upper()}", markdown(rows, found, experiment))
     with provenance.atomic(page) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(f"{found.called_good:.0%} of {found.n} called good, {found.right_when_good:.0%} of these right; {found.limits}")
+    print(
+        f"{found.called_good:.0%} of {found.n} called good, {found.right_when_good:.0%} of these right; {found.limits}"
+    )

@@ -62,7 +62,9 @@ def of_run(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
 def read_rows(folder) -> pd.DataFrame:
     """The studies' rows in a folder of results, with the column `population`: whose agent it was, "" for a baseline."""
     rows = study_rows.read(folder, *STUDIES)
-    return rows.assign(population=[p + f"+{c}" * bool(p and c) for p, c in zip(rows["recipe"], rows["change"], strict=True)])
+    return rows.assign(
+        population=[p + f"+{c}" * bool(p and c) for p, c in zip(rows["recipe"], rows["change"], strict=True)]
+    )
 
 
 def tables(rows: pd.DataFrame, settings, n_bootstrap: int = 500) -> dict[str, pd.DataFrame]:
