@@ -88,11 +88,6 @@ def test_readme():
         assert re.search(rf"^{command}:", (ROOT / "Makefile").read_text(), re.M), command
 
 
-def test_make_never_holds_a_graph():
-    text = (ROOT / "Makefile").read_text()
-    assert "papermill" not in text and ".ipynb:" not in text
-
-
 def make(*words):
     return subprocess.run(
         ["make", "--no-print-directory", f"BIN={Path(sys.executable).parent}", *words],
@@ -203,10 +198,21 @@ Error in rule train:
     assert len(lines) == 4
 
 
-def test_ci_calls_make_test():
-    text = (ROOT / ".ci" / "run").read_text()
-    assert text.startswith("#!/usr/bin/env bash\n") and "make test" in text
-    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+def test_make_asks_snakemake_and_holds_no_graph():
+    done = make("-n", "reproduce", "PROFILE=smoke")
+    asked = [line for line in done.stdout.splitlines() if "snakemake" in line]
+    assert len(asked) == 1 and " reproduce --config profile=smoke " in asked[0] and "papermill" not in done.stdout
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_ci_runs_the_test_command_of_the_readme_and_passes_on_its_status(tmp_path, status):
+    fake = tmp_path / "make"
+    fake.write_text(f'#!/bin/sh\necho "$PWD: make $@"\nexit {status}\n')
+    fake.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    words = ["bash", str(ROOT / ".ci" / "run")]
+    done = subprocess.run(words, cwd=tmp_path, env={"PATH": path}, capture_output=True, text=True, check=False)
+    assert done.stdout == f"{ROOT}: make test\n" and done.returncode == status
 
 
 # --- what the smoke run of `make test` left: numbers, not texts of cells ---
