@@ -25,7 +25,8 @@ export MPLBACKEND ?= agg
 export MATPLOTLIBRC := $(CURDIR)/matplotlibrc
 export OMP_NUM_THREADS ?= 1
 PYTHON := $(BIN)/python
-SNAKEMAKE = $(PYTHON) -m workflow.alone $(BIN)/snakemake --nolock --profile profiles/$(WHERE)
+ALONE = $(PYTHON) -m workflow.alone
+SNAKEMAKE = $(ALONE) $(BIN)/snakemake --nolock --profile profiles/$(WHERE)
 WITH = --config profile=$(PROFILE) splits=$(SPLITS) gpu=$(GPU)
 RUNS = results/runs/$(PROFILE)
 CHECK = @$(PYTHON) -m lib check --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
@@ -64,6 +65,10 @@ TEST := RESULTS_DIR="$(CURDIR)/.test/results" DATA_DIR="$(CURDIR)/.test/data"
 NBVAL := --nbval-current-env --nbval-cell-timeout=300 --nbval-kernel-name=python3
 
 test: lint ## everything that CI checks, about 12 minutes
+	@$(ALONE) $(MAKE) --no-print-directory tests-alone
+
+.PHONY: tests-alone
+tests-alone:
 	@rm -rf .test
 	@$(TEST) $(MAKE) --no-print-directory reproduce PROFILE=smoke SPLITS=0
 	@$(TEST) $(PYTHON) -m pytest -q --nbval-lax $(NBVAL) $(filter-out notebooks/09%,$(sort $(wildcard notebooks/*.ipynb)))
@@ -96,4 +101,4 @@ bench: $(READY) ## targets, samples, steps and roll-outs a second on this machin
 
 clean: ## remove executed notebooks, checkpoints and generated volumes of PROFILE (tables and figures stay)
 	$(CHECK)
-	rm -rf "$(RUNS)" "data/$(PROFILE)" .test .snakemake .pytest_cache .ruff_cache
+	@$(ALONE) rm -rf "$(RUNS)" "data/$(PROFILE)" .test .snakemake .pytest_cache .ruff_cache

@@ -37,7 +37,7 @@ shell.prefix(
     "MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000; "
 )
 EXECUTE = (
-    "papermill -k python3 --no-progress-bar {input.notebook} {log.notebook} -f {input.config} "
+    "python -m workflow.alone --unit {log.notebook} papermill -k python3 --no-progress-bar {input.notebook} {log.notebook} -f {input.config} "
     "{params.words} > {log.text} 2>&1 || {{ grep -v '^ *$' {log.text} | tail -n 1 >&2; exit 1; }}"
 )
 
