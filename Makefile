@@ -66,8 +66,8 @@ NBVAL := --nbval-current-env --nbval-cell-timeout=300 --nbval-kernel-name=python
 test: lint ## everything that CI checks, about 12 minutes
 	@rm -rf .test
 	@$(TEST) $(MAKE) --no-print-directory reproduce PROFILE=smoke SPLITS=0
-	@$(TEST) $(PYTHON) -m pytest -q --nbval-lax $(NBVAL) $(filter-out notebooks/09%,$(sort $(wildcard notebooks/*.ipynb)))
-	@$(TEST) $(PYTHON) -m pytest -q --nbval $(NBVAL) --nbval-sanitize-with tests/nbval.cfg $(wildcard notebooks/09*.ipynb)
+	@$(TEST) $(PYTHON) -m pytest -q --nbval-lax $(NBVAL) $(filter-out notebooks/10%,$(sort $(wildcard notebooks/*.ipynb)))
+	@$(TEST) $(PYTHON) -m pytest -q --nbval $(NBVAL) --nbval-sanitize-with tests/nbval.cfg $(wildcard notebooks/10*.ipynb)
 	@$(TEST) $(PYTHON) -m pytest -q
 
 lint: $(READY)
