@@ -70,8 +70,8 @@ test: lint ## everything that CI checks, about 12 minutes
 	@$(TEST) $(PYTHON) -m pytest -q --nbval $(NBVAL) --nbval-sanitize-with tests/nbval.cfg $(wildcard notebooks/10*.ipynb)
 	@$(TEST) $(PYTHON) -m pytest -q
 
-lint: $(READY)
-	$(BIN)/ruff check .
+lint: $(READY) ## ruff, its formatter, and the layers contract of the house
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo
 
 lab: $(READY) ## JupyterLab in notebooks/ with the project's own kernel
 	MPLBACKEND= $(BIN)/jupyter lab --notebook-dir=notebooks
