@@ -36,8 +36,10 @@ shell.prefix(
     "export OMP_NUM_THREADS=1 MPLBACKEND=agg MATPLOTLIBRC=$PWD/matplotlibrc PYTHONPATH=$PWD MALLOC_MMAP_MAX_=0 "
     "MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000; "
 )
+# The notebook reads the profile by its name; `-f configs/cpu.yaml` does the same, but writes every section of it into the
+# executed notebook.
 EXECUTE = (
-    "papermill -k python3 --no-progress-bar {input.notebook} {log.notebook} -f {input.config} "
+    "papermill -k python3 --no-progress-bar {input.notebook} {log.notebook} -r profile {PROFILE} "
     "{params.words} > {log.text} 2>&1 || {{ grep -v '^ *$' {log.text} | tail -n 1 >&2; exit 1; }}"
 )
 
@@ -90,9 +92,14 @@ def unit(name, where):
     return dict(notebook=f"{where}/{name}.ipynb", text=f"{where}/{name}.log")
 
 
+# The rules of the verdicts: whatever `lib.tables.claims` is made of, asked of the code and not listed by hand.
+VERDICTS = graph.files_behind("lib/tables/claims.py", rooms=("lib/tables/", "lib/figures/claims", "lib/metrics"))
+
+
 rule reproduce:
     input:
         f"{SUMMARY}/table1.csv",
+        f"{RUNS}/08_claims.done",
         expand(f"{RUNS}/{{experiment}}/split0/02_augmentation.done", experiment=EXPERIMENTS),
     default_target: True
 
@@ -325,6 +332,26 @@ rule summary:
         EXECUTE
 
 
+# What the claims are worth so far; `make claims` runs the same notebook again when all that is behind them is there.
+rule claims_so_far:
+    input:
+        rules.summary.output,
+        VERDICTS,
+        **made_of("08_claims"),
+    output:
+        touch(f"{RUNS}/08_claims.done"),
+    log:
+        **unit("08_claims", RUNS),
+    params:
+        words="",
+        settings=used("08_claims"),
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    shell:
+        EXECUTE
+
+
 rule variant_train:
     input:
         f"{RUNS}/{VARIANTS.experiment}/split0/patients.csv",
@@ -409,10 +436,6 @@ def behind(claim):
     return {"C6": rules.drl.output, "C7": rules.theory.output, "C14": []}.get(claim, rules.reproduce.input)
 
 
-# The rules of the verdicts: whatever `lib.tables.claims` is made of, asked of the code and not listed by hand.
-VERDICTS = graph.files_behind("lib/tables/claims.py", rooms=("lib/tables/", "lib/figures/claims", "lib/metrics"))
-
-
 rule claim:
     input:
         behind(CLAIM),
@@ -430,7 +453,16 @@ rule verdicts:
         rules.theory.output,
         expand(rules.variant_walk.output, variant=VARIANTS.known),
         VERDICTS,
+        **made_of("08_claims"),
     output:
-        touch(f"{RUNS}/claims.done"),  # claims.csv itself is written by 08 first, without what is above
+        touch(f"{RUNS}/claims.done"),  # claims.csv itself stands already, without what is above
+    log:
+        **unit("08_claims", RUNS),
+    params:
+        words="",
+        settings=used("08_claims"),
+    resources:
+        mem_mb=2000,
+        runtime=30,
     shell:
-        "python -m lib.tables.claims write {PROFILE}"
+        EXECUTE

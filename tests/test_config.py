@@ -166,7 +166,7 @@ def test_bad_split_numbers(text):
 
 def test_command_line_says_one_sentence(root):
     done = subprocess.run(
-        [sys.executable, "-m", "lib.study.config", "cpuu"], cwd=root, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "lib", "check", "cpuu"], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert done.stderr == "There is no profile 'cpuu'; did you mean cpu?\n"
