@@ -330,4 +330,4 @@ def test_smoke_provenance(smoke_run):
 def test_smoke_leaves_no_temporaries(smoke_run):
     assert [path for path in smoke_run.rglob(".*") if path.is_file()] == []
     executed = {path.name for path in smoke_run.rglob("*.ipynb")}
-    assert {f"{name}.ipynb" for name in ("01_data_preparation", "08_table1_evaluation")} <= executed
+    assert {f"{name}.ipynb" for name in ("01_data_preparation", "06_table1")} <= executed

@@ -1,4 +1,4 @@
-"""From the runs' case rows to the summary: what notebook 08 calls."""
+"""From the runs' case rows to the summary: what notebook 06 calls."""
 
 from __future__ import annotations
 
