@@ -15,7 +15,7 @@ import pandas as pd
 
 from lib import metrics
 from lib.base.errors import UserError
-from lib.figures.charts import OURS
+from lib.baselines.methods import OURS
 from lib.study import config
 from lib.study.variants import FUTURE, KNOWN, REFERENCE
 from lib.tables.words import pairs_of, percent

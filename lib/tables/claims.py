@@ -23,7 +23,7 @@ import pandas as pd
 
 from lib import cases, metrics
 from lib.base.errors import UserError
-from lib.figures.charts import OURS, label
+from lib.baselines.methods import OURS, label
 from lib.study import config
 from lib.tables import claims_variants
 from lib.tables.claims_rest import REST

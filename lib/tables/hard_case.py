@@ -9,8 +9,8 @@ import pandas as pd
 
 from lib import cases, metrics, rigid
 from lib.base import folders, provenance
+from lib.baselines.methods import OURS, competes, order
 from lib.figures import charts, volumes
-from lib.figures.charts import OURS, competes, order
 from lib.study import config
 from lib.tables import table1
 from lib.tables.real import PAIRS
