@@ -14,7 +14,9 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import affine_transform, maximum_filter
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import maximum_filter
 from scipy.signal import find_peaks
 from scipy.spatial.transform import Rotation
 
@@ -24,6 +26,7 @@ from lib.cases import Result
 from lib.images.ascent import Ascent
 from lib.images.correlation import MaskedCorrelation
 from lib.images.normalise import OUTSIDE, field_of_view_centre, prepare
+from lib.images.pair import shrink
 from lib.images.volume import Volume, resample
 
 
@@ -45,12 +48,13 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
 
 def search(fixed: Volume, moving: Volume, initial: np.ndarray, options, bone: bool = True) -> Found:
     """Every place worth a look, brought to its optimum, best first. bone: compare at the CT's bone (E1), else all of it."""
+    fixed = shrink(fixed, options.fine / 2, True)
     moving, initial = resample(moving, np.maximum(moving.spacing, options.fine)), common.orthogonal(initial)
     centre = field_of_view_centre(fixed)
     _, poses, ratio = places(fixed, moving, initial, centre, options)
     reach = np.array(options.reach) + 120.0
     coarse = Ascent(fixed, moving, centre, initial, reach, bone, options.coarse, options.points)
-    poses, _ = coarse.climb(_kept(coarse, poses, centre, options.ranked, options), options.coarse_steps)
+    poses, _ = coarse.climb(_kept(coarse, poses, centre, options.ranked, options, thin=4), options.coarse_steps)
     fine = Ascent(fixed, moving, centre, initial, reach, bone, options.fine, options.points)
     poses, _ = fine.climb(_kept(fine, poses, centre, options.refined, options), options.fine_steps)
     alike = _weighed(fine, poses)
@@ -65,9 +69,8 @@ def places(fixed: Volume, moving: Volume, initial: np.ndarray, centre: np.ndarra
     image, first = _window(floating, rigid.apply(rigid.invert(initial), centre[None])[0], half, options)
     correlation = MaskedCorrelation(*image, options.floor)
     scores, poses, along = [], [], -np.ones(1 + 2 * _reach(options)[0])
-    for turn in Rotation.from_rotvec(lattice(options.degrees, options.step), degrees=True).as_matrix():
-        rotation = turn @ initial[:3, :3]
-        template = _turned(still, floating, rotation, centre, half)
+    turns = Rotation.from_rotvec(lattice(options.degrees, options.step), degrees=True).as_matrix() @ initial[:3, :3]
+    for rotation, template in zip(turns, _turned(still, floating, turns, centre, half), strict=True):
         score, count = correlation(*template)
         score[count < options.overlap * int((still.codes != OUTSIDE).sum())] = -1.0
         along = np.maximum(along, score.max(axis=(1, 2)))
@@ -116,17 +119,19 @@ def _window(floating, middle: np.ndarray, half: np.ndarray, options):
     return cut, first
 
 
-def _turned(still, floating, rotation: np.ndarray, centre: np.ndarray, half: np.ndarray):
-    """The CBCT's values and mask on the CT's axes, 2 `half` + 1 voxels about its centre, at a rotation moving -> fixed."""
-    to_index, flip = np.linalg.inv(still.affine), np.eye(3)[::-1]
-    matrix = flip @ (to_index[:3, :3] @ rotation @ floating.affine[:3, :3]) @ flip
-    offset = rigid.apply(to_index, centre[None])[0][::-1] - matrix @ half
-    seen = (still.codes != OUTSIDE).numpy().astype(np.float32)
-    size = tuple(2 * half + 1)
-    values, mask = (
-        affine_transform(a, matrix, offset, size, order=1, output=np.float32) for a in (still.values.numpy(), seen)
-    )
-    return values, mask > 0.5
+def _turned(still, floating, rotations: np.ndarray, centre: np.ndarray, half: np.ndarray):
+    """The CBCT's values and mask (n, k, j, i) on the CT's axes, 2 `half` + 1 voxels about its centre, at rotations
+    (n, 3, 3) moving -> fixed."""
+    steps = [torch.arange(-n, n + 1, dtype=torch.float32) for n in half]
+    offsets = torch.stack(torch.meshgrid(*steps, indexing="ij"), dim=-1).flip(-1)
+    to_index = np.linalg.inv(still.affine)
+    matrix = torch.as_tensor(to_index[:3, :3] @ rotations @ floating.affine[:3, :3], dtype=torch.float32)
+    middle = torch.as_tensor(rigid.apply(to_index, centre[None])[0], dtype=torch.float32)
+    index = torch.einsum("nab,kjib->nkjia", matrix, offsets) + middle
+    size = torch.tensor(still.codes.shape[::-1], dtype=torch.float32)
+    images = torch.stack([still.values, (still.codes != OUTSIDE).float()])[None].expand(len(matrix), -1, -1, -1, -1)
+    found = F.grid_sample(images, index / (size - 1) * 2 - 1, align_corners=True).numpy()
+    return zip(found[:, 0], found[:, 1] > 0.5, strict=True)
 
 
 def _peaks(score: np.ndarray, most: int):
@@ -143,15 +148,15 @@ def _second_peak(along: np.ndarray) -> float:
     return float(max(heights[1], 0) / heights[0]) if len(heights) > 1 and heights[0] > 0 else 0.0
 
 
-def _weighed(ascent: Ascent, poses: np.ndarray) -> np.ndarray:
+def _weighed(ascent: Ascent, poses: np.ndarray, thin: int = 1) -> np.ndarray:
     """Likeness (n,) times the root of the share of what is compared: among hundreds the most alike by chance has few points."""
-    alike, count = ascent.likeness(poses)
+    alike, count = ascent.likeness(poses, thin=thin)
     return np.where(alike > -1, alike * np.sqrt(count / max(count.max(), 1)), -1.0)
 
 
-def _kept(ascent: Ascent, poses: np.ndarray, centre, most: int, options) -> np.ndarray:
+def _kept(ascent: Ascent, poses: np.ndarray, centre, most: int, options, thin: int = 1) -> np.ndarray:
     """The `most` poses (m, 4, 4) most alike that are distinct: `apart` mm at the centre, or twice as many degrees."""
-    alike, chosen = _weighed(ascent, poses), []
+    alike, chosen = _weighed(ascent, poses, thin), []
     there = np.stack([rigid.apply(rigid.invert(p), centre[None])[0] for p in poses])
     for n in np.argsort(-alike, kind="stable"):
         turn = np.einsum("aij,ij->a", poses[chosen][:, :3, :3], poses[n, :3, :3]) if chosen else np.empty(0)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from lib import rigid
 from lib.images.normalise import OUTSIDE, prepare
 from lib.images.pair import near_bone
-from lib.images.volume import Volume, sample
+from lib.images.volume import Volume
 
 LONGEST = (6.0, 5.0)  # mm and degrees that a step may move and turn
 
@@ -50,10 +50,11 @@ class Ascent:
         self.to_index = np.linalg.inv(still.affine)
         self.points, self.values = _points(moving, bone, voxel, points, around, self.centre, np.asarray(reach))
 
-    def look(self, poses: np.ndarray):
-        """Where poses (n, 4, 4) put the points, from the centre (n, m, 3), and what is there (n, 5, m): value, slopes, seen."""
+    def look(self, poses: np.ndarray, thin: int = 1):
+        """Where poses (n, 4, 4) put every `thin`-th point, from the centre (n, m, 3), and what is there (n, 5, m): value,
+        slopes, seen."""
         here = torch.as_tensor(poses, dtype=torch.float32)
-        where = self.points @ here[:, :3, :3].transpose(1, 2) + here[:, None, :3, 3]
+        where = self.points[::thin] @ here[:, :3, :3].transpose(1, 2) + here[:, None, :3, 3]
         to_index = torch.as_tensor(self.to_index, dtype=torch.float32)
         size = torch.tensor(self.volume.shape[:1:-1], dtype=torch.float32)
         index = (where @ to_index[:3, :3].T + to_index[:3, 3]) / (size - 1) * 2 - 1
@@ -62,11 +63,11 @@ class Ascent:
             0, 1
         )
 
-    def likeness(self, poses: np.ndarray, fewest: int = 100) -> tuple[np.ndarray, np.ndarray]:
-        """Correlation (n,) at the points seen, -1 where fewer than `fewest` are, and the number seen (n,)."""
-        _, found = self.look(poses)
+    def likeness(self, poses: np.ndarray, fewest: int = 100, thin: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Correlation (n,) at the points seen (every `thin`-th), -1 where fewer than `fewest` are, and their number (n,)."""
+        _, found = self.look(poses, thin)
         weight = (found[:, 4] > 0.99).float()
-        alike, *_ = _correlate(found[:, 0], self.values, weight)
+        alike, *_ = _correlate(found[:, 0], self.values[::thin], weight)
         count = weight.sum(1)
         return torch.where(count >= fewest, alike, torch.tensor(-1.0)).double().numpy(), count.numpy()
 
@@ -90,21 +91,17 @@ class Ascent:
 def _points(moving, bone, voxel, most, around, centre, reach):
     """Points (m, 3) of the CT, moving world, and its local contrast there (m,)."""
     floating = prepare(moving, False, voxel)
-    spacing = np.linalg.norm(floating.affine[:3, :3], axis=0)
-    image = Volume(floating.values, spacing, floating.affine[:3, 3], floating.affine[:3, :3] / spacing)
     keep = floating.codes != OUTSIDE
-    index = torch.nonzero(keep).flip(1).double().numpy()
-    points = rigid.apply(floating.affine, index)
-    near = (np.abs(rigid.apply(around, points) - centre) <= reach).all(axis=1)
-    points, values = points[near], image.array[keep][torch.as_tensor(near)]
     if bone:
-        at = (
-            sample(near_bone(moving, voxel), torch.as_tensor(points, dtype=torch.float32), fill=0.0, mode="nearest")
-            > 0.5
-        )
-        points, values = points[at.numpy()], values[at]
-    chosen = np.linspace(0, len(points) - 1, min(most, len(points))).round().astype(int)
-    return torch.as_tensor(points[chosen], dtype=torch.float32), values[torch.as_tensor(chosen)]
+        keep[1:-1, 1:-1, 1:-1] &= (
+            near_bone(moving, voxel).array > 0.5
+        )  # its grid is that of the codes without their border
+    index = torch.nonzero(keep)
+    points = rigid.apply(floating.affine, index.flip(1).double().numpy())
+    near = np.flatnonzero((np.abs(rigid.apply(around, points) - centre) <= reach).all(axis=1))
+    chosen = near[np.linspace(0, len(near) - 1, min(most, len(near))).round().astype(int)]
+    at = index[torch.as_tensor(chosen)]
+    return torch.as_tensor(points[chosen], dtype=torch.float32), floating.values[at[:, 0], at[:, 1], at[:, 2]]
 
 
 def _correlate(image, values, weight):
