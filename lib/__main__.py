@@ -27,6 +27,7 @@ COMMANDS = {
     "register": Command(USE, "lib.registration.command", "align a CT to a cone-beam CT"),
     "data": Command(USE, "lib.patients.data", "list the data sets, fetch one, or read a downloaded collection"),
     "train": Command(STUDY, "lib.study.train_command", "train an agent on the patients of a profile"),
+    "baselines": Command(STUDY, "lib.study.baselines_command", "run some methods alone, without notebook 05"),
     "bench": Command(CHECK, "lib.study.bench", "speed of targets, stream, training, roll-out and registration"),
     "check": Command(CHECK, "lib.study.check", "are these settings sound? asked before any work begins"),
 }
