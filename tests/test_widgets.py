@@ -172,7 +172,7 @@ def test_zoom_shows_finer_steps_around_the_crosshair():
 def test_the_volume_view_turns_round_the_body(turned, side):
     pictures = Pictures(volume(), volume(), np.zeros(3))
     columns = np.nonzero(pictures.projection("fixed", turned) > 500)[1]
-    mm = 2 * pictures.half / 128
+    mm = 2 * pictures.half / 112
     assert (columns.mean() + 0.5) * mm - pictures.half == pytest.approx(side, abs=2)
 
 

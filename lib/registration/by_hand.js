@@ -3,6 +3,7 @@
 function render({ model, el }) {
   const { views, directions, steps, pixels } = model.get("given");
   const look = { mode: "blend", mix: 0.5, fixed: shades(...WINDOW.fixed), moving: shades(...WINDOW.moving) };
+  const through = { fixed: bone(WINDOW.fixed), moving: bone(WINDOW.moving) }; // the volume view's
   const windows = { fixed: [...WINDOW.fixed], moving: [...WINDOW.moving] };
   const view = { point: null, zoom: 1, turned: 0 };
   let fixed = null, moved = null, now = null, since = 0, drag = "move the CT", step = 1, sure = 0;
@@ -56,7 +57,7 @@ function render({ model, el }) {
   make(panel, "p", { className: "help" }, "Wheel: slices. Click: crosshair. Shift-drag: turn about the crosshair. Right-drag: window (CBCT). Arrow keys move in the picture last touched, z takes back.");
 
   function relevel(which) {
-    look[which] = shades(...windows[which]);
+    look[which] = shades(...windows[which]); through[which] = bone(windows[which]);
     levels[which].forEach((input, k) => (input.value = windows[which][k]));
     draw();
   }
@@ -69,7 +70,7 @@ function render({ model, el }) {
   function draw() {
     if (!fixed || !moved) return;
     canvases.forEach((canvas, k) => {
-      colour(canvas, fixed[k], moved[k], look);
+      colour(canvas, fixed[k], moved[k], k < 3 ? look : { ...look, ...through });
       if (k === 3) {
         const a = (now.turned * Math.PI) / 180, right = [Math.cos(a), -Math.sin(a), 0];
         const off = view.point.map((x, i) => x - now.centre[i]), side = Math.abs(now.turned) <= 45 ? "RL" : now.turned > 0 ? "PA" : "AP";
@@ -91,12 +92,12 @@ function render({ model, el }) {
     if (pictures.length > 4) fixed = pictures.slice(4);
     canvases.slice(0, 3).forEach((c) => { c.slice.min = -now.whole; c.slice.max = now.whole; });
     Object.keys(values).forEach((name, k) => (values[name].textContent = `${now.params[k] >= 0 ? "+" : "−"}${Math.abs(now.params[k]).toFixed(1)} ${k < 3 ? "mm" : "°"}`));
-    begin.textContent = now.moves || now.elapsed ? "Go on" : "Start";
+    begin.textContent = now.resumed ? "Go on" : "Start";
     begin.disabled = now.running || now.finished;
     [undo, reset, finish, ...nudges].forEach((b) => (b.disabled = !now.running));
     said.textContent = now.said;
     draw();
-    Object.assign(root.dataset, { ms: JSON.stringify(talk.taken.slice(-50)), answers: message.answer, moves: now.moves, running: now.running, finished: now.finished });
+    Object.assign(root.dataset, { ms: JSON.stringify(talk.taken.slice(-50)), kernel: now.kernel_ms, answers: message.answer, moves: now.moves, running: now.running, finished: now.finished });
     tick();
   }
 

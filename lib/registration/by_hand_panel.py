@@ -58,6 +58,7 @@ class Desk:
         return {
             "answer": question.get("ask"),
             "running": s.running,
+            "resumed": s.before > 0,
             "finished": s.seconds is not None,
             "elapsed": s.elapsed,
             "moves": s.moves,

@@ -17,8 +17,8 @@ from lib.images.pair import shrink
 from lib.images.volume import Volume, to_sitk
 
 NONE = -32768  # no data here
-PIXELS, COARSE = 224, 128  # a plane's picture, and the projection's, in pixels along each side
-DEEP, STEP = 120.0, 6.0  # mm: thickness of the slab that is projected, and between its layers
+PIXELS, COARSE = 224, 112  # a plane's picture, and the projection's, in pixels along each side
+DEEP, STEP = 120.0, 8.0  # mm: thickness of the slab that is projected, and between its layers
 AXES = {"axial": ((1, 0, 0), (0, 1, 0)), "coronal": ((1, 0, 0), (0, 0, -1)), "sagittal": ((0, 1, 0), (0, 0, -1))}
 VIEWS = [{"name": name, "right": AXES[name][0], "down": AXES[name][1], "edges": EDGES[name]} for name in PLANES]
 

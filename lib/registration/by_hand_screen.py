@@ -7,6 +7,7 @@ bytes. The browser asks for one picture at a time, and what is done meanwhile go
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import anywidget
@@ -27,4 +28,10 @@ class Screen(anywidget.AnyWidget):
         script = "".join((HERE / f"{part}.js").read_text(encoding="utf-8") for part in ("overlay", name))
         super().__init__(_esm=script, given=given)
         self.desk = desk
-        self.on_msg(lambda _, question, buffers: self.send(*desk.answer(question)))
+        self.on_msg(lambda _, question, buffers: self._answer(question))
+
+    def _answer(self, question: dict) -> None:
+        """Send what the desk says, and how long it took."""
+        begun = time.perf_counter()
+        state, pictures = self.desk.answer(question)
+        self.send(state | {"kernel_ms": round(1000 * (time.perf_counter() - begun), 1)}, pictures)

@@ -108,7 +108,7 @@ function render({ model, el }) {
     if (message.again) fixed = pictures.splice(0, 3);
     heat = pictures.length ? pictures : null;
     draw();
-    Object.assign(root.dataset, { ms: JSON.stringify(talk.taken.slice(-50)), answers: message.answer, tick: view.tick });
+    Object.assign(root.dataset, { ms: JSON.stringify(talk.taken.slice(-50)), kernel: now.kernel_ms, answers: message.answer, tick: view.tick });
     if (playing && view.tick >= ticks) stop();
     else if (playing) { const rest = pause - (performance.now() - last); setTimeout(() => { if (playing) { last = performance.now(); go(view.tick + 1); } }, Math.max(0, rest)); }
   }
