@@ -33,6 +33,7 @@ COMMANDS = {
     "tables": Command(STUDY, "lib.tables.studies", "tables and figures of the studies, from their rows"),
     "calibrate": Command(STUDY, "lib.tables.calibration", "limits of the verdict, from the study trust_calibration"),
     "train": Command(STUDY, "lib.study.train_command", "train an agent on the patients of a profile"),
+    "baselines": Command(STUDY, "lib.study.baselines_command", "run some methods alone, without notebook 05"),
     "bench": Command(CHECK, "lib.study.bench", "speed of targets, stream, training, roll-out and registration"),
     "check": Command(CHECK, "lib.study.check", "are these settings sound? asked before any work begins"),
 }

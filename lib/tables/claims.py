@@ -23,7 +23,7 @@ import pandas as pd
 
 from lib import cases, metrics
 from lib.base.errors import UserError
-from lib.figures.charts import OURS, label
+from lib.baselines.methods import OURS, label
 from lib.study import config
 from lib.tables import claims_variants
 from lib.tables.claims_rest import REST
@@ -124,7 +124,7 @@ def c3(data: Evidence):
                 statement,
                 theirs,
                 "no human was measured",
-                command="notebooks/07_human_registration.ipynb",
+                command="notebooks/12_registration_by_hand.ipynb",
             )
         else:
             yield _difference("C3", statement, theirs, both, "", 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lib.figures.charts import label, order
+from lib.baselines.methods import label, order
 from lib.patients.scans.manifest import real_cbct
 from lib.study import config
 from lib.study import rows as study_rows

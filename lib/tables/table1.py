@@ -16,7 +16,7 @@ import pandas as pd
 
 from lib import cases, metrics
 from lib.base.errors import UserError
-from lib.figures.charts import PAPER_METHODS, label, learnt_on, order
+from lib.baselines.methods import PAPER_METHODS, label, learnt_on, order
 from lib.study import variants
 from lib.tables import real, studies
 from lib.tables.rows import PAPER, capture, failures, kind, paired, starvation  # noqa: F401
