@@ -409,8 +409,8 @@ def behind(claim):
     return {"C6": rules.drl.output, "C7": rules.theory.output, "C14": []}.get(claim, rules.reproduce.input)
 
 
-# The rules of the verdicts: whatever `lib.tables.claims` is made of, asked of the code and not listed by hand.
-VERDICTS = graph.files_behind("lib/tables/claims.py", rooms=("lib/tables/", "lib/figures/claims", "lib/metrics"))
+# The rules of the verdicts: whatever `python -m lib claims write` is made of, asked of the code and not listed by hand.
+VERDICTS = graph.files_behind("lib/tables/verdicts.py", rooms=("lib/tables/", "lib/figures/claims", "lib/metrics"))
 
 
 rule claim:
@@ -420,7 +420,7 @@ rule claim:
     output:
         touch(f"{RUNS}/claim_{CLAIM}.done"),
     shell:
-        "python -m lib.tables.claims write {PROFILE}"
+        "python -m lib claims write {PROFILE}"
 
 
 rule verdicts:
@@ -433,4 +433,4 @@ rule verdicts:
     output:
         touch(f"{RUNS}/claims.done"),  # claims.csv itself is written by 08 first, without what is above
     shell:
-        "python -m lib.tables.claims write {PROFILE}"
+        "python -m lib claims write {PROFILE}"

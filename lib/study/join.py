@@ -2,7 +2,7 @@
 
 Five splits take half a working day on two cores; this lets five machines run one each, or one machine on five evenings.
 Rows of an experiment and split that stand in `results/` stay as they are. Afterwards every table is written again from
-the joined rows, as `python -m lib.tables.table1 write` does.
+the joined rows, as `python -m lib tables write` does.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 `python -m lib.study.register_check starts`     the real pair, from 20 starts in each of two ranges -> results/register_pair.csv
 `python -m lib.study.register_check calibrate`  the verdict, on patients that are not tested -> results/trust_calibration.csv,
-                                          trust.json beside the agent, a figure, docs/trust.md (`lib.study.register_calibrate`)
+                                          trust.json beside the agent, a figure (`lib.study.register_calibrate`)
 
 Both write after every case and go on where they stopped; rows of another agent or other settings are made again.
-`python -m lib.tables.table1 readme` puts the first table into README.md.
+`python -m lib tables documents` puts the first table into docs/register.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The calibration of the verdict as a figure and as docs/trust.md: from its rows and from nothing else."""
+"""The calibration of the verdict as a figure and as a block of docs/register.md: from its rows and from nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pandas as pd
 
 from lib.base import provenance
 from lib.registration import trust
-from lib.study import config
 
 LIMITS = {"spine": (10.0, "TRE"), "heart": (20.0, "MME")}
 SHOWN = (  # number, its limit, name
@@ -98,10 +97,8 @@ def _by_view(rows: pd.DataFrame) -> list[str]:
 
 
 def write(rows: pd.DataFrame, calibration: trust.Calibration, experiment: str, results: Path) -> None:
-    """The figure into results/figures, the numbers between the markers of docs/trust.md."""
+    """The figure into results/figures; `python -m lib tables documents` writes the numbers into docs/register.md."""
     import matplotlib.pyplot as plt
-
-    from lib.tables.table1 import inject
 
     stem = "trust_calibration" if experiment == "spine" else f"trust_calibration_{experiment}"
     path = results / "figures" / f"{stem}.png"
@@ -110,8 +107,3 @@ def write(rows: pd.DataFrame, calibration: trust.Calibration, experiment: str, r
         picture.savefig(temporary)
     plt.close(picture)
     provenance.record(path, inputs=[results / f"{stem}.csv"])
-    page = config.ROOT / "docs" / "trust.md"
-    text = page.read_text(encoding="utf-8")
-    with provenance.atomic(page) as temporary:
-        text = inject(text, f"TRUST_{experiment.upper()}", markdown(rows, calibration, experiment))
-        temporary.write_text(text, encoding="utf-8")
