@@ -25,12 +25,13 @@ export MPLBACKEND ?= agg
 export MATPLOTLIBRC := $(CURDIR)/matplotlibrc
 export OMP_NUM_THREADS ?= 1
 PYTHON := $(BIN)/python
-SNAKEMAKE = $(PYTHON) -m workflow.alone $(BIN)/snakemake --nolock --profile profiles/$(WHERE)
+ALONE = $(PYTHON) -m workflow.alone
+SNAKEMAKE = $(ALONE) $(BIN)/snakemake --nolock --profile profiles/$(WHERE)
 WITH = --config profile=$(PROFILE) splits=$(SPLITS) gpu=$(GPU)
 RUNS = results/runs/$(PROFILE)
 CHECK = @$(PYTHON) -m lib check --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
 
-.PHONY: help setup reproduce claims transfer test lint lab data report verify bench clean
+.PHONY: help setup reproduce claims transfer test lint strip lab data report verify bench clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -64,16 +65,28 @@ TEST := RESULTS_DIR="$(CURDIR)/.test/results" DATA_DIR="$(CURDIR)/.test/data"
 NBVAL := --nbval-current-env --nbval-cell-timeout=300 --nbval-kernel-name=python3
 
 test: lint ## everything that CI checks, about 12 minutes
+	@$(ALONE) $(MAKE) --no-print-directory tests-alone
+
+.PHONY: tests-alone
+tests-alone:
 	@rm -rf .test
 	@$(TEST) $(MAKE) --no-print-directory reproduce PROFILE=smoke SPLITS=0
-	@$(TEST) $(PYTHON) -m pytest -q --nbval-lax $(NBVAL) $(filter-out notebooks/09%,$(sort $(wildcard notebooks/*.ipynb)))
-	@$(TEST) $(PYTHON) -m pytest -q --nbval $(NBVAL) --nbval-sanitize-with tests/nbval.cfg $(wildcard notebooks/09*.ipynb)
+	@$(TEST) $(PYTHON) -m pytest -q --nbval-lax $(NBVAL) $(filter-out notebooks/10%,$(sort $(wildcard notebooks/*.ipynb)))
+	@$(TEST) $(PYTHON) -m pytest -q --nbval $(NBVAL) --nbval-sanitize-with tests/nbval.cfg $(wildcard notebooks/10*.ipynb)
 	@$(TEST) $(PYTHON) -m pytest -q
 
 lint: $(READY) ## ruff, its formatter, and the layers contract of the house
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo
 
+# What JupyterLab saves into a notebook, outputs and counts, git does not see: the filters that .gitattributes names.
+STRIP := "$(PYTHON)" -m nbstripout --extra-keys metadata.language_info
+strip: $(READY)
+	@git config filter.nbstripout.clean '$(STRIP)'
+	@git config filter.nbtext.clean '$(STRIP) --keep-output'
+	@git config diff.ipynb.textconv '$(STRIP) --textconv'
+
 lab: $(READY) ## JupyterLab in notebooks/ with the project's own kernel
+	@if git rev-parse --is-inside-work-tree > /dev/null 2>&1; then $(MAKE) --no-print-directory strip; fi
 	MPLBACKEND= $(BIN)/jupyter lab --notebook-dir=notebooks
 
 data: $(READY) ## fetch a data set of data_manifests/: DATASET=name; without one, all are listed
@@ -96,4 +109,4 @@ bench: $(READY) ## targets, samples, steps and roll-outs a second on this machin
 
 clean: ## remove executed notebooks, checkpoints and generated volumes of PROFILE (tables and figures stay)
 	$(CHECK)
-	rm -rf "$(RUNS)" "data/$(PROFILE)" .test .snakemake .pytest_cache .ruff_cache
+	@$(ALONE) rm -rf "$(RUNS)" "data/$(PROFILE)" .test .snakemake .pytest_cache .ruff_cache

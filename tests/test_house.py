@@ -15,7 +15,7 @@ import yaml
 from lib import cases
 from lib.study import config
 from lib.tables import table1
-from workflow import alone, graph, progress
+from workflow import graph, progress
 
 ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([A-Za-z0-9_.]+)$")
@@ -270,9 +270,46 @@ def test_a_killed_run_leaves_no_lock(tmp_path):
     finally:
         first.send_signal(signal.SIGKILL)
         first.communicate(timeout=60)
-    handle = alone.take(tmp_path / alone.LOCK)
-    assert handle is not None
-    os.close(handle)
+    third = subprocess.run(words, input="\n", capture_output=True, timeout=60, **there)
+    assert third.returncode == 0 and third.stdout == "at work\n"
+
+
+def test_make_within_make_is_the_same_make(tmp_path):
+    inner = [sys.executable, "-m", "workflow.alone", "echo", "inside"]
+    there = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
+    done = subprocess.run([*inner[:3], *inner], capture_output=True, timeout=60, check=True, **there)
+    assert done.stdout == "inside\n"
+
+
+def test_a_unit_waits_for_the_one_that_an_earlier_run_left(tmp_path):
+    """Snakemake killed alone leaves its notebook at work; the next run must not write beside it."""
+    words = [sys.executable, "-m", "workflow.alone", "--unit", "a/01.ipynb", "sh", "-c"]
+    there = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
+    first = subprocess.Popen([*words, "echo began; read _; echo ended >> log"], stdin=-1, stdout=-1, **there)
+    assert first.stdout.readline() == "began\n"
+    second = subprocess.Popen([*words, "echo second >> log"], stderr=-1, **there)
+    assert "still at work" in second.stderr.readline()
+    other = [*words[:4], "a/02.ipynb", "echo", "free"]
+    assert subprocess.run(other, capture_output=True, timeout=60, check=True, **there).stdout == "free\n"
+    first.communicate("\n", timeout=60)
+    second.communicate(timeout=60)
+    assert (tmp_path / "log").read_text() == "ended\nsecond\n"
+
+
+def test_ctrl_c_leaves_no_traceback_of_the_progress():
+    words = [
+        sys.executable,
+        "-c",
+        "import runpy; print('up', flush=True); runpy.run_module('workflow.progress', run_name='__main__')",
+    ]
+    child = subprocess.Popen(words, stdin=-1, stdout=-1, stderr=-1, text=True, cwd=ROOT)
+    assert child.stdout.readline() == "up\n"
+    child.stdin.write("The volume cannot be read.\n")
+    child.stdin.flush()
+    assert child.stdout.readline() == "The volume cannot be read.\n"
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate("The last word.\n", timeout=60)
+    assert out == "The last word.\n" and err == "" and child.returncode == 0
 
 
 def test_smoke_training_learned_something(smoke_run):
@@ -293,4 +330,4 @@ def test_smoke_provenance(smoke_run):
 def test_smoke_leaves_no_temporaries(smoke_run):
     assert [path for path in smoke_run.rglob(".*") if path.is_file()] == []
     executed = {path.name for path in smoke_run.rglob("*.ipynb")}
-    assert {f"{name}.ipynb" for name in ("01_data_preparation", "08_table1_evaluation")} <= executed
+    assert {f"{name}.ipynb" for name in ("01_data_preparation", "06_table1")} <= executed

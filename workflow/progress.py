@@ -7,6 +7,7 @@ matter, since what has been measured in this run rescales them.
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -115,5 +116,7 @@ def _clock() -> str:
 
 
 if __name__ == "__main__":
+    # Ctrl-C reaches every process of the pipe; Snakemake ends the run, and what it says until then is still told.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for text in follow(sys.stdin):
         print(text, flush=True)

@@ -17,7 +17,7 @@ class MattesSettings:
     use_mask: bool = True  # count only the CBCT's field of view
     clamp: tuple[float, float] = (-1000.0, 3000.0)  # intensities outside are cut off
     samples: int = 8000  # random voxels of the fixed image at which the metric is evaluated, a level
-    optimiser: str = "regular_step"  # regular_step | line_search | powell | lbfgs
+    optimiser: str = "regular_step"  # regular_step | line_search
     learning_rate: float = 2.0  # first step (mm at the object's rim where scales come from the physical shift)
     min_step: float = 0.01  # regular step stops below this
     iterations: int = 100  # at most, a level
@@ -205,7 +205,7 @@ class GroundTruthSettings:
 class BaselineSettings:
     """Which methods are run, and the settings of each."""
 
-    # names of lib.baselines.run.METHODS; dsl_polish only where notebook 04 has already run
+    # names of lib.baselines.methods; dsl_polish only where notebook 04 has already run
     methods: tuple[str, ...] = ("itk", "quasi_global", "semantic", "itk_tuned", "elastix", "greedy")
     real_methods: tuple[str, ...] = ("itk", "itk_tuned")  # on real scans (`dataset`), where there are many cases
     anatomy: str = "spine"  # spine | heart: what the anatomy-targeted methods look for; set from the case

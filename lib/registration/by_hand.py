@@ -129,7 +129,7 @@ def read_session(path) -> dict:
     except (OSError, ValueError, KeyError, TypeError):
         complete = known = False
     if not (complete and known):
-        raise UserError(f"{path}: not a recorded session; record it again in notebook 07 or remove the file.")
+        raise UserError(f"{path}: not a recorded session; record it again in notebook 12 or remove the file.")
     return value
 
 

@@ -18,29 +18,11 @@ from lib import cases as case_rows
 from lib import rigid
 from lib.base import provenance
 from lib.base.errors import UserError
-from lib.baselines import ground_truth, run
+from lib.baselines import ground_truth, methods, run
 from lib.cases import Case, Result
 from lib.study import config, unfinished
 
-# Which settings a method reads, beside the seed: changing greedy's does not run ANTs again.
-READS = {
-    "ground_truth": ("ground_truth",),
-    "itk": ("itk",),
-    "itk_tuned": ("tuned",),
-    "itk_search": ("tuned", "search"),
-    "itk_bone": ("tuned", "bone"),
-    "itk_search_bone": ("tuned", "search", "bone"),
-    "bone_search": ("tuned", "search", "bone", "bone_search"),
-    "quasi_global": ("quasi_global",),
-    "semantic": ("semantic",),
-    "elastix": ("elastix",),
-    "ants": ("ants",),
-    "ants_search": ("ants", "search"),
-    "greedy": ("greedy",),
-    "greedy_search": ("greedy",),
-    "dsl_polish": ("polish",),
-    "dsl_two_channel_polish": ("polish",),
-}
+READS = {name: method.reads for name, method in methods.METHODS.items()}
 
 
 def path_of(cfg, name: str, folder=None) -> Path:
@@ -98,7 +80,7 @@ def run_all(cfg, names: Sequence[str], cases: Sequence[Case], models=None, folde
 
 def run_split(cfg, names: Sequence[str]) -> Iterator[tuple]:
     """(name, rows) of each method named that was not complete for the split's cases: what `python -m
-    lib.baselines` calls. Patients are not made here. Raises UserError."""
+    lib baselines` calls. Patients are not made here. Raises UserError."""
     from lib.study import walk
 
     polished = [name for name in names if name.endswith("_polish")]

@@ -143,11 +143,11 @@ def _by_agent(case, fixed, moving, folder, settings) -> dict:
 
 def _by_itk(case, settings) -> dict:
     """{"itk_tuned": (pose, seconds, "")} from a start."""
-    from lib.baselines import itk_tuned
+    from lib.baselines import itk as methods
 
     patient, rng = case.patient, np.random.default_rng(case.start)
     field = cases.field_of_view(patient.fixed)
-    found = itk_tuned.register(patient.fixed, patient.moving, case.initial, settings, field, rng)
+    found = methods.tuned(patient.fixed, patient.moving, case.initial, settings, field, rng)
     return {"itk_tuned": (found.pose, found.seconds, "")}
 
 

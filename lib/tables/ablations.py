@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib import metrics
-from lib.figures.charts import OURS
+from lib.baselines.methods import OURS
 from lib.study.variants import FUTURE, KNOWN, REFERENCE
 from lib.tables.evidence import pairs_of
 from lib.tables.words import number, percent
@@ -18,7 +18,7 @@ COLUMNS = (
     *("variant", "what", "experiment", "agent", "n", "success", "success_low", "success_high", "p50_mm"),
     *("difference", "difference_low", "difference_high", "settled", "actions", "window_mm"),
 )
-REFINED = ("dsl_refined", "DRL refines the policy of DSL: 2-D, second half of the steps (notebook 06)")
+REFINED = ("dsl_refined", "DRL refines the policy of DSL: 2-D, second half of the steps (notebook 09)")
 
 
 def table(data) -> pd.DataFrame:

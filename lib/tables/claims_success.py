@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lib import metrics
-from lib.figures.charts import label
+from lib.baselines.methods import label
 from lib.tables.evidence import Evidence, pairs_of
 from lib.tables.rows import PAPER, kind
 from lib.tables.rules import by_rule, line, reach
@@ -71,7 +71,7 @@ def c3(data: Evidence):
                 statement,
                 theirs,
                 "no human was measured",
-                command="notebooks/07_human_registration.ipynb",
+                command="notebooks/12_registration_by_hand.ipynb",
             )
         else:
             yield _difference("C3", statement, theirs, both, "", 0.0)

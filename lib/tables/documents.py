@@ -17,7 +17,7 @@ import pandas as pd
 from lib.base import provenance
 from lib.base.errors import UserError
 from lib.base.folders import ROOT
-from lib.figures.charts import OURS
+from lib.baselines.methods import OURS
 from lib.tables import ablations, evidence
 from lib.tables.rows import beyond_reach
 from lib.tables.words import extract, inject, percent

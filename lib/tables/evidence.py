@@ -20,7 +20,7 @@ import pandas as pd
 from lib import cases, rigid
 from lib.base import folders, provenance
 from lib.base.errors import UserError
-from lib.figures.charts import OURS
+from lib.baselines.methods import OURS
 from lib.patients import store
 from lib.study import config
 

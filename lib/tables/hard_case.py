@@ -1,4 +1,4 @@
-"""From the runs' case rows to the summary: what notebook 08 calls."""
+"""From the runs' case rows to the summary: what notebook 06 calls."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pandas as pd
 
 from lib import cases, rigid
 from lib.base import folders, provenance
+from lib.baselines.methods import OURS, competes, order
 from lib.figures import charts, volumes
-from lib.figures.charts import OURS, competes, order
 from lib.study import config
 from lib.tables.real import PAIRS
 from lib.tables.rows import PAPER, collect, main_methods

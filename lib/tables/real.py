@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from lib import metrics
-from lib.figures.charts import label, order
+from lib.baselines.methods import label, order
 
 PAIRS = ("pancreatic_ct_cbct_001",)  # scans whose CBCT is real; of all others it is simulated
 NUMBERS = ("n", "success", "success_low", "success_high", "within_20_mm", "vertebra_off", "p10", "p50", "p90")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from lib import cases, metrics
+from lib.baselines.methods import learnt_on, order
 from lib.capture import capture_range
-from lib.figures.charts import learnt_on, order
 from lib.study import variants
 
 # The paper's Table 1: success, 10th, 50th, 90th percentile (mm); None: N/A there.

@@ -10,7 +10,7 @@ import pandas as pd
 from lib import metrics
 from lib.base import provenance
 from lib.base.errors import UserError
-from lib.figures.charts import PAPER_METHODS, label, learnt_on, order
+from lib.baselines.methods import PAPER_METHODS, label, learnt_on, order
 from lib.tables import real
 from lib.tables.rows import PAPER, capture, failures, main_methods, paired, starvation
 from lib.tables.words import number
