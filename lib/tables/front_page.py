@@ -16,7 +16,7 @@ from lib import cases, metrics
 from lib.base import folders, provenance
 from lib.base.errors import UserError
 
-PAIR, START, NAME = "pancreatic_ct_cbct_001", 9, "agent_walks_home.gif"
+PAIR, START, NAME = "pancreatic_ct_cbct_001", 6, "agent_walks_home.gif"
 SEED, MIN_OVERLAP, STARTS = 2017, 0.5, 10  # as the study's rows on the pair were drawn
 STEPS = agents.AgentSettings(coarse_steps=200, fine_steps=100, fine_limit=25.0)
 AGENT = "dsl_two_channel"
