@@ -17,7 +17,7 @@ FIRST_MS, STEP_MS, LAST_MS = 1200, 110, 3500
 PADDING = -990.0  # HU: outside a field of view
 
 
-def which(errors: np.ndarray, n: int = 44) -> np.ndarray:
+def which(errors: np.ndarray, n: int = 38) -> np.ndarray:
     """Indices of the poses to draw, about `n`: the first and the last, and between them equal parts of the way that the
     error (mm, one a pose) has gone, so that nothing jumps and no time is spent where the agent only dithers."""
     gone = np.concatenate([[0.0], np.abs(np.diff(errors)).cumsum()])
@@ -87,4 +87,4 @@ def _palette(frames):
     sheet = Image.new("RGB", (few[0].width, few[0].height * len(few)))
     for row, frame in enumerate(few):
         sheet.paste(frame, (0, row * frame.height))
-    return sheet.quantize(112)
+    return sheet.quantize(80)
