@@ -78,16 +78,20 @@ tests-alone:
 lint: $(READY) ## ruff, its formatter, and the layers contract of the house
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo
 
-# What JupyterLab saves into a notebook, outputs and counts, git does not see: the filters that .gitattributes names.
-STRIP := "$(PYTHON)" -m nbstripout --extra-keys metadata.language_info
+# What JupyterLab saves into a notebook, outputs and counts, git does not see: the filters that .gitattributes names. A
+# notebook that differs in nothing else is added again, or `git status` would list it for its new size.
+STRIP := "$(PYTHON)" -m nbstripout --keep-id --extra-keys metadata.language_info
 strip: $(READY)
 	@git config filter.nbstripout.clean '$(STRIP)'
 	@git config filter.nbtext.clean '$(STRIP) --keep-output'
 	@git config diff.ipynb.textconv '$(STRIP) --textconv'
+	@for name in $$(git ls-files -m notebooks); do git diff --quiet -- "$$name" && git add -- "$$name"; done; true
 
-lab: $(READY) ## JupyterLab in notebooks/ with the project's own kernel
-	@if git rev-parse --is-inside-work-tree > /dev/null 2>&1; then $(MAKE) --no-print-directory strip; fi
-	MPLBACKEND= $(BIN)/jupyter lab --notebook-dir=notebooks
+lab: $(READY) ## JupyterLab in notebooks/ with the project's own kernel; git does not see the outputs that it saves
+	@trap : INT; clone=$$(git rev-parse --is-inside-work-tree 2> /dev/null); \
+	test -z "$$clone" || $(MAKE) --no-print-directory strip; \
+	MPLBACKEND= $(BIN)/jupyter lab --notebook-dir=notebooks; \
+	test -z "$$clone" || $(MAKE) --no-print-directory strip
 
 data: $(READY) ## fetch a data set of data_manifests/: DATASET=name; without one, all are listed
 	@$(PYTHON) -m lib data $(DATASET)

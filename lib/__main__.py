@@ -26,6 +26,11 @@ USE, STUDY, CHECK = "your own scans", "the study", "numbers and files"
 COMMANDS = {
     "register": Command(USE, "lib.registration.command", "align a CT to a cone-beam CT"),
     "data": Command(USE, "lib.patients.data", "list the data sets, fetch one, or read a downloaded collection"),
+    "study": Command(STUDY, "lib.study.run", "run a study of configs/studies: train, register, write rows"),
+    "studies": Command(
+        STUDY, "lib.study.listing", "list the studies: what each asks, whether its rows are there, its time"
+    ),
+    "calibrate": Command(STUDY, "lib.tables.calibration", "limits of the verdict, from the study trust_calibration"),
     "train": Command(STUDY, "lib.study.train_command", "train an agent on the patients of a profile"),
     "release": Command(STUDY, "lib.study.release", "copy the agents of one split to results/agents/"),
     "tables": Command(CHECK, "lib.tables.command", "tables from their rows, documents from the tables; do they agree?"),

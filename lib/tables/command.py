@@ -1,6 +1,6 @@
 """`python -m lib tables`: the tables from their rows, the documents from the tables, and whether all of it agrees.
 
-python -m lib tables write       results/cases.csv -> the tables
+python -m lib tables write       results/cases.csv and results/rows/ -> the tables and the studies' figures
 python -m lib tables documents   the tables -> README.md and docs/
 python -m lib tables verify      recompute everything and compare; exit status 1 and a line for each difference
 """
@@ -17,7 +17,7 @@ from lib import cases, metrics
 from lib.base import provenance
 from lib.base.folders import ROOT
 from lib.study import config
-from lib.tables import claims, documents, evidence, real, table1
+from lib.tables import claims, documents, evidence, studies, table1
 
 
 def resamples(rows: pd.DataFrame) -> int:
@@ -46,8 +46,7 @@ def verify(folder) -> list[str]:
     folder, wrong = Path(folder), []
     rows = cases.read_rows(folder / "cases.csv")
     expected = table1.all_tables(rows, resamples(rows))
-    if (folder / "real_cases.csv").exists():
-        expected |= real.tables(*real.read(folder, resamples(rows)))
+    expected |= {name: table for name, (table, _) in studies.tables(folder, resamples(rows)).items()}
     if (folder / "claims.csv").exists():
         expected["claims.csv"] = claims.compute(evidence.load(folder, rows["profile"].iloc[0]))
     for name, table in expected.items():
@@ -70,30 +69,28 @@ def _reread(table: pd.DataFrame) -> pd.DataFrame:
 def arguments(add: argparse.ArgumentParser) -> None:
     """What the command takes."""
     add.add_argument("what", nargs="?", default="verify", choices=("write", "documents", "verify"))
-    add.add_argument("folder", nargs="?", default="results", help="default: results")
+    add.add_argument("--profile", default="cpu", help="whose results (default: cpu, that is results/)")
 
 
 def run(options) -> int:
     """Exit code 1 where something differs."""
-    folder = ROOT / options.folder
+    folder = config.results_dir(options.profile)
     if options.what == "write":
-        print(", ".join(write(folder)))
+        names = write(folder) if (folder / "cases.csv").exists() else []
+        print(", ".join([*names, *(path.name for path in studies.write(options.profile))]) or "there are no rows yet")
     elif options.what == "documents":
         print(
             "\n".join(f"{page.relative_to(ROOT)}: filled" for page in documents.write(folder)) or "nothing has changed"
         )
     else:
         # After a run of one's own the documents still show the committed rows.
-        shown = folder == ROOT / "results" and provenance.committed(folder / "cases.csv")
-        wrong = verify(folder)
-        wrong += documents.verify(folder) if shown else []
-        agree = "tables agree with their rows" + (
-            "" if shown else "; README.md and docs/ show other rows, the committed ones"
+        shown = folder == ROOT / "results" and all(
+            provenance.committed(folder / part) for part in ("cases.csv", "rows")
         )
-        print(
-            "\n".join([*wrong, "run: python -m lib tables write, then python -m lib tables documents"])
-            if wrong
-            else agree
-        )
+        wrong = verify(folder) + (documents.verify(folder) if shown else [])
+        agree = "tables agree with their rows"
+        agree += "" if shown else "; README.md and docs/ show other rows, the committed ones"
+        advice = "run: python -m lib tables write, then python -m lib tables documents"
+        print("\n".join([*wrong, advice]) if wrong else agree)
         return int(bool(wrong))
     return 0

@@ -39,13 +39,13 @@ BLOCKS = {
     "CARRIES_OVER": Block("docs/real_scans.md", ("transfer.csv",), "lib.tables.documents:carries_over"),
     "ORGANS_MOVED": Block(
         "docs/real_scans.md",
-        ("degradation.csv", "degradation_optimisers.csv"),
+        ("rows/beyond_training.csv", "rows/organs_moved.csv"),
         "lib.tables.registration:with_organs_moved",
     ),
-    "REGISTER_PAIR": Block("docs/register.md", ("register_pair.csv",), "lib.tables.registration:on_the_pair"),
-    "REGISTER_REAL": Block("docs/register.md", ("register_real.csv",), "lib.tables.registration:on_real_scans"),
+    "REGISTER_PAIR": Block("docs/register.md", ("rows/register_pair.csv",), "lib.tables.registration:on_the_pair"),
+    "REGISTER_REAL": Block("docs/register.md", ("rows/register_real.csv",), "lib.tables.registration:on_real_scans"),
     "TRUST_SPINE": Block(
-        "docs/register.md", ("trust_calibration.csv", "agents/spine/trust.json"), "lib.tables.documents:trust_spine"
+        "docs/register.md", ("rows/trust_calibration.csv", "agents/spine/trust.json"), "lib.tables.calibration:block"
     ),
     "ABLATIONS": Block("docs/ablations.md", ("cases.csv",), "lib.tables.documents:changed"),
     "FUTURE": Block("docs/ablations.md", ("cases.csv",), "lib.tables.documents:future"),
@@ -86,16 +86,6 @@ def carries_over(folder: Path) -> str:
     from lib.tables import transfer
 
     return transfer.markdown(pd.read_csv(folder / "transfer.csv"))
-
-
-def trust_spine(folder: Path) -> str:
-    """What the verdict of `register` is worth."""
-    from lib.registration import trust
-    from lib.tables import calibration
-
-    agent = folder / "agents" / "spine"
-    found = trust.load(agent, agent / "dsl_two_channel_coarse.safetensors")
-    return calibration.markdown(pd.read_csv(folder / "trust_calibration.csv"), found, "spine")
 
 
 def changed(folder: Path) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-import pandas as pd
 
 from lib import agent as agents
 from lib import cases, metrics
 from lib.base import folders, provenance
 from lib.base.errors import UserError
+from lib.study import rows as study_rows
 
 PAIR, START, NAME = "pancreatic_ct_cbct_001", 6, "agent_walks_home.gif"
 SEED, MIN_OVERLAP, STARTS = 2017, 0.5, 10  # as the study's rows on the pair were drawn
@@ -30,9 +30,9 @@ def arguments(add: argparse.ArgumentParser) -> None:
 def run(options) -> None:
     """Walk, draw, say what was drawn. Raises UserError without the pair, or for a start that is none."""
     from lib.figures import animation
+    from lib.figures.scans import object_centre
     from lib.patients import real
     from lib.patients.scans import manifest
-    from lib.tables.hard_case import object_centre
 
     if not 0 <= options.start < STARTS:
         raise UserError(f"--start {options.start}: the starts are numbered 0 to {STARTS - 1}.")
@@ -64,11 +64,8 @@ def _images(patient) -> tuple[list, list]:
 
 
 def _row(start: int) -> float | None:
-    """Where the study's committed row of this start ended, mm; None without rows."""
-    path = folders.ROOT / "results" / "real_cases.csv"
-    if not path.exists():
-        return None
-    rows = pd.read_csv(path, usecols=["range", "population", "dataset", "method", "start", "final_error_mm"])
-    mine = rows.query("dataset == @PAIR and population == 'without_1' and range == 'full' and method == @AGENT")
+    """Where the study's committed row of this start ended, mm; None without rows. Another processor may end elsewhere."""
+    rows = study_rows.read(folders.ROOT / "results", "real_scans")
+    mine = rows.query("dataset == @PAIR and recipe == 'without_1' and range == 'full' and method == @AGENT")
     found = mine.loc[mine["start"] == start, "final_error_mm"]
     return float(found.iloc[0]) if len(found) else None
