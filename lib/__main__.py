@@ -32,6 +32,7 @@ COMMANDS = {
     ),
     "calibrate": Command(STUDY, "lib.tables.calibration", "limits of the verdict, from the study trust_calibration"),
     "train": Command(STUDY, "lib.study.train_command", "train an agent on the patients of a profile"),
+    "join": Command(STUDY, "lib.tables.join", "add splits that were run elsewhere to results/"),
     "release": Command(STUDY, "lib.study.release", "copy the agents of one split to results/agents/"),
     "tables": Command(CHECK, "lib.tables.command", "tables from their rows, documents from the tables; do they agree?"),
     "claims": Command(CHECK, "lib.tables.verdicts", "a verdict on every claim of the paper: write, show or check"),

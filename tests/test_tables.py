@@ -227,7 +227,7 @@ def test_what_was_changed_is_not_as_committed(tmp_path, monkeypatch):
 
 
 def test_splits_run_elsewhere_are_joined(rows, tmp_path):
-    from lib.study import join
+    from lib.tables import join
 
     here, there = tmp_path / "here", tmp_path / "there"
     cases.write_rows(here / "cases.csv", rows)
@@ -246,7 +246,7 @@ def test_splits_run_elsewhere_are_joined(rows, tmp_path):
 
 
 def test_joining_other_patients_or_profiles_is_refused(rows, tmp_path):
-    from lib.study import join
+    from lib.tables import join
 
     cases.write_rows(tmp_path / "here" / "cases.csv", rows)
     for name, other in {
