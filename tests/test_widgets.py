@@ -319,7 +319,10 @@ def test_afterwards_both_errors_are_told_and_the_walks_agree_with_the_rows(tmp_p
     assert np.allclose(walk[0], case.initial, atol=1e-6)
     write_rows(tmp_path / "cases_dsl.csv", [row(case, "dsl", Result(walk[-1], 2.0), CFG)])
     said = by_hand_study.outcome(work, session)
-    assert "You: 0.0 mm" in said and f"The agent (dsl): {by_hand_study.agent_row(tmp_path, case, 'dsl')['final_error_mm']:.1f} mm" in said
+    assert (
+        "You: 0.0 mm" in said
+        and f"The agent (dsl): {by_hand_study.agent_row(tmp_path, case, 'dsl')['final_error_mm']:.1f} mm" in said
+    )
     shown = watch.beside(work, session)
     assert shown.given["names"] == ["you", "the agent (dsl)"]
     assert shown.given["curves"][0]["y"][-1] == pytest.approx(0, abs=1e-3)

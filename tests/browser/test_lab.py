@@ -185,7 +185,9 @@ def test_a_nudge_is_on_the_screen_in_time(lab):
         wait(lab, lambda moves=moves: data(tool, "moves") > moves)
         kernel.append(data(tool, "kernel"))
     taken = data(tool, "ms")[-20:]
-    print(f"\nnudge: {statistics.median(taken):.0f} ms to the picture, of it {statistics.median(kernel):.0f} in the kernel")
+    print(
+        f"\nnudge: {statistics.median(taken):.0f} ms to the picture, of it {statistics.median(kernel):.0f} in the kernel"
+    )
     assert statistics.median(taken) < 1000  # a loaded machine's; docs/by_hand.md has an idle one's
 
 
@@ -235,7 +237,9 @@ def test_the_agents_walk_is_scrubbed_and_played(lab):
     walk.locator('button[title="play"]').click()
     taken = data(walk, "ms")[-20:]
     print(f"\nplaying: {statistics.median(taken):.0f} ms a step, of it {data(walk, 'kernel'):.0f} in the kernel")
-    assert lab.page.locator(".filepicker, .widget-html", has_text="Your cone-beam CT").count() or lab.find(".jupyter-widgets")
+    assert lab.page.locator(".filepicker, .widget-html", has_text="Your cone-beam CT").count() or lab.find(
+        ".jupyter-widgets"
+    )
     assert not lab.page.failures
 
 
