@@ -6,6 +6,7 @@ between `<!-- v:NAME -->` and `<!-- / -->`, in any page. `python -m lib tables d
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 from collections.abc import Iterator
@@ -99,6 +100,12 @@ def future(folder: Path) -> str:
 
 
 def _variants(folder: Path) -> pd.DataFrame:
+    """The table of the variants; resampling takes seconds, and three things are made of it."""
+    return _table_of(folder, (folder / "cases.csv").stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _table_of(folder: Path, _changed_at: int) -> pd.DataFrame:
     return ablations.table(evidence.load(folder))
 
 

@@ -20,6 +20,7 @@ PAIR, START, NAME = "pancreatic_ct_cbct_001", 6, "agent_walks_home.gif"
 SEED, MIN_OVERLAP, STARTS = 2017, 0.5, 10  # as the study's rows on the pair were drawn
 STEPS = agents.AgentSettings(coarse_steps=200, fine_steps=100, fine_limit=25.0)
 AGENT = "dsl_two_channel"
+TITLE = "Real CBCT and real CT of one patient; home is an estimate"  # on every frame
 
 
 def arguments(add: argparse.ArgumentParser) -> None:
@@ -45,9 +46,8 @@ def run(options) -> None:
     walked = agents.run(agent, *_images(patient), np.stack([case.initial for case in tried]), STEPS)
     case, path = tried[options.start], walked[options.start].trajectory
     errors = np.array([cases.error(case, pose) for pose in path])
-    title = "Real CBCT and real CT of one patient; home is an estimate"
     out = folders.results_root() / "figures" / NAME
-    animation.write(out, patient.fixed, patient.moving, path, errors, object_centre(patient), title)
+    animation.write(out, patient.fixed, patient.moving, path, errors, object_centre(patient), TITLE)
     first, last = round(float(errors[0]), 1), round(float(errors[-1]), 1)
     provenance.record(
         out,
