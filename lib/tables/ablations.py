@@ -24,7 +24,7 @@ COLUMNS = (
     *("variant", "what", "experiment", "agent", "n", "success", "success_low", "success_high", "p50_mm"),
     *("difference", "difference_low", "difference_high", "settled", "actions", "window_mm"),
 )
-REFINED = ("dsl_refined", "DRL refines the policy of DSL: 2-D, second half of the steps (notebook 06)")
+REFINED = ("dsl_refined", "DRL refines the policy of DSL: 2-D, second half of the steps (notebook 09)")
 DOCUMENT = "docs/deviations.md"
 
 

@@ -124,7 +124,7 @@ def c3(data: Evidence):
                 statement,
                 theirs,
                 "no human was measured",
-                command="notebooks/07_human_registration.ipynb",
+                command="notebooks/12_registration_by_hand.ipynb",
             )
         else:
             yield _difference("C3", statement, theirs, both, "", 0.0)
