@@ -22,8 +22,6 @@ from lib.baselines import ground_truth, methods, run
 from lib.cases import Case, Result
 from lib.study import config, unfinished
 
-READS = {name: method.reads for name, method in methods.METHODS.items()}
-
 
 def path_of(cfg, name: str, folder=None) -> Path:
     """Where a method's rows go."""
@@ -33,7 +31,7 @@ def path_of(cfg, name: str, folder=None) -> Path:
 def stamp(cfg, name: str, folder=None) -> str:
     """Fingerprint of everything that a method's rows depend on, but the cases (`complete` compares them)."""
     b = asdict(_own(cfg.baselines))
-    parts = [name, b["seed"], {k: b[k] for k in READS.get(run.base(name), ())}, asdict(cfg.evaluation)]
+    parts = [name, b["seed"], methods.settings_of(name, b), asdict(cfg.evaluation)]
     if name.endswith("_polish"):
         parts.append(provenance.sha256(path_of(cfg, name.removesuffix("_polish"), folder)))
     return provenance.fingerprint(parts)

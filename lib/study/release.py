@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lib.base import folders, provenance
 from lib.base.errors import UserError
-from lib.study import config, populations
+from lib.study import config, recipes
 from lib.train import AGENTS
 
 LIMIT_MB = 40
@@ -26,7 +26,8 @@ def release(profile: str = "cpu", split: int = 0, target: Path | None = None) ->
         cfg = config.load(profile, sections=("stream", "training", "transfer"), experiment=experiment, split=split)
         folder = config.agents_dir(cfg)
         found = [p for agent in AGENTS for p in sorted(folder.glob(f"{agent}_*.safetensors"))]
-        better = populations.agents_folder(cfg, getattr(cfg.transfer, f"released_{experiment}"))
+        released = getattr(cfg.transfer, f"released_{experiment}")
+        better = recipes.folder(cfg, recipes.Maker(experiment, released, ""))
         found = [better / p.name if (better / p.name).exists() else p for p in found]
         if not found:
             raise UserError(f"{folder}: no trained agents; run `make reproduce PROFILE={profile}` first.")
