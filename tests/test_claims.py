@@ -189,19 +189,20 @@ def test_one_claim_alone_needs_only_its_own_variants():
 def test_figures_of_claims_are_drawn_from_their_tables(tmp_path):
     from lib.figures import charts
     from lib.figures import claims as claims_figures
+    from lib.study.variants import KNOWN
 
     cfg = config.load("cpu", ("patients", "evaluation", "variants"))
-    assert claims_figures.write(tmp_path, cfg) == []
+    assert claims_figures.write(tmp_path, cfg, tuple(KNOWN)) == []
     curves = [(m, s, step, 0.1) for m in ("dsl", "dqn", "dsl_two_channel") for s in (0, 1) for step in (0, 10)]
     curves = pd.DataFrame(curves, columns=["method", "seed", "step", "success"])
     curves.to_csv(tmp_path / "fig4.csv", index=False)
     rows = [rows_of(f"dsl_{name}", np.linspace(1, end, 50)) for name, end in (("reference", 30), ("stop", 11))]
     made = ablations.table(data_of(*rows))
     made.to_csv(tmp_path / "ablations.csv", index=False)
-    assert [p.name for p in claims_figures.write(tmp_path, cfg)] == ["fig4.png", "ablations.png"]
+    assert [p.name for p in claims_figures.write(tmp_path, cfg, tuple(KNOWN))] == ["fig4.png", "ablations.png"]
     panels = [ax.get_title() for ax in charts.fig4(curves).axes]
     assert panels == ["difference image, as the paper", "both images"]
-    (ax,) = claims_figures.ablations(made).axes
+    (ax,) = claims_figures.ablations(made, tuple(KNOWN)).axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a 13th action, stop (90 %)"]
     assert ax.lines[0].get_color() == claims_figures.BETTER and "(32 %)" in ax.get_xlabel()
 
