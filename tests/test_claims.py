@@ -190,9 +190,10 @@ def test_one_claim_alone_needs_only_its_own_variants():
 def test_figures_of_claims_are_drawn_from_their_tables(tmp_path):
     from lib.figures import charts
     from lib.figures import claims as claims_figures
+    from lib.study.variants import KNOWN
 
     cfg = config.load("cpu", ("patients", "evaluation", "variants"))
-    assert claims_figures.write(tmp_path, cfg) == []
+    assert claims_figures.write(tmp_path, cfg, tuple(KNOWN)) == []
     curves = [(m, s, step, 0.1) for m in ("dsl", "dqn", "dsl_two_channel") for s in (0, 1) for step in (0, 10)]
     curves = pd.DataFrame(curves, columns=["method", "seed", "step", "success"])
     curves.to_csv(tmp_path / "fig4.csv", index=False)

@@ -177,14 +177,15 @@ def attention_distances(cfg, agent: Agent, cases, results):
 
 def attention_figure(cfg, agent: Agent, case, result, title: str):
     """Figure 3: saliency over the CBCT and the fine window's box."""
-    from lib.figures import charts, volumes
+    from lib.figures import attention as figures
+    from lib.figures import charts
     from lib.images.volume import Volume
 
     values, roi = attention(agent, case, result.coarse.poses[-1])
     size, voxel = agent.coarse.window, agent.coarse.voxel
     volume = Volume(torch.as_tensor(values), voxel, case.centre - (size - 1) / 2 * voxel)
     box = (agent.fine.window * agent.fine.voxel) if agent.fine else 0.4 * size * voxel
-    figure = volumes.saliency(case.patient.fixed, volume, roi, box, title)
+    figure = figures.saliency(case.patient.fixed, volume, roi, box, title)
     charts.save(figure, config.run_dir(cfg) / f"attention_{variants.method(cfg, agent.name)}.png", provenance.record)
     return figure
 
