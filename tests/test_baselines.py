@@ -402,35 +402,3 @@ def test_the_door_says_what_is_wrong(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     assert main(["baselines", "itkk"]) == 2 and "there is no method 'itkk'" in capsys.readouterr().err
     assert main(["baselines", "itk", "--profile", "smoke"]) == 2 and "no patient here" in capsys.readouterr().err
-
-
-def test_settings_are_chosen_on_patients_never_tested(spine, tmp_path, monkeypatch, capsys):
-    from lib.patients import store
-    from lib.study import choose, pairs
-
-    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    names = [tmp_path / name for name in ("a", "b", "c", "d")]
-    sides = {0: ("a", "b"), 1: ("c", "b")}  # test, validation; the rest trains
-    monkeypatch.setattr(
-        pairs,
-        "split_folders",
-        lambda cfg: {
-            "test": [tmp_path / sides[cfg.split][0]],
-            "validation": [tmp_path / sides[cfg.split][1]],
-            "train": [n for n in names if n.name not in sides[cfg.split]],
-        },
-    )
-    monkeypatch.setattr(store, "load", lambda folder: replace(spine, id=folder.name))
-    monkeypatch.setattr(run, "_in_processes", in_this_process)
-    two = {"first guess": {}, "no mask": {"use_mask": False}}
-    monkeypatch.setitem(choose.CANDIDATES, "itk_tuned", ("tuned", choose.FIRST, two))
-    words = ["itk_tuned", "--profile", "smoke", "--starts", "1"]
-    assert choose.main(words) == 2 and "run notebook 01" in capsys.readouterr().err
-    for name in names:
-        name.mkdir()
-        (name / "patient.json").touch()
-    assert choose.main(words) == 0
-    table = pd.read_csv(tmp_path / "runs" / "smoke" / "summary" / "baseline_choice.csv")
-    assert list(table["candidate"]) == list(two) and set(table["patients"]) == {2}
-    capsys.readouterr()
-    assert choose.main(words) == 0 and capsys.readouterr().out == "", "what is there is not tried again"

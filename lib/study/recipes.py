@@ -126,7 +126,9 @@ def make(cfg, maker: Maker, stages=None, say=print) -> None:
     """Patients, pairs and networks of an agent, each made where it is missing."""
     if maker.population == "released":
         raise UserError(f"{folder(cfg, maker)}: no released agent {maker.agent} here; run `make reproduce` for one.")
-    grown = populations.tasks(cfg.transfer, maker.experiment, maker.population, maker.change)  # first: names are checked
+    grown = populations.tasks(
+        cfg.transfer, maker.experiment, maker.population, maker.change
+    )  # first: names are checked
     own = maker.change.stages if maker.change else BOTH
     stages = stages or wanted(cfg, maker)
     kept = [stage for stage in stages if stage not in own]

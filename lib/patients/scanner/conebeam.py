@@ -99,6 +99,8 @@ def draw_scanner(
     rng: np.random.Generator, settings: ConeBeamSettings
 ) -> tuple[projector.Scanner, tuple[int, int, int]]:
     """A scanner for one scan and the size (nx, ny, nz) of the grid its field of view fills."""
+    if not isinstance(settings, ConeBeamSettings):
+        raise UserError("Training patients are made by the first scanner only; the second is for tests.")
     radius, height = rng.uniform(*settings.diameter) / 2, rng.uniform(*settings.height)
     sid, sdd = settings.source_to_isocentre, settings.source_to_detector
     half_width = sdd * np.tan(np.arcsin(radius / sid))
