@@ -184,7 +184,7 @@ def semantic_model(cfg, folders: Sequence[Path], count: int | None = None, folde
         raise UserError("semantic registration: this split has no training patients; build some (notebook 01).")
     settings = asdict(_own(cfg.baselines).semantic)
     key = provenance.fingerprint([[f.name for f in folders], settings, cfg.baselines.seed])[:12]
-    path = Path(folder or config.run_dir(cfg)) / "semantic" / f"forest_{len(folders)}_{key}.npz"
+    path = Path(folder or config.run_dir(cfg)) / "semantic" / f"forest_{len(folders)}_{key}.skops"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         forest.save(semantic.train((store.load(f) for f in folders), cfg.baselines), path)
