@@ -31,7 +31,7 @@ WITH = --config profile=$(PROFILE) splits=$(SPLITS) gpu=$(GPU)
 RUNS = results/runs/$(PROFILE)
 CHECK = @$(PYTHON) -m lib check --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
 
-.PHONY: help setup reproduce claims transfer test lint lab data report verify bench clean
+.PHONY: help setup reproduce claims transfer test lint strip lab data report verify bench clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -51,9 +51,9 @@ reproduce: $(READY) ## patients, training, registration, Table 1: PROFILE=smoke,
 
 claims: $(READY) ## a verdict on every claim, after reproduce: DRL, theory, ablations; CLAIM=C8 for what is behind one
 	$(CHECK)
-	@$(PYTHON) -m lib.tables.claims check $(CLAIM)
+	@$(PYTHON) -m lib claims check $(CLAIM)
 	@$(SNAKEMAKE) $(if $(CLAIM),claim,claims) $(WITH) claim=$(CLAIM) 2>&1 | $(PYTHON) -m workflow.progress
-	@$(PYTHON) -m lib.tables.claims show $(PROFILE) $(CLAIM)
+	@$(PYTHON) -m lib claims show $(PROFILE) $(CLAIM)
 
 transfer: $(READY) ## agents that also trained on patients grown from real scans, on scans that they never saw
 	$(CHECK)
@@ -71,15 +71,27 @@ test: lint ## everything that CI checks, about 12 minutes
 tests-alone:
 	@rm -rf .test
 	@$(TEST) $(MAKE) --no-print-directory reproduce PROFILE=smoke SPLITS=0
-	@$(TEST) $(PYTHON) -m pytest -q --nbval-lax $(NBVAL) $(filter-out notebooks/09%,$(sort $(wildcard notebooks/*.ipynb)))
-	@$(TEST) $(PYTHON) -m pytest -q --nbval $(NBVAL) --nbval-sanitize-with tests/nbval.cfg $(wildcard notebooks/09*.ipynb)
+	@$(TEST) $(PYTHON) -m pytest -q --nbval-lax $(NBVAL) $(filter-out notebooks/10%,$(sort $(wildcard notebooks/*.ipynb)))
+	@$(TEST) $(PYTHON) -m pytest -q --nbval $(NBVAL) --nbval-sanitize-with tests/nbval.cfg $(wildcard notebooks/10*.ipynb)
 	@$(TEST) $(PYTHON) -m pytest -q
 
 lint: $(READY) ## ruff, its formatter, and the layers contract of the house
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo
 
-lab: $(READY) ## JupyterLab in notebooks/ with the project's own kernel
-	MPLBACKEND= $(BIN)/jupyter lab --notebook-dir=notebooks
+# What JupyterLab saves into a notebook, outputs and counts, git does not see: the filters that .gitattributes names. A
+# notebook that differs in nothing else is added again, or `git status` would list it for its new size.
+STRIP := "$(PYTHON)" -m nbstripout --keep-id --extra-keys metadata.language_info
+strip: $(READY)
+	@git config filter.nbstripout.clean '$(STRIP)'
+	@git config filter.nbtext.clean '$(STRIP) --keep-output'
+	@git config diff.ipynb.textconv '$(STRIP) --textconv'
+	@for name in $$(git ls-files -m notebooks); do git diff --quiet -- "$$name" && git add -- "$$name"; done; true
+
+lab: $(READY) ## JupyterLab in notebooks/ with the project's own kernel; git does not see the outputs that it saves
+	@trap : INT; clone=$$(git rev-parse --is-inside-work-tree 2> /dev/null); \
+	test -z "$$clone" || $(MAKE) --no-print-directory strip; \
+	MPLBACKEND= $(BIN)/jupyter lab --notebook-dir=notebooks; \
+	test -z "$$clone" || $(MAKE) --no-print-directory strip
 
 data: $(READY) ## fetch a data set of data_manifests/: DATASET=name; without one, all are listed
 	@$(PYTHON) -m lib data $(DATASET)
@@ -90,7 +102,7 @@ report: $(READY) ## executed notebooks of PROFILE as web pages in results/runs/<
 
 verify: $(READY) ## do tables follow from the rows, and files from their provenance?
 	$(CHECK)
-	@$(PYTHON) -m lib.tables.table1 verify
+	@$(PYTHON) -m lib tables verify
 	@$(PYTHON) -m lib.base.provenance results
 
 # As Snakefile starts a training: fewer page faults.

@@ -39,6 +39,7 @@ COLUMNS = (
     "ry",
     "rz",
 )
+STATE = COLUMNS[-6:]  # what is left of the pose at the end of a row
 KEY = ["profile", "experiment", "dataset", "split", "case", "start"]
 
 
@@ -169,6 +170,12 @@ def row(case: Case, method: str, result: Result, cfg) -> dict:
         *(round(float(x), 4) for x in left),
     )
     return dict(zip(COLUMNS, values, strict=True))
+
+
+def pose_of(row, patient) -> np.ndarray:
+    """The pose (4, 4, moving -> fixed world) at which a case row (dict or Series) ended: its state, taken off the truth."""
+    left = rigid.params_to_matrix(np.array([row[name] for name in STATE], dtype=np.float64))
+    return rigid.invert(rigid.about(left, patient.fixed.centre)) @ patient.truth
 
 
 def write_rows(path, rows) -> None:

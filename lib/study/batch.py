@@ -18,29 +18,9 @@ from lib import cases as case_rows
 from lib import rigid
 from lib.base import provenance
 from lib.base.errors import UserError
-from lib.baselines import ground_truth, run
+from lib.baselines import ground_truth, methods, run
 from lib.cases import Case, Result
 from lib.study import config, unfinished
-
-# Which settings a method reads, beside the seed: changing greedy's does not run ANTs again.
-READS = {
-    "ground_truth": ("ground_truth",),
-    "itk": ("itk",),
-    "itk_tuned": ("tuned",),
-    "itk_search": ("tuned", "search"),
-    "itk_bone": ("tuned", "bone"),
-    "itk_search_bone": ("tuned", "search", "bone"),
-    "bone_search": ("tuned", "search", "bone", "bone_search"),
-    "quasi_global": ("quasi_global",),
-    "semantic": ("semantic",),
-    "elastix": ("elastix",),
-    "ants": ("ants",),
-    "ants_search": ("ants", "search"),
-    "greedy": ("greedy",),
-    "greedy_search": ("greedy",),
-    "dsl_polish": ("polish",),
-    "dsl_two_channel_polish": ("polish",),
-}
 
 
 def path_of(cfg, name: str, folder=None) -> Path:
@@ -51,7 +31,7 @@ def path_of(cfg, name: str, folder=None) -> Path:
 def stamp(cfg, name: str, folder=None) -> str:
     """Fingerprint of everything that a method's rows depend on, but the cases (`complete` compares them)."""
     b = asdict(_own(cfg.baselines))
-    parts = [name, b["seed"], {k: b[k] for k in READS.get(run.base(name), ())}, asdict(cfg.evaluation)]
+    parts = [name, b["seed"], methods.settings_of(name, b), asdict(cfg.evaluation)]
     if name.endswith("_polish"):
         parts.append(provenance.sha256(path_of(cfg, name.removesuffix("_polish"), folder)))
     return provenance.fingerprint(parts)
@@ -98,7 +78,7 @@ def run_all(cfg, names: Sequence[str], cases: Sequence[Case], models=None, folde
 
 def run_split(cfg, names: Sequence[str]) -> Iterator[tuple]:
     """(name, rows) of each method named that was not complete for the split's cases: what `python -m
-    lib.baselines` calls. Patients are not made here. Raises UserError."""
+    lib baselines` calls. Patients are not made here. Raises UserError."""
     from lib.study import walk
 
     polished = [name for name in names if name.endswith("_polish")]

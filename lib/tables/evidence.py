@@ -1,4 +1,4 @@
-"""What the claims need besides case rows, gathered from the runs into the results folder as small tables.
+"""What the claims are judged by: `load` reads it from a results folder, `gather` puts there what the runs have left.
 
 * cases.csv: rows of variants (lib.study.variants) are added, those of an earlier run replaced
 * attention.csv: distance (mm) of the fine window's centre, and of the image's, to the true object, a line a case
@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,8 @@ import pandas as pd
 
 from lib import cases, rigid
 from lib.base import folders, provenance
+from lib.base.errors import UserError
+from lib.baselines.methods import OURS
 from lib.patients import store
 from lib.study import config
 
@@ -32,6 +36,48 @@ KEYS = {
     "patients.csv": ["experiment", "case"],
     "fig4.csv": ["method", "seed", "step"],
 }
+
+
+@dataclass
+class Evidence:
+    """Everything a claim may look at; a table that is missing is empty."""
+
+    profile: str
+    rows: pd.DataFrame  # case rows of the virtual patients
+    tables: dict[str, pd.DataFrame]  # attention, walks, patients, fig4
+    theory: dict
+
+    def of(self, experiment: str, method: str) -> pd.DataFrame:
+        """Rows of one method."""
+        return self.rows[(self.rows["experiment"] == experiment) & (self.rows["method"] == method)]
+
+    def agents(self, experiment: str) -> list[str]:
+        """The paper's agent, always, and ours where it was run."""
+        return [a for a in OURS if a == "dsl" or len(self.of(experiment, a))]
+
+
+def load(folder, profile: str = "cpu") -> Evidence:
+    """Evidence from a results folder. Raises UserError if there is none."""
+    folder = Path(folder)
+    if not any((folder / name).exists() for name in ("cases.csv", "fig4.csv", "theory.json")):
+        raise UserError(f"{folder} holds no results yet; run: make reproduce PROFILE={profile}")
+    there = (folder / "cases.csv").exists()  # not where `make claims CLAIM=C7` was all that ran
+    rows = cases.read_rows(folder / "cases.csv") if there else pd.DataFrame(columns=cases.COLUMNS)
+    rows = rows[rows["dataset"].isin(["virtual_spine", "virtual_heart"])]
+    tables = {}
+    for name in ("attention", "walks", "patients", "fig4"):
+        path = folder / f"{name}.csv"
+        tables[name] = pd.read_csv(path) if path.exists() else pd.DataFrame()
+    theory = folder / "theory.json"
+    return Evidence(profile, rows, tables, json.loads(theory.read_text()) if theory.exists() else {})
+
+
+def pairs_of(data, experiment: str, method: str, other: str):
+    """Rows of two methods on the same cases, side by side; the second's columns end in `_other`. May be
+    empty."""
+    keys = [k for k in cases.KEY if k != "case"]
+    first, second = (data.of(experiment, m).set_index([*keys, "case"]) for m in (method, other))
+    return first.join(second, rsuffix="_other", how="inner").reset_index("case")
 
 
 def gather(profile: str) -> list[Path]:

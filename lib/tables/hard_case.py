@@ -1,4 +1,4 @@
-"""From the runs' case rows to the summary: what notebook 08 calls."""
+"""From the runs' case rows to the summary: what notebook 06 calls."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from lib import cases, metrics, rigid
+from lib import cases, rigid
 from lib.base import folders, provenance
+from lib.baselines.methods import OURS, competes, order
 from lib.figures import charts, volumes
-from lib.figures.charts import OURS, competes, order
+from lib.figures.scans import object_centre
+from lib.patients.scans.manifest import real_cbct
 from lib.study import config
-from lib.tables import table1
-from lib.tables.real import PAIRS
-from lib.tables.rows import PAPER
+from lib.tables.rows import PAPER, collect, main_methods
 
 STATE = ["tx", "ty", "tz", "rx", "ry", "rz"]
 
@@ -24,16 +24,16 @@ def gather(cfg) -> pd.DataFrame:
     variants. A profile that has run nothing yet gets the rows of the initial position of its first split, so
     that there is something to show."""
     runs = folders.results_root() / "runs" / cfg.profile
-    rows = table1.collect(runs, cfg.profile)
+    rows = collect(runs, cfg.profile)
     if rows.empty:
         print("No method has been run yet: the initial positions alone. `make reproduce` runs the methods.")
         for experiment in PAPER:
             initial_rows(dataclasses.replace(cfg, experiment=experiment, split=0))
-        rows = table1.collect(runs, cfg.profile)
+        rows = collect(runs, cfg.profile)
     folder = config.results_dir(cfg)
     cases.write_rows(folder / "cases.csv", rows)
     provenance.record(folder / "cases.csv", cfg, seeds={"starts": cfg.evaluation.seed})
-    return table1.main_methods(rows)
+    return main_methods(rows)
 
 
 def initial_rows(cfg) -> None:
@@ -94,7 +94,7 @@ def words_of(row: dict) -> str:
     """What the images of a case row are, in words: nothing simulated is called real."""
     if row["dataset"].startswith("virtual_"):
         return f"Simulated patient {row['case']}"
-    return f"Real CT {row['case']}" + (" and its CBCT" if row["dataset"] in PAIRS else ", simulated CBCT")
+    return f"Real CT {row['case']}" + (" and its CBCT" if real_cbct(row["dataset"]) else ", simulated CBCT")
 
 
 def patient_of(cfg, chosen: dict):
@@ -113,7 +113,7 @@ def patient_of(cfg, chosen: dict):
 def figure1_datasets(rows: pd.DataFrame) -> list[str]:
     """Data sets of which Figure 1 is drawn: simulated patients, and pairs whose CBCT is real."""
     there = set(rows.loc[rows["experiment"] == "spine", "dataset"])
-    return sorted(d for d in there if d.startswith("virtual_") or d in PAIRS)
+    return sorted(d for d in there if d.startswith("virtual_") or real_cbct(d))
 
 
 def figure1(cfg, rows: pd.DataFrame, dataset: str = "virtual_spine"):
@@ -131,7 +131,7 @@ def figure1(cfg, rows: pd.DataFrame, dataset: str = "virtual_spine"):
         method = ours[-1] if ours else min(done, key=lambda m: done[m]["final_error_mm"])
         poses[f"{charts.label(method)}: {done[method]['final_error_mm']:.1f} mm"] = pose_of(done[method], patient)
     if not done or not done[method]["success"]:
-        poses["truth" if dataset not in PAIRS else "truth (an estimate)"] = patient.truth
+        poses["truth" if not real_cbct(dataset) else "truth (an estimate)"] = patient.truth
     if patient.vertebrae is not None and len(patient.vertebrae) > 2:
         bodies = rigid.apply(patient.truth, np.asarray(patient.vertebrae, dtype=np.float64))
         n = min(int(np.argmin(np.linalg.norm(bodies - object_centre(patient), axis=1))), len(bodies) - 2)
@@ -149,19 +149,6 @@ def initial_pose(chosen: dict, patient, cfg) -> np.ndarray:
     return drawn[start].initial
 
 
-def object_centre(patient) -> np.ndarray:
-    """Where planes are cut: the heart's middle, or among the vertebral bodies the point nearest the
-    CBCT's middle."""
-    if patient.mesh_fixed is not None:
-        return np.asarray(patient.mesh_fixed[0]).mean(axis=0)
-    middle = np.asarray(volumes.frame(patient.fixed)[0])
-    if patient.vertebrae is None:
-        return middle
-    bodies = rigid.apply(patient.truth, np.asarray(patient.vertebrae, dtype=np.float64))
-    nearest = bodies[np.argmin(np.abs(bodies[:, 2] - middle[2]))]
-    return np.array([nearest[0], nearest[1], middle[2]])
-
-
 def coarse_to_fine(rows: pd.DataFrame) -> pd.DataFrame:
     """Median error after the coarse and after the fine network, of all cases and of those that succeed."""
     lines = []
@@ -176,24 +163,6 @@ def coarse_to_fine(rows: pd.DataFrame) -> pd.DataFrame:
                     lines.append((experiment, agent, stage, len(some), some["success"].mean(), p50, good))
     names = ["experiment", "agent", "after", "n", "success", "median_mm", "median_mm_of_successes"]
     return pd.DataFrame(lines, columns=names).round(2)
-
-
-def beyond_reach(rows: pd.DataFrame) -> pd.DataFrame:
-    """Starts that 200 steps of one unit cannot undo (L1 norm of the state above 200), and success on both
-    sides."""
-    start = rows[rows["method"] == "initial"]
-    if start.empty:
-        return pd.DataFrame()
-    far = start.assign(far=start[STATE].abs().sum(axis=1) > metrics.COARSE_STEPS)
-    both = rows.merge(far[[*cases.KEY, "far"]], on=cases.KEY)
-    lines = []
-    for (experiment, method), some in both.groupby(["experiment", "method"]):
-        share = [some.loc[some["far"] == side, "success"].mean() for side in (False, True)]
-        lines.append((experiment, method, len(some), int(some["far"].sum()), *share))
-    table = pd.DataFrame(lines, columns=["experiment", "method", "n", "beyond", "success_within", "success_beyond"])
-    rank = {m: i for i, m in enumerate(order(table["method"]))}
-    place = table["method"].map(rank)
-    return table.assign(_m=place).sort_values(["experiment", "_m"]).drop(columns="_m").round(2)
 
 
 def save_figures(cfg, figures: dict) -> list:
