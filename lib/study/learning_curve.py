@@ -15,7 +15,7 @@ import sys
 import pandas as pd
 
 from lib import cases as case_rows
-from lib import metrics, train
+from lib import metrics, network, train
 from lib.agent import Agent
 from lib.base import provenance
 from lib.base.errors import UserError, status
@@ -45,7 +45,7 @@ def point(cfg, agent: str, samples: int, say=print) -> pd.DataFrame:
     sides = pairs.split_folders(cfg)
     data = [pairs.load_pairs(pairs.prepare_pairs(sides[s], "coarse", cfg.stream)) for s in ("train", "validation")]
     settings, where = dataclasses.replace(cfg.training, samples=samples), folder(cfg, agent, samples)
-    train.train(*data, cfg.stream, settings, cfg.experiment, "coarse", agent, where, say=say)
+    train.train(train.Lesson(cfg.stream, settings, cfg.experiment, "coarse", agent), *data, where, say=say)
     walker = Agent(agent, Agent.load(where, agent).coarse)
     scans = populations.held_out(cfg.transfer, cfg.experiment, "reproduce")
     tried = {VIRTUAL: walk.cases_of(cfg)}
@@ -53,7 +53,7 @@ def point(cfg, agent: str, samples: int, say=print) -> pd.DataFrame:
     parts = []
     for reach, cases in tried.items():
         walks = walk.walk(cfg, walker, cases) if cases else []
-        device = str(train.device_for())
+        device = str(network.device_for())
         rows = [
             case_rows.row(c, f"{agent}_coarse", case_rows.Result(w.pose, w.seconds, device=device), cfg)
             for c, w in zip(cases, walks, strict=True)

@@ -159,7 +159,9 @@ def train_agent(cfg, name: str, agent: str, stages=None, say=print) -> list[Path
     for stage in stages or (changes.BOTH if cfg.experiment == "spine" else ("coarse",)):
         data = [pairs.load_pairs(pairs.prepare_pairs(sides[s], stage, cfg.stream)) for s in ("train", "validation")]
         where = agents_folder(cfg, name)
-        made.append(train.train(*data, cfg.stream, settings, cfg.experiment, stage, agent, where, say=say))
+        made.append(
+            train.train(train.Lesson(cfg.stream, settings, cfg.experiment, stage, agent), *data, where, say=say)
+        )
         grown_from = scans(t, cfg.experiment, name)
         provenance.record(made[-1], cfg, seeds={"training": settings.seed}, population=name, grown_from=grown_from)
     return made

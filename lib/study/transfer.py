@@ -22,8 +22,8 @@ from lib.agent import Agent
 from lib.base import folders, provenance
 from lib.base.errors import UserError, status
 from lib.baselines import run
+from lib.network import Stage, device_for
 from lib.patients import real
-from lib.stage import Stage
 from lib.study import batch, changes, config, populations, unfinished, walk
 from lib.tables import real as tables_real
 
@@ -82,7 +82,7 @@ def try_agent(cfg, population: str, name: str, say=print) -> None:
             if _there(path, stamp, cases):
                 continue
             walks = walk.walk(cfg, agent, cases, settings)
-            ends = [case_rows.Result(w.pose, w.seconds, device=str(train.device_for())) for w in walks]
+            ends = [case_rows.Result(w.pose, w.seconds, device=str(device_for())) for w in walks]
             if agent.fine is not None and method == name:
                 coarse = [dataclasses.replace(r, pose=w.coarse.poses[-1]) for r, w in zip(ends, walks, strict=True)]
                 _save(cfg, path_of(cfg, population, reach, f"{name}_coarse"), f"{name}_coarse", cases, coarse, stamp)
