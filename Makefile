@@ -25,12 +25,13 @@ export MPLBACKEND ?= agg
 export MATPLOTLIBRC := $(CURDIR)/matplotlibrc
 export OMP_NUM_THREADS ?= 1
 PYTHON := $(BIN)/python
-SNAKEMAKE = $(PYTHON) -m workflow.alone $(BIN)/snakemake --nolock --profile profiles/$(WHERE)
+ALONE = $(PYTHON) -m workflow.alone
+SNAKEMAKE = $(ALONE) $(BIN)/snakemake --nolock --profile profiles/$(WHERE)
 WITH = --config profile=$(PROFILE) splits=$(SPLITS) gpu=$(GPU)
 RUNS = results/runs/$(PROFILE)
 CHECK = @$(PYTHON) -m lib check --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
 
-.PHONY: help setup reproduce claims transfer test lint lab data report verify bench clean
+.PHONY: help setup reproduce claims transfer test lint strip lab data report verify bench clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -64,17 +65,33 @@ TEST := RESULTS_DIR="$(CURDIR)/.test/results" DATA_DIR="$(CURDIR)/.test/data"
 NBVAL := --nbval-current-env --nbval-cell-timeout=300 --nbval-kernel-name=python3
 
 test: lint ## everything that CI checks, about 12 minutes
+	@$(ALONE) $(MAKE) --no-print-directory tests-alone
+
+.PHONY: tests-alone
+tests-alone:
 	@rm -rf .test
 	@$(TEST) $(MAKE) --no-print-directory reproduce PROFILE=smoke SPLITS=0
-	@$(TEST) $(PYTHON) -m pytest -q --nbval-lax $(NBVAL) $(filter-out notebooks/09%,$(sort $(wildcard notebooks/*.ipynb)))
-	@$(TEST) $(PYTHON) -m pytest -q --nbval $(NBVAL) --nbval-sanitize-with tests/nbval.cfg $(wildcard notebooks/09*.ipynb)
+	@$(TEST) $(PYTHON) -m pytest -q --nbval-lax $(NBVAL) $(filter-out notebooks/10%,$(sort $(wildcard notebooks/*.ipynb)))
+	@$(TEST) $(PYTHON) -m pytest -q --nbval $(NBVAL) --nbval-sanitize-with tests/nbval.cfg $(wildcard notebooks/10*.ipynb)
 	@$(TEST) $(PYTHON) -m pytest -q
 
 lint: $(READY) ## ruff, its formatter, and the layers contract of the house
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo
 
-lab: $(READY) ## JupyterLab in notebooks/ with the project's own kernel
-	MPLBACKEND= $(BIN)/jupyter lab --notebook-dir=notebooks
+# What JupyterLab saves into a notebook, outputs and counts, git does not see: the filters that .gitattributes names. A
+# notebook that differs in nothing else is added again, or `git status` would list it for its new size.
+STRIP := "$(PYTHON)" -m nbstripout --keep-id --extra-keys metadata.language_info
+strip: $(READY)
+	@git config filter.nbstripout.clean '$(STRIP)'
+	@git config filter.nbtext.clean '$(STRIP) --keep-output'
+	@git config diff.ipynb.textconv '$(STRIP) --textconv'
+	@for name in $$(git ls-files -m notebooks); do git diff --quiet -- "$$name" && git add -- "$$name"; done; true
+
+lab: $(READY) ## JupyterLab in notebooks/ with the project's own kernel; git does not see the outputs that it saves
+	@trap : INT; clone=$$(git rev-parse --is-inside-work-tree 2> /dev/null); \
+	test -z "$$clone" || $(MAKE) --no-print-directory strip; \
+	MPLBACKEND= $(BIN)/jupyter lab --notebook-dir=notebooks; \
+	test -z "$$clone" || $(MAKE) --no-print-directory strip
 
 data: $(READY) ## fetch a data set of data_manifests/: DATASET=name; without one, all are listed
 	@$(PYTHON) -m lib data $(DATASET)
@@ -96,4 +113,4 @@ bench: $(READY) ## targets, samples, steps and roll-outs a second on this machin
 
 clean: ## remove executed notebooks, checkpoints and generated volumes of PROFILE (tables and figures stay)
 	$(CHECK)
-	rm -rf "$(RUNS)" "data/$(PROFILE)" .test .snakemake .pytest_cache .ruff_cache
+	@$(ALONE) rm -rf "$(RUNS)" "data/$(PROFILE)" .test .snakemake .pytest_cache .ruff_cache

@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir)))
 from lib.base import folders, provenance
 from lib.study import config as settings
+from lib.study import schema
 from lib.tables import claims_variants
 from workflow import graph
 
@@ -23,7 +24,7 @@ RESULTS = os.path.relpath(folders.results_root())
 RUNS = f"{RESULTS}/runs/{PROFILE}"
 SUMMARY = os.path.relpath(settings.results_dir(PROFILE))
 RUN = f"{RUNS}/{{experiment}}/split{{split}}"
-# Variants for the claims and the open points: one thing changed, on one experiment and split.
+# Variants for the claims and the open points (configs/studies/variants.yaml): one experiment and split.
 VARIANTS = LOADED.variants
 VARIED = VARIANTS.agent
 RUN0 = f"{RUNS}/{VARIANTS.experiment}/split0"
@@ -36,8 +37,11 @@ shell.prefix(
     "export OMP_NUM_THREADS=1 MPLBACKEND=agg MATPLOTLIBRC=$PWD/matplotlibrc PYTHONPATH=$PWD MALLOC_MMAP_MAX_=0 "
     "MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000; "
 )
+# The notebook reads the profile by its name; `-f configs/cpu.yaml` does the same, but writes every section of it into the
+# executed notebook.
 EXECUTE = (
-    "papermill -k python3 --no-progress-bar {input.notebook} {log.notebook} -f {input.config} "
+    "python -m workflow.alone --unit {log.notebook} papermill -k python3 --no-progress-bar {input.notebook} "
+    "{log.notebook} -r profile {PROFILE} "
     "{params.words} > {log.text} 2>&1 || {{ grep -v '^ *$' {log.text} | tail -n 1 >&2; exit 1; }}"
 )
 
@@ -46,6 +50,7 @@ wildcard_constraints:
     split=r"\d+",
     agent="|".join(AGENTS),
     variant="|".join(VARIANTS.known),
+    study=r"\w+",
 
 
 def made_of(name):
@@ -90,9 +95,14 @@ def unit(name, where):
     return dict(notebook=f"{where}/{name}.ipynb", text=f"{where}/{name}.log")
 
 
+# The rules of the verdicts: whatever `lib.tables.claims` is made of, asked of the code and not listed by hand.
+VERDICTS = graph.files_behind("lib/tables/claims.py", rooms=("lib/tables/", "lib/figures/claims", "lib/metrics"))
+
+
 rule reproduce:
     input:
         f"{SUMMARY}/table1.csv",
+        f"{RUNS}/08_claims.done",
         expand(f"{RUNS}/{{experiment}}/split0/02_augmentation.done", experiment=EXPERIMENTS),
     default_target: True
 
@@ -102,52 +112,65 @@ rule claims:
         f"{RUNS}/claims.done",
 
 
-# Agents on real scans that they never saw (notebook 11). A population is the scans that training patients grew from.
+# Agents on real scans that they never saw (notebook 07). A population is the scans that training patients grew from.
 POPULATIONS = {"spine": ("without_0", "without_1"), "heart": ("reproduce",)}
 
 
 rule transfer:
     input:
-        [f"{RUNS}/{e}/transfer/{name}/11_real_scans.done" for e in EXPERIMENTS for name in POPULATIONS[e]],
+        [f"{RUNS}/{e}/transfer/{name}/07_real_scans.done" for e in EXPERIMENTS for name in POPULATIONS[e]],
     shell:
-        "python -m lib.study.transfer tables --profile {PROFILE}"
+        "python -m lib tables --profile {PROFILE}"
 
 
-# Once for all populations: they start from the same poses, and the searches take an hour.
-rule real_optimisers:
+# One study: `snakemake results/runs/cpu/studies/NAME.done`. The agents of real_scans are the notebooks' units; here its
+# optimisers run, once for all agents: they start from the same poses, and the searches take an hour.
+def kept_to(wildcards):
+    """The methods that this unit runs; empty: all of the study."""
+    if wildcards.study != "real_scans":
+        return ""
+    found = schema.load("real_scans")
+    asked = [m for block in found.cases for m in block.methods or found.methods if not m.trained()]
+    return "--only " + " ".join(dict.fromkeys(m.method for m in asked))
+
+
+rule study:
     input:
         f"{RUNS}/scans.done",
-        made_of("11_real_scans")["lib"],
+        study="configs/studies/{study}.yaml",
+        lib=graph.files_behind("lib/study/run.py", rooms=("lib/",)),
     output:
-        touch(f"{RUNS}/{{experiment}}/transfer/baselines.done"),
+        touch(f"{RUNS}/studies/{{study}}.done"),
     log:
-        f"{RUNS}/{{experiment}}/transfer/baselines.log",
+        f"{RUNS}/studies/{{study}}.log",
     params:
-        settings=used("11_real_scans"),
+        only=kept_to,
+        settings=used("07_real_scans"),
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=7000,
+        gpu=GPU,
+        runtime=7200,
     shell:
-        "python -m lib.study.transfer baselines --profile {PROFILE} --experiment {wildcards.experiment} > {log} 2>&1 "
+        "python -m lib study {wildcards.study} {params.only} --profile {PROFILE} > {log} 2>&1 "
         "|| {{ tail -n 1 {log} >&2; exit 1; }}"
 
 
 rule real_scans:
     input:
         f"{RUNS}/{{experiment}}/split0/patients.csv",
-        rules.real_optimisers.output,
+        f"{RUNS}/studies/real_scans.done",  # after it, so that the simulated scans are made once
         # The population `reproduce` is the agent of split 0.
         lambda w: f"{RUNS}/{w.experiment}/split0/agents/dsl_two_channel_coarse.safetensors.provenance.json"
         if w.population == "reproduce"
         else [],
-        **made_of("11_real_scans"),
+        **made_of("07_real_scans"),
     output:
-        touch(f"{RUNS}/{{experiment}}/transfer/{{population}}/11_real_scans.done"),
+        touch(f"{RUNS}/{{experiment}}/transfer/{{population}}/07_real_scans.done"),
     log:
-        **unit("11_real_scans", f"{RUNS}/{{experiment}}/transfer/{{population}}"),
+        **unit("07_real_scans", f"{RUNS}/{{experiment}}/transfer/{{population}}"),
     params:
         words="-r experiment {experiment} -r population {population}",
-        settings=used("11_real_scans"),
+        settings=used("07_real_scans"),
     resources:
         mem_mb=7000,
         gpu=GPU,
@@ -309,18 +332,38 @@ rule summary:
         expand(rules.real_baselines.output, experiment=EXPERIMENTS),
         expand(rules.roll_out.output, experiment=EXPERIMENTS, split=SPLITS),
         expand(rules.baselines.output, experiment=EXPERIMENTS, split=SPLITS),
-        **made_of("08_table1_evaluation"),
+        **made_of("06_table1"),
     output:
         f"{SUMMARY}/cases.csv",
         f"{SUMMARY}/table1.csv",
     log:
-        **unit("08_table1_evaluation", RUNS),
+        **unit("06_table1", RUNS),
     params:
         words="",
-        settings=used("08_table1_evaluation"),
+        settings=used("06_table1"),
     resources:
         mem_mb=4000,
         runtime=60,
+    shell:
+        EXECUTE
+
+
+# What the claims are worth so far; `make claims` runs the same notebook again when all that is behind them is there.
+rule claims_so_far:
+    input:
+        rules.summary.output,
+        VERDICTS,
+        **made_of("08_claims"),
+    output:
+        touch(f"{RUNS}/08_claims.done"),
+    log:
+        **unit("08_claims", RUNS),
+    params:
+        words="",
+        settings=used("08_claims"),
+    resources:
+        mem_mb=2000,
+        runtime=30,
     shell:
         EXECUTE
 
@@ -368,14 +411,14 @@ rule variant_walk:
 rule drl:
     input:
         f"{RUNS}/spine/split0/patients.csv",
-        **made_of("06_dsl_versus_drl"),
+        **made_of("09_dsl_versus_drl"),
     output:
         f"{RUNS}/spine/split0/fig4.csv",
     log:
-        **unit("06_dsl_versus_drl", f"{RUNS}/spine/split0"),
+        **unit("09_dsl_versus_drl", f"{RUNS}/spine/split0"),
     params:
         words="-r experiment spine",
-        settings=used("06_dsl_versus_drl"),
+        settings=used("09_dsl_versus_drl"),
     threads: max(1, min(workflow.cores, LOADED.drl.workers))  # so many trainings side by side
     resources:
         mem_mb=6000,
@@ -387,14 +430,14 @@ rule drl:
 
 rule theory:
     input:
-        **made_of("09_theory"),
+        **made_of("10_theory"),
     output:
         f"{RUNS}/spine/split0/theory.json",
     log:
-        **unit("09_theory", f"{RUNS}/spine/split0"),
+        **unit("10_theory", f"{RUNS}/spine/split0"),
     params:
         words="",
-        settings=used("09_theory"),
+        settings=used("10_theory"),
     resources:
         mem_mb=2000,
         runtime=30,
@@ -407,10 +450,6 @@ def behind(claim):
     if claim in claims_variants.BEHIND:
         return expand(rules.variant_walk.output, variant=claims_variants.BEHIND[claim])
     return {"C6": rules.drl.output, "C7": rules.theory.output, "C14": []}.get(claim, rules.reproduce.input)
-
-
-# The rules of the verdicts: whatever `lib.tables.claims` is made of, asked of the code and not listed by hand.
-VERDICTS = graph.files_behind("lib/tables/claims.py", rooms=("lib/tables/", "lib/figures/claims", "lib/metrics"))
 
 
 rule claim:
@@ -430,7 +469,16 @@ rule verdicts:
         rules.theory.output,
         expand(rules.variant_walk.output, variant=VARIANTS.known),
         VERDICTS,
+        **made_of("08_claims"),
     output:
-        touch(f"{RUNS}/claims.done"),  # claims.csv itself is written by 08 first, without what is above
+        touch(f"{RUNS}/claims.done"),  # claims.csv itself stands already, without what is above
+    log:
+        **unit("08_claims", RUNS),
+    params:
+        words="",
+        settings=used("08_claims"),
+    resources:
+        mem_mb=2000,
+        runtime=30,
     shell:
-        "python -m lib.tables.claims write {PROFILE}"
+        EXECUTE

@@ -26,7 +26,14 @@ USE, STUDY, CHECK = "your own scans", "the study", "numbers and files"
 COMMANDS = {
     "register": Command(USE, "lib.registration.command", "align a CT to a cone-beam CT"),
     "data": Command(USE, "lib.patients.data", "list the data sets, fetch one, or read a downloaded collection"),
+    "study": Command(STUDY, "lib.study.run", "run a study of configs/studies: train, register, write rows"),
+    "studies": Command(
+        STUDY, "lib.study.listing", "list the studies: what each asks, whether its rows are there, its time"
+    ),
+    "tables": Command(STUDY, "lib.tables.studies", "tables and figures of the studies, from their rows"),
+    "calibrate": Command(STUDY, "lib.tables.calibration", "limits of the verdict, from the study trust_calibration"),
     "train": Command(STUDY, "lib.study.train_command", "train an agent on the patients of a profile"),
+    "baselines": Command(STUDY, "lib.study.baselines_command", "run some methods alone, without notebook 05"),
     "bench": Command(CHECK, "lib.study.bench", "speed of targets, stream, training, roll-out and registration"),
     "check": Command(CHECK, "lib.study.check", "are these settings sound? asked before any work begins"),
 }

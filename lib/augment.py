@@ -14,20 +14,17 @@ The same code runs on CPU and GPU, with torch and NumPy only.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from lib import mdp, rigid
 from lib.base.errors import UserError
+from lib.base.provenance import atomic
 from lib.images.normalise import Source
 from lib.images.windows import SourceBank, cut
 from lib.network import observe
-
-STAGES = ("coarse", "fine")
 
 
 @dataclass(frozen=True)
@@ -90,20 +87,11 @@ class TrainingPair:
     anchors: np.ndarray
 
     def save(self, path) -> None:
-        path = Path(path)
-        temporary = path.with_name(f".{os.getpid()}.{path.name}")  # two trainings may prepare the same pair at once
-        with open(temporary, "wb") as file:
-            np.savez(
-                file,
-                id=self.id,
-                fixed=self.fixed.codes.numpy(),
-                fixed_affine=self.fixed.affine,
-                truth=self.truth,
-                moving=self.moving.codes.numpy(),
-                moving_affine=self.moving.affine,
-                anchors=self.anchors,
-            )
-        temporary.replace(path)
+        """Write an NPZ. Two trainings may prepare the same pair at once."""
+        images = {"fixed": self.fixed.codes.numpy(), "moving": self.moving.codes.numpy()}
+        frames = {"fixed_affine": self.fixed.affine, "moving_affine": self.moving.affine}
+        with atomic(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, id=self.id, truth=self.truth, anchors=self.anchors, **images, **frames)
 
     @classmethod
     def load(cls, path) -> TrainingPair:

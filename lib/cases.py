@@ -8,37 +8,22 @@ its kind (`metrics.FAILURES`).
 
 from __future__ import annotations
 
-import os
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from lib import metrics, rigid
 from lib.base.errors import UserError
+from lib.base.provenance import atomic
 
 COLUMNS = (
-    "profile",
-    "experiment",
-    "dataset",
-    "split",
-    "case",
-    "start",
-    "method",
-    "initial_error_mm",
-    "final_error_mm",
-    "success",
-    "seconds",
-    "device",
-    "note",
-    "tx",
-    "ty",
-    "tz",
-    "rx",
-    "ry",
-    "rz",
+    *("profile", "experiment", "dataset", "split", "case", "start", "method"),
+    *("initial_error_mm", "final_error_mm", "success", "seconds", "device", "note"),
+    *("tx", "ty", "tz", "rx", "ry", "rz"),
 )
+STATE = COLUMNS[-6:]  # what is left of the pose at the end of a row
 KEY = ["profile", "experiment", "dataset", "split", "case", "start"]
 
 
@@ -171,6 +156,19 @@ def row(case: Case, method: str, result: Result, cfg) -> dict:
     return dict(zip(COLUMNS, values, strict=True))
 
 
+def pose_of(row, patient) -> np.ndarray:
+    """The pose (4, 4, moving -> fixed world) at which a case row (dict or Series) ended: its state, taken off the truth."""
+    left = rigid.params_to_matrix(np.array([row[name] for name in STATE], dtype=np.float64))
+    return rigid.invert(rigid.about(left, patient.fixed.centre)) @ patient.truth
+
+
+def from_rows(cases: list[Case], rows) -> list[Case]:
+    """The cases begun anew where a method's `rows` (DataFrame) ended. A case without a row is left out."""
+    ends = {(row["case"], row["start"]): row for row in rows.to_dict("records")}
+    there = [(case, ends.get((case.id, case.start))) for case in cases]
+    return [replace(case, initial=pose_of(row, case.patient), _errors={}) for case, row in there if row is not None]
+
+
 def write_rows(path, rows) -> None:
     """Rows (dicts or a DataFrame) to CSV, with exactly `COLUMNS`; written beside, then renamed."""
     import pandas as pd
@@ -178,13 +176,10 @@ def write_rows(path, rows) -> None:
     table, path = pd.DataFrame(rows, columns=None if len(rows) else COLUMNS), Path(path)
     if set(table.columns) != set(COLUMNS):
         raise UserError(f"{path}: rows need the columns {', '.join(COLUMNS)}; make them with cases.row.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        table[list(COLUMNS)].to_csv(temporary, index=False)
-        os.replace(temporary, path)
+        with atomic(path) as temporary:
+            table[list(COLUMNS)].to_csv(temporary, index=False)
     except OSError as problem:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: the rows could not be written ({problem.strerror}).") from None
 
 

@@ -16,6 +16,27 @@ from lib.base.errors import UserError
 
 SUCCESS_MM = {"spine": 10.0, "heart": 20.0}  # the paper: TRE <= 10 mm (E1), MME <= 20 mm (E2)
 COARSE_STEPS = 200  # N1: a start whose L1 norm is larger cannot be undone by steps of one unit
+# The paper's Table 1: success, 10th, 50th, 90th percentile (mm); None: N/A there.
+PAPER = {
+    "spine": {
+        "ground_truth": (None, 0.8, 0.9, 1.2),
+        "initial": (None, 35.5, 73.9, 116.2),
+        "itk": (0.12, 1.9, 77.3, 130.4),
+        "quasi_global": (0.20, 1.6, 60.9, 136.2),
+        "semantic": (0.24, 3.0, 34.9, 71.0),
+        "dsl": (0.92, 1.7, 2.5, 3.8),
+        "human": (0.70, 0.8, 1.6, 15.8),
+    },
+    "heart": {
+        "ground_truth": (None, 2.1, 4.0, 5.9),
+        "initial": (None, 9.2, 22.8, 30.5),
+        "itk": (0.14, 14.9, 34.9, 47.6),
+        "quasi_global": (0.14, 16.2, 35.9, 58.7),
+        "semantic": (0.72, 7.6, 15.3, 30.6),
+        "dsl": (1.00, 3.2, 4.8, 6.9),
+        "human": (0.96, 4.0, 6.2, 13.4),
+    },
+}
 FAILURES = ("vertebra", "too far", "rotated", "lost", "refused")
 
 
@@ -160,6 +181,19 @@ def percentiles(errors, q=(10, 50, 90)) -> np.ndarray:
     """Percentiles over all cases, failures included; NaN for none."""
     errors = np.asarray(errors, dtype=np.float64)
     return np.percentile(errors, q) if len(errors) else np.full(len(q), np.nan)
+
+
+def capture_range(initial_mm, ok, share: float = 0.95) -> tuple[float, bool]:
+    """From how far away a method still succeeds: the largest initial error in mm such that `share` of all starts up to
+    it succeed, and whether that is the farthest start (the range may then be larger). (0, False) where not even the
+    nearest start succeeds."""
+    initial = np.asarray(initial_mm, dtype=np.float64)
+    nearest = np.argsort(initial, kind="stable")
+    rate = np.asarray(ok, dtype=np.float64)[nearest].cumsum() / np.arange(1, len(initial) + 1)
+    good = np.flatnonzero(rate >= share)
+    if not len(good):
+        return 0.0, False
+    return float(initial[nearest[good[-1]]]), bool(good[-1] == len(initial) - 1)
 
 
 def wilson(k: float, n: int, z: float = 1.96) -> tuple[float, float]:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 ACTION_NAMES = ("+tx", "-tx", "+ty", "-ty", "+tz", "-tz", "+rx", "-rx", "+ry", "-ry", "+rz", "-rz")
-ACTION_NAMES_2D = ("+tx", "-tx", "+ty", "-ty", "+r", "-r")
 
 
 def _library(x):

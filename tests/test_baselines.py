@@ -10,9 +10,9 @@ import torch
 
 from lib import rigid
 from lib.base.errors import UserError
-from lib.baselines import common, fair, forest, ground_truth, itk_search, polish, run, semantic
+from lib.baselines import common, fair, forest, ground_truth, itk_search, methods, polish, run, semantic
 from lib.baselines.settings import BaselineSettings
-from lib.cases import Case, Result, write_rows
+from lib.cases import Case, Result, from_rows, write_rows
 from lib.cases import read_rows as cases_rows
 from lib.images import volume
 from lib.images.volume import Volume
@@ -123,8 +123,8 @@ def test_looking_at_bone_is_not_misled_by_organs_that_have_moved(pair):
     hu = hu + 30 * torch.randn(hu.shape, generator=torch.Generator().manual_seed(0))
     moved = fixed.with_array(torch.where(mask, hu, torch.tensor(-1000.0)))
     initial = rigid.about(rigid.params_to_matrix(OFFSET), fixed.centre) @ truth
-    methods = ("itk_tuned", "itk_bone", "bone_search")
-    ends = [run.load(m)(moved, moving, initial, SETTINGS, mask, np.random.default_rng(0)).pose for m in methods]
+    names = ("itk_tuned", "itk_bone", "bone_search")
+    ends = [run.load(m)(moved, moving, initial, SETTINGS, mask, np.random.default_rng(0)).pose for m in names]
     spine = np.array([[4.0 * n, 35.0, z] for n, z in enumerate((-35, 0, 36), 1)])
     off = [np.linalg.norm(rigid.apply(end, spine) - rigid.apply(truth, spine), axis=1).mean() for end in ends]
     assert max(off[1:]) < 2.0 and max(off[1:]) < off[0]
@@ -142,7 +142,7 @@ def test_a_search_by_bone_finds_what_a_single_start_cannot(pair):
     assert error(single, truth, fixed) > 10 and error(searched, truth, fixed) < 3
 
 
-@pytest.mark.parametrize("name", sorted(run.METHODS))
+@pytest.mark.parametrize("name", sorted(methods.runnable()))
 def test_solves_a_small_known_offset(name, pair, model):
     fixed, moving, mask, truth = pair
     initial = rigid.about(rigid.params_to_matrix(OFFSET), fixed.centre) @ truth
@@ -288,8 +288,10 @@ def test_a_failing_method_is_a_row_not_the_end(spine, monkeypatch, tmp_path):
     def crash(*_):
         raise ValueError("the tool broke\nall samples map outside")
 
-    monkeypatch.setitem(run.METHODS, "missing", ("no_such_file", "register", "nosuchtool"))
-    monkeypatch.setitem(run.METHODS, "crashing", ("itk", "broken", "SimpleITK"))
+    missing = methods.Method("Missing", "#000000", "-", "no_such_file", "register", "nosuchtool")
+    monkeypatch.setitem(methods.METHODS, "missing", missing)
+    crashing = methods.Method("Crashing", "#000000", "-", "itk", "broken", "SimpleITK")
+    monkeypatch.setitem(methods.METHODS, "crashing", crashing)
     monkeypatch.setattr("lib.baselines.itk.broken", crash, raising=False)
     monkeypatch.setattr(run, "_in_processes", in_this_process)
     cfg, cases = profile(), cases_of(spine)
@@ -335,7 +337,7 @@ def test_rows_are_resumed_only_if_complete(spine, tmp_path):
     assert not batch.complete(cfg, "ground_truth", cases[:1], tmp_path)
     assert not batch.complete(profile(seed=1), "ground_truth", cases, tmp_path)
     rows = cases_rows(tmp_path / "cases_ground_truth.csv")
-    again = batch.from_rows(cases, rows)
+    again = from_rows(cases, rows)
     assert all(np.allclose(c.initial, r.pose, atol=1e-2) for c, r in zip(again, results, strict=True))
 
 
@@ -348,7 +350,7 @@ def test_another_methods_settings_do_not_run_a_method_again():
         "ants": replace(SETTINGS.ants, spacing=9.0),
         "semantic": replace(SETTINGS.semantic, patients=(5, 15)),
     }
-    for name in set(run.METHODS) - {"ants", "ants_search", "dsl_polish"}:
+    for name in set(methods.runnable()) - {"ants", "ants_search", "dsl_polish"}:
         stamps = {batch.stamp(profile(**{key: value}), name) for key, value in changes.items()}
         assert stamps == {batch.stamp(profile(), name)}, name
     assert batch.stamp(profile(ants=changes["ants"]), "ants") != batch.stamp(profile(), "ants")
@@ -389,11 +391,11 @@ def test_the_polish_is_run_again_only_after_the_agent_walked_again(spine, tmp_pa
 
 
 def test_the_door_says_what_is_wrong(capsys, tmp_path, monkeypatch):
-    from lib.baselines import __main__ as door
+    from lib.__main__ import main
 
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    assert door.main(["itkk"]) == 2 and "there is no method 'itkk'" in capsys.readouterr().err
-    assert door.main(["itk", "--profile", "smoke"]) == 2 and "no patient here" in capsys.readouterr().err
+    assert main(["baselines", "itkk"]) == 2 and "there is no method 'itkk'" in capsys.readouterr().err
+    assert main(["baselines", "itk", "--profile", "smoke"]) == 2 and "no patient here" in capsys.readouterr().err
 
 
 def test_settings_are_chosen_on_patients_never_tested(spine, tmp_path, monkeypatch, capsys):

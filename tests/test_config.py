@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -14,8 +15,7 @@ from hypothesis import strategies as st
 
 from lib.base import provenance, sections
 from lib.base.errors import UserError
-from lib.study import config
-from workflow import config_smoke
+from lib.study import config, parameters
 
 
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "paper"])
@@ -29,14 +29,13 @@ def test_profiles_load(profile):
 
 
 def test_smoke_is_the_defaults(root):
+    """Nothing is written twice: the file names no value, and says where each section's are described."""
     written = (root / "configs" / "smoke.yaml").read_text(encoding="utf-8")
-    values = yaml.safe_load(written)
-    assert set(values) == {"profile", *config.SECTIONS}
-    for name in config.SECTIONS:
-        section = sections.section_class(name)
-        assert config.build(name, values[name]) == section()
-        assert set(values[name]) == {field.name for field in dataclasses.fields(section)}
-    assert written == config_smoke.text(), "python -m workflow.config_smoke"
+    assert yaml.safe_load(written) == {"profile": "smoke"}
+    told = dict(re.findall(r"^#   (\w+) +(lib/\S+\.py)$", written, flags=re.MULTILINE))
+    assert told == {name: module.replace(".", "/") + ".py" for name, (module, _) in sections.SECTIONS.items()}
+    smoke = config.load("smoke")
+    assert all(getattr(smoke, name) == sections.section_class(name)() for name in config.SECTIONS)
 
 
 def test_paper_profile_is_the_papers():
@@ -137,11 +136,9 @@ def test_check_tells_parameters_from_other_globals():
         config.check({"split": -1})
 
 
-def test_shipped_values_yield_to_the_profile():
-    """`papermill -p profile cpu` without the file: the notebook's smoke literals must not win."""
-    shipped = config.read("smoke")["stream"]
+def test_a_notebooks_values_override_the_profile_name_by_name():
     cpu = config.load("cpu")
-    assert config.check({"profile": "cpu", "stream": shipped}, ("stream",)).stream == cpu.stream
+    assert config.check({"profile": "cpu", "stream": {}}, ("stream",)).stream == cpu.stream
     changed = config.check({"profile": "cpu", "training": {"batch": 7}}, ("training",)).training
     assert changed == dataclasses.replace(cpu.training, batch=7)
 
@@ -169,7 +166,7 @@ def test_bad_split_numbers(text):
 
 def test_command_line_says_one_sentence(root):
     done = subprocess.run(
-        [sys.executable, "-m", "lib.study.config", "cpuu"], cwd=root, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "lib", "check", "cpuu"], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert done.stderr == "There is no profile 'cpuu'; did you mean cpu?\n"
@@ -230,8 +227,27 @@ def test_fingerprint_follows_values_not_order():
     assert one != provenance.fingerprint({"a": 1, "b": [2, 4]})
 
 
-def test_refresh_keeps_comments_and_other_lines():
-    cell = 'profile = "smoke"  # a\ntheory = {"seed": 9, "gone": 1}  # b\nsplit = 0  # c'
-    fresh = config_smoke.refresh(cell)
-    assert fresh == 'profile = "smoke"  # a\ntheory = {\n    "seed": 0,\n}  # b\nsplit = 0  # c'
-    assert config_smoke.refresh(fresh) == fresh
+CELLS = {
+    "parameters": 'profile = "smoke"  # str\nsplit = 0',
+    "papermill": '# Parameters\nprofile = "smoke"\nsplt = 1',
+    "check": "cfg = config.check(globals())",
+    "work": "rows, table = [1], 2\nstream = 3",
+}
+
+
+@pytest.mark.parametrize(
+    ("ran", "found"),
+    [
+        ("parameters check", {"profile", "split"}),
+        ("parameters papermill check", {"profile", "split", "splt"}),
+        ("parameters papermill check work parameters check", {"profile", "split"}),
+        ("parameters check work check", {"profile", "split"}),
+        ("parameters work check", {"profile", "split", "rows", "table", "stream"}),
+        ("work", {"profile", "split", "splt", "cfg", "rows", "table", "stream"}),
+    ],
+)
+def test_parameters_are_what_the_cells_before_the_check_assign(ran, found):
+    """Results of an earlier run, and a name that was misspelt there, stand among the globals too and do not count."""
+    left = dict.fromkeys(("profile", "split", "splt", "cfg", "rows", "table", "stream"), 1)
+    history = ["", *(CELLS[name] for name in ran.split())]
+    assert set(parameters.given({**left, "In": history, "_": 5, "len": len})) == found

@@ -15,7 +15,7 @@ import yaml
 from lib import cases
 from lib.study import config
 from lib.tables import table1
-from workflow import alone, graph, progress
+from workflow import graph, progress
 
 ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([A-Za-z0-9_.]+)$")
@@ -86,11 +86,6 @@ def test_readme():
         assert target.startswith("http") or (ROOT / target).exists(), target
     for command in re.findall(r"`make (\w+)", text):
         assert re.search(rf"^{command}:", (ROOT / "Makefile").read_text(), re.M), command
-
-
-def test_make_never_holds_a_graph():
-    text = (ROOT / "Makefile").read_text()
-    assert "papermill" not in text and ".ipynb:" not in text
 
 
 def make(*words):
@@ -203,10 +198,21 @@ Error in rule train:
     assert len(lines) == 4
 
 
-def test_ci_calls_make_test():
-    text = (ROOT / ".ci" / "run").read_text()
-    assert text.startswith("#!/usr/bin/env bash\n") and "make test" in text
-    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+def test_make_asks_snakemake_and_holds_no_graph():
+    done = make("-n", "reproduce", "PROFILE=smoke")
+    asked = [line for line in done.stdout.splitlines() if "snakemake" in line]
+    assert len(asked) == 1 and " reproduce --config profile=smoke " in asked[0] and "papermill" not in done.stdout
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_ci_runs_the_test_command_of_the_readme_and_passes_on_its_status(tmp_path, status):
+    fake = tmp_path / "make"
+    fake.write_text(f'#!/bin/sh\necho "$PWD: make $@"\nexit {status}\n')
+    fake.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    words = ["bash", str(ROOT / ".ci" / "run")]
+    done = subprocess.run(words, cwd=tmp_path, env={"PATH": path}, capture_output=True, text=True, check=False)
+    assert done.stdout == f"{ROOT}: make test\n" and done.returncode == status
 
 
 # --- what the smoke run of `make test` left: numbers, not texts of cells ---
@@ -264,9 +270,46 @@ def test_a_killed_run_leaves_no_lock(tmp_path):
     finally:
         first.send_signal(signal.SIGKILL)
         first.communicate(timeout=60)
-    handle = alone.take(tmp_path / alone.LOCK)
-    assert handle is not None
-    os.close(handle)
+    third = subprocess.run(words, input="\n", capture_output=True, timeout=60, **there)
+    assert third.returncode == 0 and third.stdout == "at work\n"
+
+
+def test_make_within_make_is_the_same_make(tmp_path):
+    inner = [sys.executable, "-m", "workflow.alone", "echo", "inside"]
+    there = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
+    done = subprocess.run([*inner[:3], *inner], capture_output=True, timeout=60, check=True, **there)
+    assert done.stdout == "inside\n"
+
+
+def test_a_unit_waits_for_the_one_that_an_earlier_run_left(tmp_path):
+    """Snakemake killed alone leaves its notebook at work; the next run must not write beside it."""
+    words = [sys.executable, "-m", "workflow.alone", "--unit", "a/01.ipynb", "sh", "-c"]
+    there = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
+    first = subprocess.Popen([*words, "echo began; read _; echo ended >> log"], stdin=-1, stdout=-1, **there)
+    assert first.stdout.readline() == "began\n"
+    second = subprocess.Popen([*words, "echo second >> log"], stderr=-1, **there)
+    assert "still at work" in second.stderr.readline()
+    other = [*words[:4], "a/02.ipynb", "echo", "free"]
+    assert subprocess.run(other, capture_output=True, timeout=60, check=True, **there).stdout == "free\n"
+    first.communicate("\n", timeout=60)
+    second.communicate(timeout=60)
+    assert (tmp_path / "log").read_text() == "ended\nsecond\n"
+
+
+def test_ctrl_c_leaves_no_traceback_of_the_progress():
+    words = [
+        sys.executable,
+        "-c",
+        "import runpy; print('up', flush=True); runpy.run_module('workflow.progress', run_name='__main__')",
+    ]
+    child = subprocess.Popen(words, stdin=-1, stdout=-1, stderr=-1, text=True, cwd=ROOT)
+    assert child.stdout.readline() == "up\n"
+    child.stdin.write("The volume cannot be read.\n")
+    child.stdin.flush()
+    assert child.stdout.readline() == "The volume cannot be read.\n"
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate("The last word.\n", timeout=60)
+    assert out == "The last word.\n" and err == "" and child.returncode == 0
 
 
 def test_smoke_training_learned_something(smoke_run):
@@ -287,4 +330,4 @@ def test_smoke_provenance(smoke_run):
 def test_smoke_leaves_no_temporaries(smoke_run):
     assert [path for path in smoke_run.rglob(".*") if path.is_file()] == []
     executed = {path.name for path in smoke_run.rglob("*.ipynb")}
-    assert {f"{name}.ipynb" for name in ("01_data_preparation", "08_table1_evaluation")} <= executed
+    assert {f"{name}.ipynb" for name in ("01_data_preparation", "06_table1")} <= executed

@@ -247,7 +247,7 @@ def test_a_collection_becomes_patients_that_the_study_runs_on(tmp_path, monkeypa
 
     from lib import cases as case_rows
     from lib.__main__ import main
-    from lib.baselines import itk_tuned
+    from lib.baselines import itk
     from lib.study import config, walk
 
     pairs_on_disk(tmp_path / "download")
@@ -263,7 +263,7 @@ def test_a_collection_becomes_patients_that_the_study_runs_on(tmp_path, monkeypa
     found = walk.cases_of(cfg)
     assert [c.id for c in found] == [f"synthrad2025_task2_2THA00{k}_spine" for k in (1, 2)]
     mask = case_rows.field_of_view(found[0].patient.fixed)
-    end = itk_tuned.register(found[0].patient.fixed, found[0].patient.moving, found[0].initial, cfg.baselines, mask)
+    end = itk.tuned(found[0].patient.fixed, found[0].patient.moving, found[0].initial, cfg.baselines, mask)
     row = case_rows.row(found[0], "itk_tuned", end, cfg)
     case_rows.write_rows(tmp_path / "cases_itk_tuned.csv", [row])
     assert row["dataset"] == "synthrad2025_task2" and np.isfinite(row["final_error_mm"])

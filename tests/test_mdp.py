@@ -56,11 +56,9 @@ def test_reward_is_the_decrease_of_distance():
     assert r[3] == pytest.approx(5 - (3**2 + 5**2) ** 0.5)
 
 
-def test_ties_are_all_optimal_and_chosen_alike():
+def test_ties_are_all_optimal():
     optimal = mdp.greedy_actions(residual(2, 2, 0, 0, 0, 0))
     assert optimal[0].nonzero()[:, 0].tolist() == [0, 2]
-    picks = mdp.choose(optimal.repeat(2000, 1), torch.Generator().manual_seed(0))
-    assert 0.45 < float((picks == 0).float().mean()) < 0.55
 
 
 def test_an_unreachable_residual_ends():

@@ -5,7 +5,7 @@ import pytest
 
 from lib import metrics, rigid
 from lib.base.errors import UserError
-from lib.capture import capture_range
+from lib.metrics import capture_range
 
 
 def cube(half=10.0):

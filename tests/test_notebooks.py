@@ -1,7 +1,6 @@
 """The rules that every notebook keeps, and that its parameters are the smoke profile's."""
 
 import ast
-import json
 import re
 import subprocess
 import sys
@@ -17,10 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = (
     *("01_data_preparation", "02_augmentation", "03_agent_training", "04_saliency_attention"),
-    *("05_baselines", "06_dsl_versus_drl", "07_human_registration", "08_table1_evaluation"),
-    *("09_theory", "10_register_your_own", "11_real_scans"),
+    *("05_baselines", "06_table1", "07_real_scans", "08_claims"),
+    *("09_dsl_versus_drl", "10_theory", "11_register_your_own", "12_registration_by_hand"),
 )
-KEEPS_OUTPUTS = "09_theory"  # text only, compared by `pytest --nbval`
+KEEPS_OUTPUTS = "10_theory"  # text only, compared by `pytest --nbval`
 
 
 def test_all_are_there():
@@ -85,17 +84,13 @@ def test_tells_no_secrets_of_the_machine(path):
     assert str(ROOT) not in text and str(Path.home()) + "/" not in text
 
 
-def test_parameters_are_smoke_and_commented(cells):
+def test_parameters_hold_what_a_reader_changes(cells):
     tagged = parameters(cells)
     assert len(tagged) == 1
     values: dict = {}
     exec(tagged[0].source, values)
     assert values["profile"] == "smoke"
-    smoke = config.load("smoke")
-    for name in set(values) & set(config.SECTIONS):
-        assert config.build(name, values[name]) == getattr(smoke, name), "python -m workflow.config_smoke"
-        shipped = config.read("smoke")[name]
-        assert config.merge(shipped, json.loads(json.dumps(values[name]))) == shipped, name
+    assert all(values[name] == {} for name in set(values) & set(config.SECTIONS)), "the profile holds the values"
     lines = tagged[0].source.splitlines()
     ends = [node.end_lineno for node in ast.parse(tagged[0].source).body if isinstance(node, ast.Assign)]
     assert all("#" in lines[end - 1] for end in ends), "each parameter has its comment"

@@ -1,4 +1,4 @@
-"""Appendix A in numbers (lib.theory), on fewer states than notebook 09."""
+"""Appendix A in numbers (lib.theory), on fewer states than notebook 10."""
 
 import numpy as np
 import pytest

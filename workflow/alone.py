@@ -1,4 +1,6 @@
 """`python -m workflow.alone COMMAND …`: runs a command unless another such command is at work in this folder.
+`python -m workflow.alone --unit NAME COMMAND …` waits for one of the same name instead: when Snakemake dies alone, the
+notebook that it started goes on, and the next `make` must not write beside it.
 
 Snakemake's own lock outlives a power cut and then asks for `--unlock`. This one is the kernel's: it ends with
 the process, however that ends, so that the same `make` goes on where it was stopped.
@@ -7,20 +9,25 @@ the process, however that ends, so that the same `make` goes on where it was sto
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import sys
 from pathlib import Path
 
-LOCK = Path(".snakemake/alone.lock")
+FOLDER = Path(
+    ".locks"
+)  # in the folder where make runs; `make clean` leaves it: a lock whose file is gone locks nothing
+MAKE = "make"
+HELD = "REGISTRATION_LOCK"  # in the environment of what runs under the lock: `make test` calls `make reproduce`
 
 
-def take(path: Path = LOCK) -> int | None:
-    """An open file descriptor that holds the lock; None where another process has it. A file system without
-    locks (some network drives) counts as free."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT)
+def take(name: str = MAKE, wait: bool = False) -> int | None:
+    """An open file descriptor that holds the lock; None where another process has it and `wait` is False. A file
+    system without locks (some network drives) counts as free."""
+    FOLDER.mkdir(exist_ok=True)
+    handle = os.open(FOLDER / name, os.O_RDWR | os.O_CREAT)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(handle)
         return None
@@ -29,12 +36,26 @@ def take(path: Path = LOCK) -> int | None:
     return handle
 
 
-def main(command: list[str]) -> int:
+def main(words: list[str]) -> int:
     """Becomes the command, which keeps the lock; exit status 2 and one sentence if it is taken."""
-    handle = take()
-    if handle is None:
-        print("Another make is at work in this folder: wait for it, or stop it and try again.", file=sys.stderr)
-        return 2
+    if words[:1] == ["--unit"]:
+        unit, command = words[1], words[2:]
+        name = hashlib.sha256(os.path.abspath(unit).encode()).hexdigest()[:16]
+        handle = take(name)
+        if handle is None:
+            print(
+                f"{unit}: an earlier run is still at work on it; waiting for that to end.", file=sys.stderr, flush=True
+            )
+            handle = take(name, wait=True)
+    else:
+        command = words
+        if os.environ.get(HELD) == os.path.abspath(FOLDER):
+            os.execvp(command[0], command)
+        handle = take()
+        if handle is None:
+            print("Another make is at work in this folder: wait for it, or stop it and try again.", file=sys.stderr)
+            return 2
+        os.environ[HELD] = os.path.abspath(FOLDER)
     os.set_inheritable(handle, True)
     os.execvp(command[0], command)
 

@@ -7,6 +7,7 @@ matter, since what has been measured in this run rescales them.
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,8 @@ MINUTES = {
     "real_baselines": 8.0,
     "baselines": 6.0,
     "summary": 1.0,
+    "study": 60.0,
+    "real_scans": 60.0,
     "variant_train": 4.0,
     "variant_walk": 1.0,
     "drl": 20.0,
@@ -115,5 +118,7 @@ def _clock() -> str:
 
 
 if __name__ == "__main__":
+    # Ctrl-C reaches every process of the pipe; Snakemake ends the run, and what it says until then is still told.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for text in follow(sys.stdin):
         print(text, flush=True)

@@ -15,22 +15,22 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from lib.baselines import common, fair, itk_search, itk_tuned, mattes
+from lib.baselines import common, fair, itk, itk_search, mattes
 from lib.cases import Result
 from lib.images.pair import Likeness
 
 
-def register(fixed, moving, initial, settings, mask=None, rng=None, first=itk_tuned) -> Result:
+def register(fixed, moving, initial, settings, mask=None, rng=None, first=itk.tuned) -> Result:
     """Pose moving -> fixed: `first` from `initial`, then the bones."""
     begin, rng = time.process_time(), common.generator(settings, rng)
-    pose = first.register(fixed, moving, initial, settings, mask, rng).pose
+    pose = first(fixed, moving, initial, settings, mask, rng).pose
     pose = _at_bone(fixed, moving, pose, settings, mask, int(rng.integers(2**30)))
     return Result(pose, time.process_time() - begin)
 
 
 def search(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
     """`register` after a search over many starts."""
-    return register(fixed, moving, initial, settings, mask, rng, itk_search)
+    return register(fixed, moving, initial, settings, mask, rng, itk_search.register)
 
 
 def alone(fixed, moving, initial, settings, mask=None, rng=None) -> Result:

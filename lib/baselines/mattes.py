@@ -80,15 +80,5 @@ def _optimiser(method, settings: MattesSettings) -> None:
             convergenceMinimumValue=1e-5,
             convergenceWindowSize=8,
         )
-    elif settings.optimiser == "lbfgs":
-        method.SetOptimizerAsLBFGS2(numberOfIterations=settings.iterations, solutionAccuracy=1e-4)
-    elif settings.optimiser == "powell":
-        method.SetOptimizerAsPowell(
-            numberOfIterations=settings.iterations,
-            maximumLineIterations=20,
-            stepLength=settings.learning_rate,
-            stepTolerance=settings.min_step,
-            valueTolerance=1e-4,
-        )
     else:
-        raise ValueError(f"unknown optimiser {settings.optimiser}: regular_step, line_search, lbfgs or powell")
+        raise ValueError(f"unknown optimiser {settings.optimiser}: regular_step or line_search")

@@ -1,5 +1,4 @@
-"""Run a method over cases: the registry, the clock, and what happens when a tool is missing, refuses or
-crashes.
+"""Run methods over cases: the clock, the processes, and what happens when a tool is missing, refuses or crashes.
 
 Seconds are those of one core (`time.process_time`; every method has one thread): a machine that is busy with
 something else does not make a method slower in the tables.
@@ -7,7 +6,6 @@ something else does not make a method slower in the tables.
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import time
 import warnings
@@ -18,42 +16,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from lib.base.errors import UserError
 from lib.baselines import common
+from lib.baselines.methods import METHODS, base, check, load
 from lib.cases import Case, Result
 from lib.images import normalise
-
-# name in the tables -> (module in lib.baselines, function, the package a reader may lack)
-METHODS: dict[str, tuple[str, str, str]] = {
-    "itk": ("itk", "register", "SimpleITK"),
-    "itk_tuned": ("itk_tuned", "register", "SimpleITK"),
-    "itk_search": ("itk_search", "register", "SimpleITK"),
-    "itk_bone": ("itk_bone", "register", "SimpleITK"),
-    "itk_search_bone": ("itk_bone", "search", "SimpleITK"),
-    "bone_search": ("itk_bone", "alone", "SimpleITK"),
-    "quasi_global": ("quasi_global", "register", "SimpleITK"),
-    "semantic": ("semantic", "register", "scikit-learn"),
-    "elastix": ("elastix", "register", "itk-elastix"),
-    "ants": ("ants", "register", "antspyx"),
-    "ants_search": ("ants", "search", "antspyx"),
-    "greedy": ("greedy", "register", "picsl_greedy"),
-    "greedy_search": ("greedy", "search", "picsl_greedy"),
-    "dsl_polish": ("polish", "register", "SimpleITK"),  # its cases begin where the agent ended
-}
-
-
-def base(name: str) -> str:
-    """The registered method behind a name: `semantic_5`, learnt on 5 patients, is `semantic`."""
-    head, _, tail = name.rpartition("_")
-    return head if tail.isdigit() else name
-
-
-def load(name: str):
-    """The method's `register` function. Raises ImportError where its package is not installed, KeyError
-    for no such name.
-    """
-    module, function, _ = METHODS[base(name)]
-    return getattr(importlib.import_module(f"lib.baselines.{module}"), function)
 
 
 def run_case(name: str, case: Case, settings, model=None, mask=None) -> Result:
@@ -77,7 +43,7 @@ def run_case(name: str, case: Case, settings, model=None, mask=None) -> Result:
             raise RuntimeError("the pose is not finite")
         return result
     except ImportError as problem:
-        note = f"not installed: pip install {METHODS[base(name)][2]} ({problem})"
+        note = f"not installed: pip install {METHODS[base(name)].package} ({problem})"
     except Exception as problem:  # a tool's refusal is a result, not the end of the run
         said = str(problem).strip().splitlines() or [""]
         note = f"{type(problem).__name__}: {said[-1]}"
@@ -115,13 +81,6 @@ def run_methods(
             keep(name, group, done)
         if len(results[name]) == len(cases):
             yield name, [results[name][n] for n in range(len(cases))]
-
-
-def check(names: Sequence[str]) -> None:
-    """Raises UserError naming a method that is not in `METHODS`."""
-    for name in names:
-        if base(name) not in METHODS:
-            raise UserError(f"baselines.methods: there is no method {name!r}; choose from {', '.join(METHODS)}.")
 
 
 def _in_processes(jobs, cases, settings, models):

@@ -17,7 +17,7 @@ class MattesSettings:
     use_mask: bool = True  # count only the CBCT's field of view
     clamp: tuple[float, float] = (-1000.0, 3000.0)  # intensities outside are cut off
     samples: int = 8000  # random voxels of the fixed image at which the metric is evaluated, a level
-    optimiser: str = "regular_step"  # regular_step | line_search | powell | lbfgs
+    optimiser: str = "regular_step"  # regular_step | line_search
     learning_rate: float = 2.0  # first step (mm at the object's rim where scales come from the physical shift)
     min_step: float = 0.01  # regular step stops below this
     iterations: int = 100  # at most, a level
@@ -127,6 +127,27 @@ class BoneSearchSettings:
     final_voxel: float = 4.0  # mm, where ends are compared
 
 
+@dataclass(frozen=True)
+class FftSearchSettings:
+    """`fft_search`: all shifts of a range by FFT at a lattice of rotations, then likeness at bone."""
+
+    reach: tuple[float, ...] = (40.0, 40.0, 160.0)  # +- mm about the start along x, y, z: as the box of `search`
+    degrees: float = 30.0  # the same of each component of the rotation
+    step: float = 20.0  # degrees, cell of the body-centred lattice: no rotation is further than 11 from one tried
+    voxel: float = 8.0  # mm, of the correlated images
+    overlap: float = 0.35  # least share of the field of view inside the CT
+    floor: float = 0.03  # variance of local contrast (-1 to 1) below which a region counts as this flat
+    peaks: int = 6  # shifts kept for a rotation
+    apart: float = 7.0  # mm between distinct places; degrees: twice that
+    ranked: int = 48  # places that climb at `coarse` mm
+    coarse: float = 8.0
+    coarse_steps: int = 10
+    refined: int = 8  # of them at `fine` mm
+    fine: float = 4.0
+    fine_steps: int = 10
+    points: int = 8000  # of the CT, near bone
+
+
 def _gentle() -> MattesSettings:
     return MattesSettings(
         spacing=3.0, clamp=(-200.0, 800.0), samples=15000, learning_rate=1.0, shrink=(2, 1), smooth=(2.0, 0.0)
@@ -205,7 +226,7 @@ class GroundTruthSettings:
 class BaselineSettings:
     """Which methods are run, and the settings of each."""
 
-    # names of lib.baselines.run.METHODS; dsl_polish only where notebook 04 has already run
+    # names of lib.baselines.methods; dsl_polish only where notebook 04 has already run
     methods: tuple[str, ...] = ("itk", "quasi_global", "semantic", "itk_tuned", "elastix", "greedy")
     real_methods: tuple[str, ...] = ("itk", "itk_tuned")  # on real scans (`dataset`), where there are many cases
     anatomy: str = "spine"  # spine | heart: what the anatomy-targeted methods look for; set from the case
@@ -218,6 +239,7 @@ class BaselineSettings:
     bone: BoneSettings = field(default_factory=BoneSettings)
     bone_search: BoneSearchSettings = field(default_factory=BoneSearchSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
+    fft_search: FftSearchSettings = field(default_factory=FftSearchSettings)
     quasi_global: QuasiGlobalSettings = field(default_factory=QuasiGlobalSettings)
     semantic: SemanticSettings = field(default_factory=SemanticSettings)
     polish: PolishSettings = field(default_factory=PolishSettings)

@@ -6,83 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import capture, metrics
+from lib import metrics
+from lib.baselines.methods import METHODS, OURS, PAPER_METHODS, competes, label, order
 
-# name: (label, colour, line style). Okabe and Ito's colours, safe for colour-blind readers; with more methods
-# than colours the line style tells apart. Ours are the thick ones.
-METHODS = {
-    "ground_truth": ("Ground truth (ICP)", "#000000", ":"),
-    "initial": ("Initial position", "#999999", ":"),
-    "itk": ("ITK, as published", "#56b4e9", "-"),
-    "quasi_global": ("Quasi-global", "#009e73", "-"),
-    "semantic": ("Semantic", "#cc79a7", "-"),
-    "dsl": ("Agent (difference image)", "#d55e00", "-"),
-    "dsl_coarse": ("Agent, coarse only", "#d55e00", "--"),
-    "dsl_two_channel": ("Agent (two channels)", "#0072b2", "-"),
-    "dsl_two_channel_coarse": ("Agent (two channels), coarse only", "#0072b2", "--"),
-    "dsl_two_channel_adaptive": ("Agent (two channels), adaptive steps", "#0072b2", ":"),
-    "dsl_three_channel": ("Agent (three channels)", "#332288", "-"),
-    "dsl_two_channel_third": ("Agent (two channels), 67 + 33 adaptive steps", "#44aa99", ":"),
-    "dsl_polish": ("Agent (difference image), then ITK", "#d55e00", "-."),
-    "dsl_two_channel_polish": ("Agent (two channels), then ITK", "#0072b2", "-."),
-    "human": ("Human", "#000000", "-"),
-    "itk_tuned": ("ITK, tuned", "#56b4e9", "--"),
-    "itk_bone": ("ITK, tuned, then at bone", "#117733", "-"),
-    "bone_search": ("Bone alone, searched starts", "#117733", ":"),
-    "itk_search_bone": ("ITK, searched starts, then at bone", "#117733", "-."),
-    "itk_search": ("ITK, searched starts", "#56b4e9", "-."),
-    "elastix": ("elastix", "#e69f00", "-"),
-    "ants": ("ANTs", "#b8a600", "-"),
-    "ants_search": ("ANTs, searched starts", "#b8a600", "-."),
-    "greedy": ("greedy", "#7a5195", "-"),
-    "greedy_search": ("greedy -search", "#7a5195", "-."),
-    "dqn": ("DRL (DQN)", "#56b4e9", "-"),
-    "double_dqn": ("DRL (double DQN)", "#009e73", "--"),
-    "dsl_weighted": ("DSL, our loss", "#e69f00", "-"),
-    "dsl_refined": ("DSL, then DRL", "#cc79a7", "-."),
-}
-PAPER_METHODS = ("ground_truth", "initial", "itk", "quasi_global", "semantic", "dsl", "human")
-OURS = ("dsl", "dsl_two_channel")
 EXPERIMENTS = {"spine": ("E1 spine", "TRE"), "heart": ("E2 heart", "MME")}
 _SPARE = ("#332288", "#117733", "#882255", "#44aa99", "#aa4499", "#661100")
 
 
-def learnt_on(method: str) -> int | None:
-    """Training patients of `semantic_<n>`, a row that shows how the method starves; None for all others."""
-    head, _, tail = method.rpartition("_")
-    return int(tail) if head == "semantic" and tail.isdigit() else None
-
-
-def competes(method: str) -> bool:
-    """Whether a method is a rival of its own: not the start, the truth, a first stage or a starved training."""
-    return method not in ("initial", "ground_truth") and not method.endswith("_coarse") and not learnt_on(method)
-
-
-def label(method: str) -> str:
-    """The name of a method as every figure and table shows it."""
-    if learnt_on(method):
-        return f"Semantic, {learnt_on(method)} training patients"
-    return METHODS[method][0] if method in METHODS else method.replace("_", " ")
-
-
 def colour(method: str) -> str:
     """The colour of a method, the same in every figure."""
-    return METHODS[method][1] if method in METHODS else _SPARE[sum(method.encode()) % len(_SPARE)]
+    return METHODS[method].colour if method in METHODS else _SPARE[sum(method.encode()) % len(_SPARE)]
 
 
 def style(method: str) -> dict:
     """Keyword arguments for `Axes.plot`."""
-    dash = METHODS[method][2] if method in METHODS else "--"
+    dash = METHODS[method].dash if method in METHODS else "--"
     return {"color": colour(method), "ls": dash, "lw": 2.6 if method in OURS else 1.4, "label": label(method)}
-
-
-def order(methods) -> list[str]:
-    """Methods in the order of the tables, unknown ones last."""
-    known = list(METHODS)
-    rank = {m: i for i, m in enumerate(known)}
-    starved = rank["semantic"] - 0.5  # fewer training patients first
-    place = lambda m: (starved, learnt_on(m)) if learnt_on(m) else (rank.get(m, len(rank)), 0)  # noqa: E731
-    return sorted(set(methods), key=lambda m: (*place(m), m))
 
 
 def new_figure(rows: int = 1, columns: int = 1, widths=None, height: float = 3.0):
@@ -205,7 +144,7 @@ def _capture_panel(ax, method: str, lines: dict, mine):
     x, rate, low, high = lines[method].T
     ax.fill_between(x, 100 * low, 100 * high, color=colour(method), alpha=0.2, lw=0)
     ax.plot(x, 100 * rate, "o-", color=colour(method), ms=3, lw=2.0, clip_on=False)
-    reach, whole = capture.capture_range(mine["initial_error_mm"], mine["success"])
+    reach, whole = metrics.capture_range(mine["initial_error_mm"], mine["success"])
     if reach:
         ax.axvline(reach, color="#333333", ls="--", lw=0.9)
     words = f"95 % up to {reach:.0f} mm{', the farthest' if whole else ''}" if reach else "95 % nowhere"

@@ -1,49 +1,60 @@
-"""The manual registration tool (the paper's M4): six degrees of freedom, three planes and one volume view.
+"""The paper's manual registration (M4), without a screen: a pose with six degrees of freedom, a clock, a way back.
 
-`Session` is the tool without a screen: a pose that sliders and buttons move, a clock, and a file that keeps
-the way. `panel` puts it on a screen (ipywidgets). The parameters p are millimetres and degrees about the
-centre of the fixed window, the pose is `C M(p) C^-1 T_initial` (moving -> fixed, LPS), so one click on a
-button moves one of them by exactly 1. Nobody's sessions are invented: a row of method `human` comes from a
-recorded file only.
+`Session` is one attempt of one person at one case. Each move is an action as the agent's (Eq. 1): it is composed from
+the left, T <- C M(p) C^-1 T, so "+1 mm to the left" goes to the patient's left wherever the CT has been turned to. C is
+the crosshair, which begins at the centre of the fixed window. `by_hand_panel` puts it on a screen, `by_hand_records`
+keeps what was done, `by_hand_study` says which case is next.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from lib import rigid
 from lib.base.errors import UserError
-from lib.base.provenance import write_json
 
 NAMES = ("tx", "ty", "tz", "rx", "ry", "rz")
-VERSION = 1  # of the session file
+# Of each parameter: where minus and plus one unit take the CT, as the three planes show it.
+DIRECTIONS = {
+    "tx": ("← to R", "to L →"),
+    "ty": ("↑ to A", "to P ↓"),
+    "tz": ("↓ to F", "to H ↑"),
+    "rx": ("↻ head back", "head forward ↺"),  # sagittal
+    "ry": ("↺ head to R", "head to L ↻"),  # coronal
+    "rz": ("↺ front to R", "front to L ↻"),  # axial
+}
+STEPS = (0.5, 1.0, 5.0, 20.0)  # mm or degrees a press
+LIMIT = 500.0  # mm from the start: further away there is nothing to see
 
 
 @dataclass
 class Session:
-    """One person, one case, one attempt. `clock` is replaceable for tests."""
+    """One person, one case, one attempt. `clock` is replaceable for tests; `keep` is called with every entry of the path
+    as it is made: (seconds, six parameters, what was done)."""
 
     case: object  # lib.cases.Case
     user: str  # a pseudonym: letters, digits, - and _
-    limits: tuple[float, ...] = (200.0, 200.0, 200.0, 90.0, 90.0, 90.0)
-    clock: object = time.monotonic
-    params: np.ndarray = field(default_factory=lambda: np.zeros(6))
+    keep: Callable[[float, np.ndarray, str], None] = lambda seconds, params, what: None
+    clock: Callable[[], float] = time.monotonic
     path: list = field(default_factory=list)  # [seconds, tx, ty, tz, rx, ry, rz] after every change
+    before: float = 0.0  # seconds that earlier kernels have counted
     begun: float | None = None
     seconds: float | None = None  # set by stop
+    _back: list = field(default_factory=list, repr=False)  # poses to which undo goes back
 
     def __post_init__(self):
-        if not re.fullmatch(r"[\w-]{1,40}", self.user):
-            raise UserError(f"{self.user!r} cannot name a user; choose a pseudonym of letters, digits, - and _.")
+        if not re.fullmatch(r"[A-Za-z0-9-]{1,40}", self.user):
+            raise UserError(f"{self.user!r} cannot name a user; choose a pseudonym of letters, digits and hyphens.")
+        self.pose = np.array(self.case.initial, dtype=np.float64)  # (4, 4) moving -> fixed world
+        if self.path:
+            self.before, self.pose = self.path[-1][0], pose_at(self.case, self.path[-1][1:])
 
     @property
     def running(self) -> bool:
@@ -51,121 +62,87 @@ class Session:
         return self.begun is not None and self.seconds is None
 
     @property
-    def pose(self) -> np.ndarray:
-        """(4, 4) moving -> fixed world."""
-        return rigid.about(rigid.params_to_matrix(self.params), self.case.centre) @ self.case.initial
+    def params(self) -> np.ndarray:
+        """(6,) mm and degrees about the fixed window's centre: what was done to the initial pose so far."""
+        return parameters(self.case, self.pose)
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the start, at most until the stop."""
-        if self.begun is None:
-            return 0.0
-        return self.seconds if self.seconds is not None else self.clock() - self.begun
+        """Seconds at work, at most until the stop; the time in which no kernel ran is not counted."""
+        if self.seconds is not None:
+            return self.seconds
+        return self.before + (self.clock() - self.begun if self.begun is not None else 0.0)
+
+    @property
+    def moves(self) -> int:
+        """Changes of the pose so far."""
+        return max(len(self.path) - 1, 0)
 
     def start(self) -> None:
-        """Start the clock; the first entry of the path is the initial pose."""
-        if self.begun is None:
+        """Start the clock, or go on where an earlier kernel stopped; the first entry of the path is the initial pose."""
+        if self.begun is None and self.seconds is None:
             self.begun = self.clock()
-            self._note()
+            if not self.path:
+                self._note("start")
 
-    def set(self, name: str, value: float) -> None:
-        """A slider was moved: one parameter to `value` mm or degrees. Nothing happens while the clock
-        stands."""
-        k = NAMES.index(name)
-        value = float(np.clip(value, -self.limits[k], self.limits[k]))
-        if self.running and value != self.params[k]:
-            self.params[k] = value
-            self._note()
+    def move(self, params, about=None, more: bool = False) -> None:
+        """Compose one action (6,) in mm and degrees about the world point `about` (the window's centre by default).
+        `more`: a drag goes on, and undo takes it back as one. Nothing happens while the clock stands, or where the CT
+        would be out of sight."""
+        params = np.asarray(params, dtype=np.float64)
+        if not self.running or not np.isfinite(params).all() or not params.any():
+            return
+        centre = self.case.centre if about is None else np.asarray(about, dtype=np.float64)
+        pose = rigid.about(rigid.params_to_matrix(params), centre) @ self.pose
+        if np.abs(parameters(self.case, pose)[:3]).max() <= LIMIT:
+            if not (more and self._back):
+                self._back.append(self.pose)
+            self.pose = pose
+            self._note("move")
 
-    def nudge(self, name: str, step: float = 1.0) -> None:
-        """A button was pressed: one parameter by `step`."""
-        self.set(name, self.params[NAMES.index(name)] + step)
+    def nudge(self, name: str, step: float = 1.0, about=None) -> None:
+        """A button was pressed: one degree of freedom by `step` mm or degrees."""
+        self.move(step * np.eye(6)[NAMES.index(name)], about)
+
+    def undo(self) -> None:
+        """Back to where the last move began (as far as this kernel has seen them)."""
+        if self.running and self._back:
+            self.pose = self._back.pop()
+            self._note("undo")
+
+    def reset(self) -> None:
+        """Back to the initial pose; undo takes it back."""
+        if self.running and self.params.any():
+            self._back.append(self.pose)
+            self.pose = np.array(self.case.initial, dtype=np.float64)
+            self._note("reset")
 
     def stop(self) -> None:
         """Stop the clock; the pose is final."""
         if self.running:
-            self.seconds = self.clock() - self.begun
+            self.seconds = self.elapsed
+            self._note("stop")
 
-    def _note(self):
-        self.path.append([round(self.clock() - self.begun, 3), *(float(p) for p in self.params)])
-
-    def save(self, folder, cfg) -> Path:
-        """Write the stopped session to `folder` as <user>_<case>_<start>.json; atomically. Raises
-        UserError."""
-        if self.seconds is None:
-            raise UserError("The session is still running; press stop before saving.")
-        patient = self.case.patient
-        target = Path(folder) / f"{self.user}_{patient.id}_{self.case.start}.json"
-        write_json(
-            target,
-            {
-                "version": VERSION,
-                "user": self.user,
-                "profile": cfg.profile,
-                "split": cfg.split,
-                "experiment": patient.experiment,
-                "dataset": patient.dataset,
-                "case": patient.id,
-                "start": int(self.case.start),
-                "initial": np.asarray(self.case.initial).tolist(),
-                "centre": np.asarray(self.case.centre).tolist(),
-                "pose": self.pose.tolist(),
-                "path": self.path,
-                "seconds": round(self.seconds, 3),
-                "recorded_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            },
-        )
-        return target
+    def _note(self, what: str):
+        params = self.params
+        entry = [round(self.elapsed, 3), *(float(p) for p in params)]
+        if what != "stop":
+            self.path.append(entry)
+        self.keep(entry[0], params, what)
 
 
-def read_session(path) -> dict:
-    """A recorded session. Raises UserError if the file is not one."""
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-        complete = value["version"] == VERSION and np.shape(value["pose"]) == (4, 4)
-        complete = complete and np.shape(value["initial"]) == (4, 4) and float(value["seconds"]) >= 0
-        complete = complete and np.shape(value["path"])[1:] == (7,)
-        known = all(isinstance(value[name], str) for name in ("user", "experiment", "case", "profile"))
-    except (OSError, ValueError, KeyError, TypeError):
-        complete = known = False
-    if not (complete and known):
-        raise UserError(f"{path}: not a recorded session; record it again in notebook 07 or remove the file.")
-    return value
+def parameters(case, pose: np.ndarray) -> np.ndarray:
+    """(6,) of what turns the initial pose into `pose`, about the fixed window's centre: pose = C M(p) C^-1 T_initial."""
+    return rigid.matrix_to_params(rigid.centred(pose @ rigid.invert(case.initial), case.centre))
 
 
-def sessions(folder, cfg) -> list[dict]:
-    """All recorded sessions of this profile, experiment and split, sorted by file name."""
-    found = [read_session(path) for path in sorted(Path(folder).glob("*.json"))]
-    wanted = (cfg.profile, cfg.experiment, cfg.split)
-    return [s for s in found if (s["profile"], s["experiment"], s["split"]) == wanted]
-
-
-def human_rows(recorded, cases, cfg) -> list[dict]:
-    """Rows of method `human`: one for each recorded session whose case and start are among `cases`.
-
-    A session whose start differs from the case's (the population was rebuilt otherwise) is refused:
-    UserError.
-    """
-    from lib.cases import Result, row
-
-    rows, known = [], {(case.id, int(case.start)): case for case in cases}
-    for session in recorded:
-        case = known.get((session["case"], session["start"]))
-        if case is None:
-            continue
-        if not np.allclose(session["initial"], case.initial, atol=1e-6):
-            raise UserError(
-                f"The session of {session['user']} on {session['case']} began elsewhere than this case; "
-                "its patients were built with other settings, so remove it or restore them."
-            )
-        result = Result(np.array(session["pose"]), session["seconds"], device="human")
-        rows.append(row(case, "human", result, cfg) | {"note": f"user {session['user']}"})
-    return rows
+def pose_at(case, params) -> np.ndarray:
+    """The inverse of `parameters`: (..., 6) -> (..., 4, 4), moving -> fixed world."""
+    return rigid.about(rigid.params_to_matrix(np.asarray(params, dtype=np.float64)), case.centre) @ case.initial
 
 
 def is_interactive() -> bool:
-    """True in a notebook front end with a person before it; not under papermill, nbval, nbconvert or a
-    script."""
+    """True in a notebook front end with a person before it; not under papermill, nbval, nbconvert or a script."""
     if os.environ.get("MPLBACKEND", "").lower() == "agg" or os.environ.get("NBVAL") or os.environ.get("CI"):
         return False
     shell = sys.modules.get("IPython")
@@ -173,136 +150,3 @@ def is_interactive() -> bool:
     if kernel is None or type(kernel).__name__ != "ZMQInteractiveShell":
         return False
     return bool(os.environ.get("JPY_SESSION_NAME")) and "PAPERMILL_OUTPUT_PATH" not in kernel.user_ns
-
-
-class View:
-    """What the person sees: axial, coronal and sagittal overlays and a projection through the volume."""
-
-    def __init__(self, case, spacing: float = 3.0):
-        from lib.figures import volumes
-        from lib.images import volume
-
-        patient = case.patient
-        self.fixed, self.moving = (self._coarse(v, spacing, volume) for v in (patient.fixed, patient.moving))
-        self.centre, self.extents = volumes.frame(self.fixed)
-        self.extents = [(w + 60, h + 60) for w, h in self.extents]
-        self.windows = (volumes.window_of(self.fixed), volumes.CT_WINDOW)
-        self.fixed_mip = self._project(self.fixed, None)
-
-    @staticmethod
-    def _coarse(v, spacing, volume):
-        return volume.resample(v, np.maximum(v.spacing, spacing))
-
-    def _project(self, v, pose):
-        """Brightest value from front to back (a coronal maximum projection), (rows, columns) at 3 mm."""
-        from lib.figures import volumes
-
-        depth = np.arange(-60, 61, 6.0)
-        slices = [
-            volumes.cut(v, "coronal", self.centre + [0, d, 0], self.extents[1], pose, step=3.0, fill=-3000)
-            for d in depth
-        ]
-        return np.max(slices, axis=0)
-
-    def draw(self, axes, pose) -> None:
-        """Draw the four panels into `axes` (4,) at a pose (4, 4)."""
-        from lib.figures import volumes
-
-        for ax, plane, extent in zip(axes, volumes.PLANES, self.extents, strict=False):
-            cbct = volumes.cut(self.fixed, plane, self.centre, extent, step=1.5)
-            ct = volumes.cut(self.moving, plane, self.centre, extent, pose, step=1.5, fill=-3000)
-            image = volumes.blend(volumes.grey(cbct, self.windows[0]), volumes.grey(ct, self.windows[1]), cbct > -985)
-            ax.clear()
-            volumes.draw(ax, image, plane, extent, plane)
-        bone = (500.0, 900.0)
-        ct, level = self._project(self.moving, pose), (self.windows[0][0] + 250, self.windows[0][1])
-        image = volumes.blend(volumes.grey(self.fixed_mip, level), volumes.grey(ct, bone), self.fixed_mip > -985)
-        axes[3].clear()
-        volumes.draw(axes[3], image, "coronal", self.extents[1], "volume (maximum)")
-
-    def figure(self, pose, title: str = ""):
-        """A static figure of the four panels."""
-        from lib.figures import volumes
-
-        shapes = [*self.extents, self.extents[1]]
-        fig, axes = volumes.new_figure(1, 4, widths=[w / max(h for _, h in shapes) for w, h in shapes], height=3.2)
-        self.draw(axes[0], pose)
-        fig.suptitle(title, fontsize=9)
-        return fig
-
-    def png(self, pose) -> bytes:
-        """The same as PNG, for a widget."""
-        import matplotlib.pyplot as plt
-
-        buffer, fig = io.BytesIO(), self.figure(pose)
-        fig.savefig(buffer, format="png", dpi=90)
-        plt.close(fig)
-        return buffer.getvalue()
-
-
-def panel(session: Session, folder, cfg):
-    """The tool on the screen: an ipywidgets box. Stop writes the session file."""
-    import ipywidgets as w
-
-    view, picture, clock = View(session.case), w.Image(format="png"), w.Label("press start")
-    start, stop = (
-        w.Button(description="start", button_style="success"),
-        w.Button(description="stop", disabled=True),
-    )
-    sliders = {
-        name: w.FloatSlider(
-            0,
-            min=-limit,
-            max=limit,
-            step=1,
-            description=f"{name} ({unit})",
-            disabled=True,
-            continuous_update=False,
-            layout=w.Layout(width="340px"),
-        )
-        for name, limit, unit in zip(NAMES, session.limits, ("mm",) * 3 + ("°",) * 3, strict=True)
-    }
-    buttons = []
-
-    def redraw(_=None):
-        picture.value = view.png(session.pose)
-        clock.value = f"{session.elapsed:.0f} s, {max(len(session.path) - 1, 0)} moves"
-
-    def moved(change, name):
-        session.set(name, change["new"])
-        redraw()
-
-    def begin(_):
-        session.start()
-        start.disabled, stop.disabled = True, False
-        for widget in (*sliders.values(), *buttons):
-            widget.disabled = False
-
-    def end(_):
-        session.stop()
-        stop.disabled = True
-        for widget in (*sliders.values(), *buttons):
-            widget.disabled = True
-        clock.value = f"{session.seconds:.0f} s; saved as {session.save(folder, cfg).name}"
-
-    def nudging(name, step):
-        button = w.Button(description=f"{step:+.0f}", disabled=True, layout=w.Layout(width="48px"))
-
-        def press(_):
-            if session.running:  # the slider's callback moves the session
-                sliders[name].value = session.params[NAMES.index(name)] + step
-
-        button.on_click(press)
-        buttons.append(button)
-        return button
-
-    rows = []
-    for name, slider in sliders.items():
-        slider.observe(lambda change, name=name: moved(change, name), names="value")
-        rows.append(w.HBox([nudging(name, -5), nudging(name, -1), slider, nudging(name, 1), nudging(name, 5)]))
-    start.on_click(begin)
-    stop.on_click(end)
-    redraw()
-    box = w.VBox([w.HBox([start, stop, clock]), picture, *rows])
-    box.parts = {"start": start, "stop": stop, "sliders": sliders, "buttons": buttons}  # for tests
-    return box

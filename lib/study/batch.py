@@ -12,35 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-
 from lib import cases as case_rows
-from lib import rigid
 from lib.base import provenance
 from lib.base.errors import UserError
-from lib.baselines import ground_truth, run
+from lib.baselines import ground_truth, methods, run
 from lib.cases import Case, Result
 from lib.study import config, unfinished
 
-# Which settings a method reads, beside the seed: changing greedy's does not run ANTs again.
-READS = {
-    "ground_truth": ("ground_truth",),
-    "itk": ("itk",),
-    "itk_tuned": ("tuned",),
-    "itk_search": ("tuned", "search"),
-    "itk_bone": ("tuned", "bone"),
-    "itk_search_bone": ("tuned", "search", "bone"),
-    "bone_search": ("tuned", "search", "bone", "bone_search"),
-    "quasi_global": ("quasi_global",),
-    "semantic": ("semantic",),
-    "elastix": ("elastix",),
-    "ants": ("ants",),
-    "ants_search": ("ants", "search"),
-    "greedy": ("greedy",),
-    "greedy_search": ("greedy",),
-    "dsl_polish": ("polish",),
-    "dsl_two_channel_polish": ("polish",),
-}
+READS = {name: method.reads for name, method in methods.METHODS.items()}
 
 
 def path_of(cfg, name: str, folder=None) -> Path:
@@ -98,7 +77,7 @@ def run_all(cfg, names: Sequence[str], cases: Sequence[Case], models=None, folde
 
 def run_split(cfg, names: Sequence[str]) -> Iterator[tuple]:
     """(name, rows) of each method named that was not complete for the split's cases: what `python -m
-    lib.baselines` calls. Patients are not made here. Raises UserError."""
+    lib baselines` calls. Patients are not made here. Raises UserError."""
     from lib.study import walk
 
     polished = [name for name in names if name.endswith("_polish")]
@@ -131,20 +110,6 @@ def ground_truth_results(cases: Sequence[Case], settings) -> list[Result]:
     return [known[case.id] for case in cases]
 
 
-def from_rows(cases: Sequence[Case], rows) -> list[Case]:
-    """The cases, begun anew where a method's `rows` (DataFrame) ended: for `dsl_polish`. A case without
-    row is left out.
-    """
-    ends = {(r.case, int(r.start)): np.array([r.tx, r.ty, r.tz, r.rx, r.ry, r.rz]) for r in rows.itertuples()}
-    moved = []
-    for case in cases:
-        state = ends.get((case.id, case.start))
-        if state is not None:
-            left = rigid.about(rigid.params_to_matrix(state), case.centre)
-            moved.append(replace(case, initial=rigid.invert(left) @ case.patient.truth))
-    return moved
-
-
 def polish(cfg, cases: Sequence[Case], agent: str = "dsl", folder=None) -> list[dict] | None:
     """`<agent>_polish` rows from the agent's rows; None where the agent has not walked yet (notebook 04)."""
     source, name = path_of(cfg, agent, folder), f"{agent}_polish"
@@ -153,7 +118,7 @@ def polish(cfg, cases: Sequence[Case], agent: str = "dsl", folder=None) -> list[
     if complete(cfg, name, cases, folder):
         return case_rows.read_rows(path_of(cfg, name, folder)).to_dict("records")
     rows = case_rows.read_rows(source)
-    moved = from_rows(cases, rows)
+    moved = case_rows.from_rows(cases, rows)
     ((_, results),) = run.run_methods(["dsl_polish"], moved, cfg.baselines)
     before = {(r.case, int(r.start)): float(r.seconds) for r in rows.itertuples()}
     results = [replace(r, seconds=r.seconds + before[c.id, c.start]) for c, r in zip(moved, results, strict=True)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,14 @@ import yaml
 from lib.base.errors import UserError
 from lib.base.folders import ROOT, data_root, runs, summary
 from lib.base.sections import SECTIONS, build, hint, known, merge
+from lib.study import parameters
 
 EXPERIMENTS = ("spine", "heart")  # E1, E2 in the paper
 COMMON = ("profile", "experiment", "split", "dataset", "variant")  # parameters of a notebook that are no section
-# Put among the globals by IPython and papermill.
-_NOT_PARAMETERS = ("In", "Out", "PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")
+SMOKE = (
+    "**Smoke run.** Minutes of work on a handful of patients: it shows that the notebook runs, and its numbers mean "
+    "nothing. `make reproduce` makes numbers that do (profile `cpu`)."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,28 +99,33 @@ def read(profile: str) -> dict[str, Any]:
 def check(names: Mapping[str, Any], sections: Iterable[str] = (), also: Iterable[str] = ()) -> Profile:
     """Parameters of a notebook, from its `globals()`, right after the parameters cell.
 
-    Every public global that is no module, function or class must be a known parameter: one of `COMMON`, a
-    section, or one of `also` (parameters of this notebook alone; they stay where they are). A section's
-    dict overrides the profile's values name by name; one left as shipped (the smoke values) yields to the
-    profile. Only the `sections` named are built. Raises UserError with the misspelt name and the closest
+    What the parameters cell and papermill assign (`lib.study.parameters`) must be known: one of `COMMON`, a section, or
+    one of `also` (parameters of this notebook alone; they stay where they are). A section's dict overrides the profile's
+    values name by name. Only the `sections` named are built. Raises UserError with the misspelt name and the closest
     right one; in a notebook it shows as one sentence.
     """
-    quiet_user_errors(names.get("get_ipython"))
-    given = {name: value for name, value in names.items() if _is_parameter(name, value)}
+    parameters.quiet_user_errors(names.get("get_ipython"))
+    given = parameters.given(names)
     known(given, (*COMMON, *SECTIONS, *also), "parameter")
-    profile = given.get("profile", "smoke")
-    base, shipped = read(profile), read("smoke")
-    built = {}
     known(sections, SECTIONS, "section")
+    profile, built = given.get("profile", "smoke"), {}
+    base = read(profile)
     for name in sections:
         override = given.get(name, {})
-        if profile != "smoke" and override == shipped.get(name):
-            override = {}
         values = merge(base.get(name) or {}, override) if isinstance(override, Mapping) else override
         built[name] = build(name, values, "the notebook's parameters")
     common = {name: given[name] for name in COMMON[1:] if name in given}
     varied = merge(base, {name: given[name] for name in given if name == "variants"})
     return _with_variant(_with_common(Profile(profile=profile, **built), common), varied)
+
+
+def headline(cfg: Profile, *words: Any) -> None:
+    """The first line that a notebook prints: its profile and `words`. A smoke run also says what its numbers are worth."""
+    print(f"profile {cfg.profile}:", *words)
+    if cfg.profile == "smoke":
+        from IPython.display import Markdown, display
+
+        display(Markdown(f"> {SMOKE}"))
 
 
 def data_dir(cfg: Profile | str) -> Path:
@@ -156,30 +163,8 @@ def split_numbers(splits: Any, n_splits: int = 5) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
-def quiet_user_errors(get_ipython: Any = None) -> None:
-    """From now on a UserError in this notebook shows as one sentence, no traceback; the cell still fails."""
-    shell = get_ipython() if callable(get_ipython) else None
-    if shell is None:
-        return
-
-    def show(shell, kind, error, traceback, tb_offset=None):
-        del traceback, tb_offset
-        shell._showtraceback(kind, error, [str(error)])  # what JupyterLab shows and papermill reads
-        return [str(error)]
-
-    shell.set_custom_exc((UserError,), show)
-
-
 def _name(cfg: Profile | str) -> str:
     return cfg if isinstance(cfg, str) else cfg.profile
-
-
-def _is_parameter(name: str, value: Any) -> bool:
-    if name.startswith("_") or name in _NOT_PARAMETERS:
-        return False
-    if isinstance(value, types.ModuleType) or callable(value):
-        return False
-    return type(value).__module__ != "__future__"
 
 
 def _with_variant(profile: Profile, values: Mapping[str, Any]) -> Profile:

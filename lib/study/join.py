@@ -34,7 +34,7 @@ def _check(mine: pd.DataFrame, rows: pd.DataFrame, folder: Path, other: Path) ->
 def join(folder: Path, other: Path) -> pd.DataFrame:
     """Join the files of `KEYS`; returns all case rows. Raises UserError before anything is written."""
     if not (other / "cases.csv").exists():
-        raise UserError(f"{other}: no cases.csv; name the results folder of a run that reached notebook 08.")
+        raise UserError(f"{other}: no cases.csv; name the results folder of a run that reached notebook 06.")
     found = {}
     for name, key in KEYS.items():
         paths = [path / name for path in (folder, other) if (path / name).exists()]

@@ -1,7 +1,7 @@
 """Released agents: those of one split, copied to results/agents/ with a model card and their training logs.
 
 `python -m lib.study.release [profile] [split]`. Everything that registers uses them by default. The card's numbers are read
-from the tables in results/, which is why they are released after notebook 08 has run; `python -m lib.study.release card`
+from the tables in results/, which is why they are released after notebook 06 has run; `python -m lib.study.release card`
 writes the card alone, of the agents that are there, after the tables have changed.
 """
 
@@ -66,7 +66,7 @@ def card(paths: list[Path], profile: str, split: int) -> str:
         f"Networks of profile `{profile}`. `dsl` is the paper's agent (difference image), `dsl_two_channel` sees both",
         "images. `coarse`: 200 actions on the whole field of view; `fine`: 100 more around the attention's centre (spine only).",
         f"`dsl` and the heart's agents are those of split {split} as trained by notebook 03, on drawn patients alone. The spine's",
-        "`dsl_two_channel` also trained on patients grown from real CTs (notebook 11); `grown_from` in its provenance names",
+        "`dsl_two_channel` also trained on patients grown from real CTs (notebook 07); `grown_from` in its provenance names",
         "them. Format: safetensors, see `lib/network.py`. Rows on virtual patients are of the agents that the last",
         "`make reproduce` trained, each on the patients its split tests; rows on real scans are of the released recipe.",
         "",

@@ -19,11 +19,19 @@ from lib.study import config, pairs, train_agent, variants
 def trained_agent(cfg, name: str) -> Agent:
     """The agent of this split, or the one that its variant walks with; trained here, as notebook 03 does, where it is
     not there yet."""
-    lender = variants.source(cfg)
+    lender = lender_of(cfg)
     folder = config.agents_dir(lender)
     if any(not (folder / f"{name}_{stage}.safetensors").exists() for stage in train_agent.stages(lender)):
         train_agent.agent(lender, name)
     return Agent.load(folder, name)
+
+
+def lender_of(cfg):
+    """The profile whose networks `cfg` walks with: `cfg` itself, or that of the variant it names."""
+    if cfg.change is None or not cfg.change.networks:
+        return cfg
+    base = {"experiment": cfg.experiment, "split": cfg.split, "variant": cfg.change.networks}
+    return config.load(cfg.profile, ("patients", "stream", "training", "agent", "evaluation"), **base)
 
 
 def test_cases(cfg, folders) -> list:

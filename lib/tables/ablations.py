@@ -15,7 +15,7 @@ import pandas as pd
 
 from lib import metrics
 from lib.base.errors import UserError
-from lib.figures.charts import OURS
+from lib.baselines.methods import OURS
 from lib.study import config
 from lib.study.variants import FUTURE, KNOWN, REFERENCE
 from lib.tables.words import pairs_of, percent
@@ -24,7 +24,7 @@ COLUMNS = (
     *("variant", "what", "experiment", "agent", "n", "success", "success_low", "success_high", "p50_mm"),
     *("difference", "difference_low", "difference_high", "settled", "actions", "window_mm"),
 )
-REFINED = ("dsl_refined", "DRL refines the policy of DSL: 2-D, second half of the steps (notebook 06)")
+REFINED = ("dsl_refined", "DRL refines the policy of DSL: 2-D, second half of the steps (notebook 09)")
 DOCUMENT = "docs/deviations.md"
 
 

@@ -23,11 +23,11 @@ import pandas as pd
 
 from lib import cases, metrics
 from lib.base.errors import UserError
-from lib.figures.charts import OURS, label
+from lib.baselines.methods import OURS, label
+from lib.metrics import PAPER
 from lib.study import config
 from lib.tables import claims_variants
 from lib.tables.claims_rest import REST
-from lib.tables.rows import PAPER
 from lib.tables.words import COLUMNS, by_rule, line, pairs_of, percent, reach
 
 EXPERIMENT = {"spine": "E1 spine", "heart": "E2 heart"}
@@ -124,7 +124,7 @@ def c3(data: Evidence):
                 statement,
                 theirs,
                 "no human was measured",
-                command="notebooks/07_human_registration.ipynb",
+                command="notebooks/12_registration_by_hand.ipynb",
             )
         else:
             yield _difference("C3", statement, theirs, both, "", 0.0)

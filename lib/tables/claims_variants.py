@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lib import metrics
-from lib.figures.charts import OURS, label
+from lib.baselines.methods import OURS, label
 from lib.study.variants import KNOWN, REFERENCE
 from lib.tables.words import alone, by_rule, line, pairs_of, percent
 

@@ -16,10 +16,11 @@ import pandas as pd
 
 from lib import cases, metrics
 from lib.base.errors import UserError
-from lib.figures.charts import PAPER_METHODS, label, learnt_on, order
+from lib.baselines.methods import PAPER_METHODS, label, learnt_on, order
+from lib.metrics import PAPER
 from lib.study import variants
-from lib.tables import real
-from lib.tables.rows import PAPER, capture, failures, kind, paired, starvation  # noqa: F401
+from lib.tables import real, studies
+from lib.tables.rows import capture, failures, kind, paired, starvation  # noqa: F401
 
 COLUMNS = (
     *("experiment", "dataset", "method", "n", "success", "success_low", "success_high", "p10", "p50", "p90"),
@@ -168,27 +169,7 @@ def readme_blocks(folder) -> dict[str, str]:
         "TABLE1": markdown(_virtual(pd.read_csv(folder / "table1.csv"))),
         "TABLE1_TODAY": markdown(_virtual(pd.read_csv(folder / "table1_today.csv")), paper=False),
     }
-    if (folder / "table_real.csv").exists():
-        blocks["TABLE_REAL"] = real.markdown(pd.read_csv(folder / "table_real.csv"), real.SHOWN)
-    if (folder / "transfer.csv").exists():
-        from lib.tables import transfer
-
-        blocks["CARRIES_OVER"] = transfer.markdown(pd.read_csv(folder / "transfer.csv"))
-    if (folder / "register_pair.csv").exists():
-        from lib.study import register_check
-
-        blocks["REGISTER_PAIR"] = register_check.markdown(
-            pd.read_csv(folder / "register_pair.csv", keep_default_na=False)
-        )
-    if (folder / "register_real.csv").exists():
-        from lib.study import register_real
-
-        blocks["REGISTER_REAL"] = register_real.markdown(pd.read_csv(folder / "register_real.csv"))
-    if (folder / "degradation_optimisers.csv").exists():
-        from lib.study import degrade
-
-        read = (pd.read_csv(folder / f"{name}.csv") for name in ("degradation", "degradation_optimisers"))
-        blocks["ORGANS_MOVED"] = degrade.markdown(*read)
+    blocks |= studies.blocks(folder)
     if (folder / "claims.csv").exists():
         from lib.tables import claims
 
@@ -205,8 +186,7 @@ def verify(folder, readme=None) -> list[str]:
     folder, wrong = Path(folder), []
     rows = cases.read_rows(folder / "cases.csv")
     expected = all_tables(rows, _resamples(rows))
-    if (folder / "real_cases.csv").exists():
-        expected |= real.tables(*real.read(folder, _resamples(rows)))
+    expected |= {name: table for name, (table, _) in studies.tables(folder, _resamples(rows)).items()}
     for name, table in expected.items():
         path = folder / name
         if not path.exists():

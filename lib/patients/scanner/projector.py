@@ -30,10 +30,6 @@ class Scanner:
     pixel: float
 
     @property
-    def magnification(self) -> float:
-        return self.source_to_detector / self.source_to_isocentre
-
-    @property
     def radius(self) -> float:
         """Radius of the cylinder that every view sees in full, mm."""
         half = (self.columns - 1) / 2 * self.pixel

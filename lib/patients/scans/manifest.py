@@ -53,6 +53,16 @@ def load(name: str, folder: Path = FOLDER) -> Manifest:
     return found
 
 
+@lru_cache(maxsize=256)
+def real_cbct(name: str) -> bool:
+    """Whether the CBCTs of a data set are real, as its manifest says: a scan with a CBCT, or a collection whose authors
+    aligned its pairs. Of every other scan, and of virtual patients, they are simulated."""
+    if name not in names():
+        return False
+    found = load(name)
+    return (found.cbct if found.kind == "scan" else found.alignment) is not None
+
+
 def mirror() -> Path | None:
     """The mirror folder: $AGENT_REGISTRATION_MIRROR, else `../shared/data` beside the project, else None."""
     named = os.environ.get(MIRROR_VARIABLE)

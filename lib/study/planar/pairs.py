@@ -148,7 +148,7 @@ def save(pairs: Pairs, path) -> None:
 def load(path) -> Pairs:
     """Pairs written by `save`. Raises UserError."""
     if not Path(path).exists():
-        raise UserError(f"{path}: no such image pairs; run notebook 06 from its top.")
+        raise UserError(f"{path}: no such image pairs; run notebook 09 from its top.")
     with np.load(path) as data:
         arrays = [torch.from_numpy(data[name]) for name in ("fixed", "moving", "patient")]
         return Pairs(*arrays, float(data["spacing"]))

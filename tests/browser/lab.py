@@ -1,0 +1,163 @@
+"""JupyterLab and a browser for tests: started here, on copies of the notebooks and in a results folder of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]
+
+
+@contextlib.contextmanager
+def jupyter(folder: Path, python: str):
+    """JupyterLab serving copies of the notebooks in `folder`; gives its address. Results go to folder/results."""
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    kept = Path(os.environ.get("RESULTS_DIR", ROOT / ".test" / "results"))
+    if (kept / "runs").exists():
+        shutil.copytree(kept / "runs", folder / "results" / "runs", ignore=shutil.ignore_patterns("*.log"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {k: v for k, v in os.environ.items() if k not in ("CI", "NBVAL", "MPLBACKEND")}
+    env |= {
+        "PYTHONPATH": str(ROOT),
+        "RESULTS_DIR": str(folder / "results"),
+        "DATA_DIR": os.environ.get("DATA_DIR", str(ROOT / ".test" / "data")),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTERLAB_SETTINGS_DIR": str(_settings(folder)),
+        "OMP_NUM_THREADS": "1",
+    }
+    words = [python, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1"]
+    words += ["--IdentityProvider.token=", "--ServerApp.password=", f"--notebook-dir={folder / 'notebooks'}"]
+    with open(folder / "lab.log", "w") as log:
+        server = subprocess.Popen(words, env=env, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            address = f"http://127.0.0.1:{port}"
+            _wait(address, server)
+            yield address
+        finally:
+            server.terminate()
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+def _settings(folder: Path) -> Path:
+    """JupyterLab asks nobody about news, and fetches none."""
+    file = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    return folder / "settings"
+
+
+def _wait(address: str, server, seconds: float = 90):
+    end = time.time() + seconds
+    while time.time() < end and server.poll() is None:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"{address}/api/status", timeout=2)
+            return
+        time.sleep(0.5)
+    raise RuntimeError("JupyterLab did not start; see lab.log.")
+
+
+class Lab:
+    """A notebook open in JupyterLab: what a person does with it."""
+
+    def __init__(self, page, address: str, folder: Path):
+        self.page, self.address, self.folder = page, address, folder
+
+    def open(self, name: str) -> None:
+        """Open a notebook and wait for its kernel."""
+        self.name = name
+        self.page.goto(f"{self.address}/lab/tree/{name}.ipynb?reset")
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        self.idle()
+
+    def menu(self, *words: str) -> None:
+        """Choose an entry of the menu bar."""
+        self.page.click(f'.lm-MenuBar-itemLabel:text-is("{words[0]}")')
+        self.page.click(f'.lm-Menu-itemLabel:text-is("{words[1]}")')
+
+    def run_all(self, seconds: float = 240) -> None:
+        """Run > Run All Cells, to the end. Raises AssertionError where a cell fails."""
+        self.menu("Run", "Run All Cells")
+        self.page.wait_for_timeout(1500)
+        self.idle(seconds)
+        assert not self.errors(), self.errors()
+
+    def restart_and_run_all(self, seconds: float = 240) -> None:
+        """Kernel > Restart Kernel and Run All Cells…"""
+        self.menu("Kernel", "Restart Kernel and Run All Cells…")
+        self.page.click(".jp-Dialog button.jp-mod-accept")
+        self.page.wait_for_timeout(4000)
+        self.idle(seconds)
+        assert not self.errors(), self.errors()
+
+    def idle(self, seconds: float = 240) -> None:
+        """Wait until the kernel is idle, twice in a row."""
+        end, quiet = time.time() + seconds, 0
+        while time.time() < end:
+            with contextlib.suppress(OSError, ValueError):
+                kernels = json.load(urllib.request.urlopen(f"{self.address}/api/sessions", timeout=5))
+                mine = [s["kernel"] for s in kernels if s["path"] == f"{self.name}.ipynb"]
+                quiet = quiet + 1 if mine and mine[0]["execution_state"] == "idle" else 0
+                if quiet >= 3:
+                    return
+            self.page.wait_for_timeout(500)
+        raise AssertionError(f"{self.name}: the kernel was busy for {seconds:.0f} s")
+
+    def errors(self) -> list[str]:
+        """What failed, from the notebook as saved."""
+        self.page.keyboard.press("Control+s")
+        self.page.wait_for_timeout(1500)
+        notebook = json.loads((self.folder / "notebooks" / f"{self.name}.ipynb").read_text())
+        outputs = [out for cell in notebook["cells"] for out in cell.get("outputs", [])]
+        return [f"{out['ename']}: {out['evalue']}" for out in outputs if out["output_type"] == "error"]
+
+    def find(self, selector: str):
+        """The element, scrolled into view: JupyterLab attaches only the cells that are in sight."""
+        panel = self.page.locator(".jp-WindowedPanel-outer").first
+        panel.evaluate("e => e.scrollTop = 0")
+        for _ in range(60):
+            found = self.page.locator(selector)
+            if found.count() and found.first.is_visible():
+                found.first.scroll_into_view_if_needed()
+                return found.first
+            panel.evaluate("e => e.scrollTop += 500")
+            self.page.wait_for_timeout(250)
+        raise AssertionError(f"{selector} is not on the page")
+
+
+PIXELS = """c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+  const out = []; for (let i = 0; i < d.length; i += 16) out.push(d[i], d[i + 1], d[i + 2]); return out; }"""
+
+
+def pixels(canvas) -> list[int]:
+    """Every fourth pixel of a canvas."""
+    return canvas.evaluate(PIXELS)
+
+
+def spread(values: list[int]) -> float:
+    """Standard deviation: 0 for a uniform picture."""
+    mean = sum(values) / len(values)
+    return (sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5
+
+
+def differ(first: list[int], second: list[int]) -> float:
+    """Share of pixels that differ clearly."""
+    return sum(abs(a - b) > 20 for a, b in zip(first, second, strict=True)) / len(first)
