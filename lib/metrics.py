@@ -65,36 +65,6 @@ def tre(landmarks_moving: np.ndarray, pose: np.ndarray, landmarks_fixed: np.ndar
     return float(np.linalg.norm(moved - landmarks_fixed, axis=1).mean())
 
 
-def point_triangle(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Exact distances of points (..., 3) to triangles (..., 3, 3), broadcast over the leading dimensions.
-
-    The foot of the perpendicular counts where it lies inside the triangle, else the nearest edge.
-    """
-    a, b, c = triangles[..., 0, :], triangles[..., 1, :], triangles[..., 2, :]
-    normal = _cross(b - a, c - a)
-    area = _dot(normal, normal)
-    inside, nearest = area > 0, np.inf
-    for p, q in ((a, b), (b, c), (c, a)):
-        edge, off = q - p, points - p
-        inside = inside & (_dot(_cross(edge, off), normal) >= 0)
-        length = _dot(edge, edge)
-        t = np.clip(_dot(off, edge) / np.where(length > 0, length, 1.0), 0, 1)
-        gap = off - t[..., None] * edge
-        nearest = np.minimum(nearest, _dot(gap, gap))
-    plane = _dot(points - a, normal) ** 2 / np.where(area > 0, area, 1.0)
-    return np.sqrt(np.where(inside, plane, nearest))
-
-
-def _dot(a, b):
-    return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
-
-
-def _cross(a, b):
-    """Cross product, written out: `np.cross` is slow on many small vectors."""
-    (ax, ay, az), (bx, by, bz) = (np.moveaxis(x, -1, 0) for x in (a, b))
-    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
-
-
 def surface_distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Exact distance (mm) of each of the points (n, 3) to a triangle mesh.
 
@@ -102,6 +72,7 @@ def surface_distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray
     triangles that may be nearer than the best so far are measured, in order of their centroids' distance.
     """
     from scipy.spatial import cKDTree
+    from trimesh.triangles import closest_point
 
     points, vertices, faces = (
         np.asarray(points, np.float64),
@@ -118,7 +89,8 @@ def surface_distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray
         may = gap - radius[near] < best[open_, None]
         may[:, :done] = False
         who, which = np.nonzero(may)
-        found = point_triangle(points[open_[who]], triangles[near[who, which]])
+        here = points[open_[who]]
+        found = np.linalg.norm(closest_point(triangles[near[who, which]], here) - here, axis=1)
         np.minimum.at(best, open_[who], found)
         if k == len(faces):
             break

@@ -98,6 +98,16 @@ def centred(matrix: np.ndarray, centre) -> np.ndarray:
     return about(matrix, -np.asarray(centre, dtype=np.float64))
 
 
+def fit(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The rigid transform (4, 4) that brings points (n, 3) nearest to their partners, by least squares (Kabsch)."""
+    a, b = source.mean(axis=0), target.mean(axis=0)
+    u, _, vt = np.linalg.svd((source - a).T @ (target - b))
+    matrix = np.eye(4)
+    matrix[:3, :3] = vt.T @ np.diag([1, 1, np.linalg.det(vt.T @ u.T)]) @ u.T  # no mirror image
+    matrix[:3, 3] = b - matrix[:3, :3] @ a
+    return matrix
+
+
 def distance(truth, pose):
     """D(T_g, T): the L2 norm of the six parameters of `T_g T^-1`, millimetres and degrees mixed as in the paper.
 

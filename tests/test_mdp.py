@@ -71,7 +71,8 @@ def test_an_unreachable_residual_ends():
 @given(st.tuples(*[st.floats(-20, 20)] * 3, *[st.floats(-15, 15)] * 3))
 def test_against_the_literal_recursion(v):
     V = residual(*v)
-    assert float((mdp.q_targets(V)[0] - literal(V[0])).abs().max()) < 2e-3
+    cut_off = 2 * mdp.GAMMA**mdp.HORIZON * mdp.BONUS  # what lies beyond the horizon is only estimated
+    assert float((mdp.q_targets(V)[0] - literal(V[0])).abs().max()) < cut_off
 
 
 def test_far_away_against_the_literal_recursion():

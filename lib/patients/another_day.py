@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lib import rigid
 from lib.base.errors import UserError
 from lib.images.volume import AIR, Volume, gaussian, sample
 from lib.patients.anatomy import Anatomy
@@ -132,15 +133,5 @@ def beat(anatomy: Anatomy, rng) -> Anatomy:
     moved = warps[1].inverse(vertices)
     anatomy.body_at_cbct = body.with_array(phases[1])
     anatomy.mesh_cbct = (moved, anatomy.mesh_ct[1])
-    anatomy.meta |= {"body_phases": phases, "heart_pose": fit(vertices, moved).tolist()}
+    anatomy.meta |= {"body_phases": phases, "heart_pose": rigid.fit(vertices, moved).tolist()}
     return anatomy
-
-
-def fit(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The rigid transform (4, 4) that brings points (n, 3) nearest to their partners, by least squares."""
-    a, b = source.mean(axis=0), target.mean(axis=0)
-    u, _, vt = np.linalg.svd((source - a).T @ (target - b))
-    rotation = vt.T @ np.diag([1, 1, np.linalg.det(vt.T @ u.T)]) @ u.T
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = rotation, b - rotation @ a
-    return matrix

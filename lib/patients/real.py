@@ -7,7 +7,6 @@ A patient is made once and kept in data/real/<scan>/patients/<id>/. Nothing here
 from __future__ import annotations
 
 import zlib
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +70,7 @@ def _mark(folder: Path) -> str | None:
 
 
 def fingerprint(scan: manifest.Scan, level: str) -> str:
-    return provenance.fingerprint([VERSION, scan.manifest.model_dump(), level, asdict(SCANNER)])
+    return provenance.fingerprint([VERSION, scan.manifest.identity(), level, SCANNER.identity()])
 
 
 def make(scan: manifest.Scan, level: str, experiment: str, loaded):

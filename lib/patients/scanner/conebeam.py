@@ -1,17 +1,13 @@
-"""A cone-beam CT scan of a body, by physics: polyenergetic projections, scatter, quantum noise, truncation,
-motion, FDK.
+"""A cone-beam CT scan of a body, by physics: polyenergetic projections, scatter, quantum noise, truncation, motion, FDK.
 
-What is simulated: two materials (water, bone) seen by a spectrum and corrected for water alone, so bone
-hardens the
-beam; a smooth scatter background left over after correction; Poisson noise; a detector narrower than the
-body; a few
-gain errors of columns (rings); a body that moves between views; a scale that is not Hounsfield's. RTK does
-the geometry.
+What is simulated: two materials (water, bone) seen by a spectrum and corrected for water alone, so bone hardens the beam;
+a smooth scatter background left over after correction; Poisson noise; a detector narrower than the body; a few gain errors
+of columns (rings); a body that moves between views; a scale that is not Hounsfield's. RTK does the geometry.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -52,6 +48,10 @@ class ConeBeamSettings:
     ramp: tuple[float, float] = (0.8, 1.0)  # cut of the ramp filter (cosine), share of Nyquist
     gain: tuple[float, float] = (0.88, 1.10)  # of the HU scale
     offset: tuple[float, float] = (-70.0, 50.0)  # HU
+
+    def identity(self) -> dict:
+        """What a scan depends on, plain values by name. All of them do; renaming this class changes nothing."""
+        return asdict(self)
 
 
 def simulate(

@@ -169,7 +169,7 @@ def iliac_wing(s: int, origin: np.ndarray, k: float, wide: float) -> Shape:
         back = np.array([x, origin[1] + np.interp(t, [0, 0.3, 0.6, 0.85, 1], [18, 38, 52, 50, 26]) * k])
         x = s * np.interp(t, [0, 0.4, 0.8, 1], [92, 104, 122, 116]) * wide
         front = np.array([x, origin[1] + np.interp(t, [0, 0.35, 0.8, 1], [-22, -36, -34, -8]) * k])
-        middle = 0.5 * (back + front) + np.array([s * np.interp(t, [0, 1], [2, 14]), 6.0])
+        middle = 0.5 * (back + front) + np.array([s * np.interp(t, [0, 1], [2, 14]), 6.0]) * k
         sag = 34 * k * t * t * np.array([-0.95, 0.25, -1.15])  # the crest is a bow
         row = curve([[*back, z + sag[0]], [*middle, z + sag[1]], [*front, z + sag[2]]], 9)
         sizes = [9, 8, 3.6 + 9 * (1 - t) ** 2, 5.5, 6.5]
