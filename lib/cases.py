@@ -1,9 +1,9 @@
 """Test cases, their results, and the one row a method leaves for each: `cases_<method>.csv`.
 
-A case is a test patient de-aligned at random. Columns `tx ... rz` of a row hold the *state that is left*:
-v = params(T_g T^-1) about the fixed window's centre, in mm and degrees, zero at the truth. The start's own
-state is the row of the method `initial`. `note` says why a method refused or crashed; else, for a failure,
-its kind (`metrics.FAILURES`).
+A case is a test patient de-aligned at random. Columns `tx ... rz` of a row hold the *state that is left*: v =
+params(T_g T^-1) about the fixed window's centre, in mm and degrees, zero at the truth. The start's own state is the row
+of the method `initial`. `note` says why a method refused or crashed; else, for a failure, its kind
+(`metrics.FAILURES`).
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Result:
 
 
 def landmarks(patient) -> tuple[np.ndarray, np.ndarray]:
-    """(moving, fixed) landmarks (n, 3) for the TRE. A scan without any gets 32 points of a 4 x 4 x 2 lattice
-    within 40 mm (20 mm along z) of the CBCT's centre, carried by the known truth."""
+    """(moving, fixed) landmarks (n, 3) for the TRE. A scan without any gets 32 points of a 4 x 4 x 2 lattice within 40
+    mm (20 mm along z) of the CBCT's centre, carried by the known truth."""
     if patient.landmarks_moving is not None and patient.landmarks_fixed is not None:
         return patient.landmarks_moving, patient.landmarks_fixed
     steps = np.linspace(-40, 40, 4)
@@ -105,9 +105,9 @@ def voxel_index(volume, world: np.ndarray) -> np.ndarray:
 
 
 def starts(patient, n: int, ranges, seed: int, min_overlap: float | None = None) -> list[Case]:
-    """`n` random de-alignments of the truth: initial = C M(v) C^-1 T_g, v uniform in +-`ranges` (6,), C the
-    centre of the fixed window. Drawn from the seed and the patient's id only. Starts that leave less than
-    `min_overlap` of the field of view inside the CT are drawn again, at most 200 times a start."""
+    """`n` random de-alignments of the truth: initial = C M(v) C^-1 T_g, v uniform in +-`ranges` (6,), C the centre of
+    the fixed window. Drawn from the seed and the patient's id only. Starts that leave less than `min_overlap` of the
+    field of view inside the CT are drawn again, at most 200 times a start."""
     rng = np.random.default_rng([seed, zlib.crc32(patient.id.encode())])
     centre, cases = np.asarray(patient.fixed.centre, dtype=np.float64), []
     for start in range(n):

@@ -1,17 +1,17 @@
 """The Markov decision process of the paper: reward, greedy path and exact Q targets (Eq. 2-4, Appendix A).
 
-The state is the residual `V = T_g T^-1` (4x4, in coordinates centred at the fixed window) and v = params(V).
-Action `a` turns T into `a T`, hence V into `V a^-1`. Write V = [R | t] and u = R^T t. Then
+The state is the residual `V = T_g T^-1` (4x4, in coordinates centred at the fixed window) and v = params(V). Action `a`
+turns T into `a T`, hence V into `V a^-1`. Write V = [R | t] and u = R^T t. Then
 
 * a translation by +-e_i turns u into u -+ e_i and leaves R alone,
 * a rotation leaves |u| alone: u turns with it, R becomes R a^-1,
 
-so D^2 = |u|^2 + |angles(R)|^2 splits in two, and the greedy path of Eq. 2 is followed exactly at a few
-operations a step, with true compositions and no small-angle approximation.
+so D^2 = |u|^2 + |angles(R)|^2 splits in two, and the greedy path of Eq. 2 is followed exactly at a few operations a
+step, with true compositions and no small-angle approximation.
 
-Where Eq. 3 ends. Unit steps leave a residual of up to half a unit on each of six axes, so D <= 0.5 is often
-out of reach and the recursion would not end. Our rule: a state is *arrived* when D <= tolerance, or when no
-action brings it nearer; entering it earns the bonus. See docs/deviations.md.
+Where Eq. 3 ends. Unit steps leave a residual of up to half a unit on each of six axes, so D <= 0.5 is often out of
+reach and the recursion would not end. Our rule: a state is *arrived* when D <= tolerance, or when no action brings it
+nearer; entering it earns the bonus. See docs/deviations.md.
 """
 
 from __future__ import annotations

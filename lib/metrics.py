@@ -1,8 +1,8 @@
 """How far a pose is from the truth (TRE, MME), and what a list of such errors says.
 
-TRE: mean distance over the landmarks (E1). MME: mean point-to-triangle distance of all vertices of the moved
-mesh to the fixed mesh (E2). Percentiles are over *all* cases, failures included. Starts of one patient are
-not independent, so confidence intervals resample patients, not cases.
+TRE: mean distance over the landmarks (E1). MME: mean point-to-triangle distance of all vertices of the moved mesh to
+the fixed mesh (E2). Percentiles are over *all* cases, failures included. Starts of one patient are not independent, so
+confidence intervals resample patients, not cases.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def tre(landmarks_moving: np.ndarray, pose: np.ndarray, landmarks_fixed: np.ndar
 def surface_distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Exact distance (mm) of each of the points (n, 3) to a triangle mesh.
 
-    The nearest vertex bounds the answer from above, a triangle's centroid and radius from below: only
-    triangles that may be nearer than the best so far are measured, in order of their centroids' distance.
+    The nearest vertex bounds the answer from above, a triangle's centroid and radius from below: only triangles that
+    may be nearer than the best so far are measured, in order of their centroids' distance.
     """
     from scipy.spatial import cKDTree
     from trimesh.triangles import closest_point
@@ -99,8 +99,8 @@ def surface_distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray
 
 
 def mme(mesh_moving, pose: np.ndarray, mesh_fixed) -> float:
-    """Mesh-to-mesh error, mm: mean distance of the moved mesh's vertices to the fixed mesh; meshes are
-    (vertices (n, 3), faces (m, 3)). Not zero at the truth where the organ changed its shape."""
+    """Mesh-to-mesh error, mm: mean distance of the moved mesh's vertices to the fixed mesh; meshes are (vertices (n,
+    3), faces (m, 3)). Not zero at the truth where the organ changed its shape."""
     if mesh_moving is None or mesh_fixed is None:
         raise UserError("The patient has no mesh in both images, so an MME cannot be computed; add them.")
     moved = rigid.apply(np.asarray(pose), np.asarray(mesh_moving[0], dtype=np.float64))
@@ -134,8 +134,8 @@ def vertebrae_off(vertebrae, truth: np.ndarray, pose: np.ndarray, centre, limit:
 def classify(ok: bool, refused: bool, v_final, v_initial, vertebrae: int = 0) -> str:
     """One word for how a case ended: "" for a success, else one of `FAILURES`.
 
-    v_final, v_initial (6,): the state (mm, degrees) at the end and the start. Whole vertebrae come first,
-    since such a case did arrive somewhere; "rotated": off by more than 10 degrees but 20 mm or less.
+    v_final, v_initial (6,): the state (mm, degrees) at the end and the start. Whole vertebrae come first, since such a
+    case did arrive somewhere; "rotated": off by more than 10 degrees but 20 mm or less.
     """
     if ok:
         return ""
@@ -193,8 +193,8 @@ def bootstrap(values, clusters, statistic=np.mean, n: int = 500, seed: int = 201
 
 
 def success_interval(ok, clusters, n: int = 500, seed: int = 2017) -> tuple[float, float]:
-    """95 % interval of a success rate, clustered by patient. Where all patients agree, or there is one,
-    the bootstrap sees no spread: Wilson's interval with the number of patients as sample size is given."""
+    """95 % interval of a success rate, clustered by patient. Where all patients agree, or there is one, the bootstrap
+    sees no spread: Wilson's interval with the number of patients as sample size is given."""
     ok = np.asarray(ok, dtype=np.float64)
     if len(ok) == 0:
         return np.nan, np.nan

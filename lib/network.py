@@ -5,8 +5,8 @@ normalisation and ReLU on every layer but the last, whose 12 outputs are plain n
 `padding="valid"` on 64^3 windows is the paper's network: 65,536 features before the first fully connected layer.
 
 For two CPU cores there is a smaller one, a declared deviation: `stem="strided"` replaces the first two
-convolution-and-pooling pairs by strided convolutions (16 and 32 filters) and `padding="mixed"` keeps the first
-three layers padded, so that a 32^3 window ends in 4^3 x 128 features.
+convolution-and-pooling pairs by strided convolutions (16 and 32 filters) and `padding="mixed"` keeps the first three
+layers padded, so that a 32^3 window ends in 4^3 x 128 features.
 
 `Stage` is a trained network with all that it needs to be asked, `Windows` what it sees of a batch of cases.
 """

@@ -1,8 +1,8 @@
 """Rigid transforms as the paper writes them (Eq. 1): six parameters, their 4x4 matrix, the distance D, the actions.
 
-A pose `T` maps *moving* world points to *fixed* world points (LPS, mm). Six parameters are
-`[tx, ty, tz, rx, ry, rz]` in millimetres and degrees. Everything takes NumPy arrays or torch tensors,
-batched over leading dimensions, and gives back the same kind.
+A pose `T` maps *moving* world points to *fixed* world points (LPS, mm). Six parameters are `[tx, ty, tz, rx, ry, rz]`
+in millimetres and degrees. Everything takes NumPy arrays or torch tensors, batched over leading dimensions, and gives
+back the same kind.
 """
 
 from __future__ import annotations

@@ -15,8 +15,7 @@ from lib.patients.warps import Warp, axes, clamp_ends, on_grid, smooth_field
 
 
 def recolour(volume: Volume, labels: torch.Tensor | None, rng, bone: float) -> Volume:
-    """Other grey values: a smooth shift of soft tissue, a shift for each labelled organ, weaker or stronger
-    bone."""
+    """Other grey values: a smooth shift of soft tissue, a shift for each labelled organ, weaker or stronger bone."""
     hu = volume.array
     low, high = volume.origin, volume.origin + volume.spacing * np.array(volume.size)
     field = smooth_field(low, high, rng, rng.uniform(3, 12), 100.0, 1)[0]
@@ -70,8 +69,7 @@ def new_state(volume: Volume, rng) -> torch.Tensor:
 
 
 def body_mask(hu: np.ndarray, spacing: float) -> np.ndarray:
-    """The patient without the table: the largest piece after an opening of about 8 mm, its holes filled
-    slice by slice."""
+    """The patient without the table: the largest piece after an opening of about 8 mm, its holes filled slice by slice."""
     from scipy import ndimage
 
     turns = max(1, int(round(8.0 / spacing / 2)))
@@ -84,9 +82,9 @@ def body_mask(hu: np.ndarray, spacing: float) -> np.ndarray:
 
 
 def breath(vertebrae: np.ndarray, rng, size: float) -> dict[str, float]:
-    """How breathing may have moved the organs by the time of the CBCT, for `breathe`. `size` (mm): standard deviation of
-    `along`, how far up; a third of it forwards or backwards (`across`); most at the height `middle`, half of it
-    83 % of `reach` away from there."""
+    """How breathing may have moved the organs by the time of the CBCT, for `breathe`. `size` (mm): standard deviation
+    of `along`, how far up; a third of it forwards or backwards (`across`); most at the height `middle`, half of it 83 %
+    of `reach` away from there."""
     along, across = rng.normal(0, [size, 0.3 * size]).clip(-2 * size, 2 * size)
     heights = vertebrae[:, 2]
     numbers = along, across, rng.uniform(heights.min(), heights.max()), rng.uniform(100, 220)
@@ -121,8 +119,7 @@ def _rise(t: np.ndarray) -> np.ndarray:
 
 
 def beat(anatomy: Anatomy, rng) -> Anatomy:
-    """E2: the body at the CBCT in another heart and breathing state, moving between three; adds
-    `heart_pose`."""
+    """E2: the body at the CBCT in another heart and breathing state, moving between three; adds `heart_pose`."""
     body, vertices = anatomy.body_at_cbct, np.asarray(anatomy.mesh_ct[0])
     high = body.origin + body.spacing * np.array(body.size)
     field = smooth_field(body.origin, high, rng, rng.uniform(1.5, 3.5), 80.0, 3)

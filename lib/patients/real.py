@@ -1,5 +1,5 @@
-"""Test patients from real scans: a real pair as it is, or a real CT whose CBCT is simulated at the levels of
-its manifest.
+"""Test patients from real scans: a real pair as it is, or a real CT whose CBCT is simulated at the levels of its
+manifest.
 
 A patient is made once and kept in data/real/<scan>/patients/<id>/. Nothing here is used for training.
 """
@@ -74,8 +74,7 @@ def fingerprint(scan: manifest.Scan, level: str) -> str:
 
 
 def make(scan: manifest.Scan, level: str, experiment: str, loaded):
-    """One Patient. `loaded` is what `Scan.load` gave. The truth is exact for a simulated CBCT, an estimate
-    for a pair."""
+    """One Patient. `loaded` is what `Scan.load` gave. The truth is exact for a simulated CBCT, an estimate for a pair."""
     from lib.patients import place
     from lib.patients.store import Patient
 

@@ -1,7 +1,7 @@
 """From the CT's heart to the heart at the intervention: a smooth displacement of heart, diaphragm and lungs.
 
-The field is kept backwards: the tissue at x of the later body came from x - u(x) of the body as drawn. It is
-zero at the spine, the ribs and outside, so the patient's rigid frame stays.
+The field is kept backwards: the tissue at x of the later body came from x - u(x) of the body as drawn. It is zero at
+the spine, the ribs and outside, so the patient's rigid frame stays.
 """
 
 from __future__ import annotations
@@ -169,8 +169,8 @@ class Motion:
         return Field(self.low, self.high, np.ascontiguousarray(values, dtype=np.float32))
 
     def tuned(self, mesh, residual: float) -> tuple[float, Field]:
-        """(strength, field) of the change that leaves `residual` mm between the meshes at the best pose,
-        as far as the tissue does not fold."""
+        """(strength, field) of the change that leaves `residual` mm between the meshes at the best pose, as far as the
+        tissue does not fold."""
         strength = 1.0
         for _ in range(4):
             left = best_pose(mesh, self.field(strength).move(mesh[0]))[1]

@@ -1,8 +1,6 @@
-"""Getting the files of a scan manifest: mirror first, then the package index, a URL, or the Imaging Data
-Commons.
+"""Getting the files of a scan manifest: mirror first, then the package index, a URL, or the Imaging Data Commons.
 
-Nothing is kept whose SHA-256 is not the manifest's. A DICOM series is converted here, so its file cannot be
-the same
+Nothing is kept whose SHA-256 is not the manifest's. A DICOM series is converted here, so its file cannot be the same
 bytes; its voxel values are then compared instead (`voxels`), and the check is written down beside the file.
 """
 
@@ -121,8 +119,7 @@ def from_url(entry: manifest.File, target: Path) -> None:
 
 
 def from_idc(entry: manifest.File, target: Path) -> None:
-    """A DICOM series through idc-index, converted to NIfTI; the voxel values are compared with the
-    manifest's."""
+    """A DICOM series through idc-index, converted to NIfTI; the voxel values are compared with the manifest's."""
     from lib.images import read, volume
 
     with tempfile.TemporaryDirectory() as scratch:

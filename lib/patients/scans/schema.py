@@ -17,7 +17,7 @@ FINGERPRINTED = (
     *("name", "kind", "title", "source", "doi", "licence", "citation", "verified", "unverified", "experiments"),
     *("files", "ct", "cbct", "labels", "truth", "truth_is", "label_values", "vertebrae", "levels", "heart"),
     *("landmarks", "size", "layout", "alignment", "heart_values", "masks", "loader", "archives", "md5"),
-    *("idc_collection"),
+    "idc_collection",
 )
 
 
@@ -34,8 +34,7 @@ class Pip(Strict):
 
 
 class Idc(Strict):
-    """A DICOM series of the Imaging Data Commons, fetched with idc-index and converted. `z` keeps only the
-    slices
+    """A DICOM series of the Imaging Data Commons, fetched with idc-index and converted. `z` keeps only the slices
     between these two world positions (mm), because the pinned file was made from part of the series."""
 
     collection: str
@@ -54,8 +53,7 @@ class File(Strict):
 
 
 class Vertebra(Strict):
-    """A vertebral body by eye: its centre (LPS mm) and, if it differs from the typical one, size (wide,
-    deep, high)."""
+    """A vertebral body by eye: its centre (LPS mm) and, if it differs from the typical one, size (wide, deep, high)."""
 
     name: str = Field(pattern=r"^([CTLS]\d{1,2}|V\d{1,2})$")
     centre: Point

@@ -1,7 +1,7 @@
 """One patient on paper: sex, habitus, age, vertebral sizes, the curve of the spine. Nothing is drawn here.
 
-Sizes follow the morphometry of adult thoraco-lumbar vertebrae: bodies grow from about 26 x 19 x 18 mm at T3
-to 50 x 35 x 28 mm at L4 (width, depth, height), neighbours differing by a few percent: look-alikes.
+Sizes follow the morphometry of adult thoraco-lumbar vertebrae: bodies grow from about 26 x 19 x 18 mm at T3 to 50 x 35
+x 28 mm at L4 (width, depth, height), neighbours differing by a few percent: look-alikes.
 """
 
 from __future__ import annotations

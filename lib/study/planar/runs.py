@@ -33,8 +33,7 @@ def curve_settings(curve: str, settings: compare.DrlSettings) -> tuple[str, comp
 
 
 def prepare(folders: dict, settings: compare.DrlSettings, out) -> dict[str, Path]:
-    """Cut the pairs of the training and test patients (folders by side, lists of paths) once: NPZ under
-    `out`.
+    """Cut the pairs of the training and test patients (folders by side, lists of paths) once: NPZ under `out`.
 
     The file names hold a fingerprint of what they were made from."""
     from lib.patients import store
@@ -113,8 +112,8 @@ def write_curves(rows, path) -> None:
 
 
 def summary(curves, threshold: float = 0.5):
-    """One row a curve: success at the end (mean, lowest, highest seed), area under the curve, steps and
-    minutes until the mean over seeds first reaches `threshold` (NaN: never)."""
+    """One row a curve: success at the end (mean, lowest, highest seed), area under the curve, steps and minutes until
+    the mean over seeds first reaches `threshold` (NaN: never)."""
     import pandas as pd
 
     rows = []
