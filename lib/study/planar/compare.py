@@ -32,8 +32,8 @@ from lib.study.planar.settings import CURVES, METHODS, DrlSettings  # noqa: F401
 def walk(network, pairs: Pairs, starts: torch.Tensor, settings: DrlSettings) -> torch.Tensor:
     """Final poses (n, 3, 3) of an agent that takes the best action `settings.actions` times, pair i from start i.
 
-    The walk is deterministic: who has returned to where it stood two steps ago goes to and fro for ever and is left
-    where it stands.
+    The walk is deterministic: a pair that is back where it was two steps ago would go back and forth until the end, so it
+    is left there.
     """
     network.eval()
     poses, older = starts.clone(), torch.full_like(starts, float("nan"))

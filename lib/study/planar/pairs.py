@@ -47,10 +47,6 @@ class Pairs:
         """The same pairs on another device."""
         return Pairs(self.fixed.to(device), self.moving.to(device), self.patient.to(device), self.spacing)
 
-    def subset(self, rows) -> Pairs:
-        """The pairs of `rows` (indices or bool)."""
-        return Pairs(self.fixed[rows], self.moving[rows], self.patient[rows], self.spacing)
-
 
 def plane(edge: int, spacing: float) -> torch.Tensor:
     """(edge, edge, 2): the (x, y) of each pixel, mm from the centre, indexed [y, x]."""
