@@ -20,7 +20,6 @@ from lib.tables import ablations, claims, evidence
 def write(profile: str = "cpu", folder=None) -> pd.DataFrame:
     """Gather the evidence of the runs, compute, write claims.csv and ablations.csv and their figures; returns the claims."""
     from lib.figures import claims as figures
-    from lib.study.variants import FUTURE, KNOWN
 
     folder = Path(folder or config.results_dir(profile))
     evidence.gather(profile)
