@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from lib.base.errors import UserError
 from lib.base.provenance import sha256
+from lib.images import normalise
 from lib.images.volume import Volume
 from lib.patients import real as real_patients
 from lib.patients import splits
@@ -271,7 +272,7 @@ def test_a_collection_becomes_patients_that_the_study_runs_on(tmp_path, monkeypa
     cfg = dataclasses.replace(cfg, evaluation=evaluation)
     found = walk.cases_of(cfg)
     assert [c.id for c in found] == [f"synthrad2025_task2_2THA00{k}_spine" for k in (1, 2)]
-    mask = case_rows.field_of_view(found[0].patient.fixed)
+    mask = normalise.field_of_view(found[0].patient.fixed)
     end = itk.tuned(found[0].patient.fixed, found[0].patient.moving, found[0].initial, cfg.baselines, mask)
     row = case_rows.row(found[0], "itk_tuned", end, cfg)
     case_rows.write_rows(tmp_path / "cases_itk_tuned.csv", [row])
