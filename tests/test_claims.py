@@ -14,6 +14,7 @@ from lib import cases, rigid
 from lib.base import provenance
 from lib.base.errors import UserError
 from lib.images.volume import Volume
+from lib.metrics import PAPER
 from lib.patients import store
 from lib.study import config
 from lib.study.course import course
@@ -31,7 +32,6 @@ from lib.tables import (
 from lib.tables import (
     rows as case_rows,
 )
-from lib.tables.rows import PAPER
 from workflow import graph
 
 

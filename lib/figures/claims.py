@@ -46,7 +46,7 @@ def ablations(table: pd.DataFrame, known, future=()):
     for tick, name in zip(ax.get_yticklabels(), some["variant"], strict=True):
         tick.set_fontweight("bold" if name in future else "normal")
     ax.axvline(0, color="#333333", lw=0.8)
-    reference = table[table["variant"] == variants[0]]
+    reference = table[table["variant"] == REFERENCE]
     base = f" ({100 * reference['success'].iloc[0]:.0f} %)" if len(reference) else ""
     ax.set(xlabel=f"success minus the reference's{base}, points", ylim=(-0.6, len(some) - 0.4))
     ax.set_title("One thing changed at a time; bold: the authors' future work", fontsize=9)

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from lib import cases as case_rows
-from lib import metrics, rigid, saliency, train
-from lib.agent import Agent, AgentResult, Windows, run
+from lib import metrics, rigid, saliency
+from lib.agent import Agent, AgentResult, run
 from lib.base import provenance
 from lib.base.errors import UserError
+from lib.network import Windows, device_for
 from lib.study import config, pairs, train_agent, variants
 
 
@@ -93,7 +94,7 @@ def write(cfg, name: str, cases, results, folder=None) -> list[dict]:
     A variant's rows are named after it, `<name>_<variant>`; the start is written by the agent alone. Returns all rows.
     """
     folder, rows, name = Path(folder or config.run_dir(cfg)), [], variants.method(cfg, name)
-    device = str(train.device_for())
+    device = str(device_for())
     for method, pose_of in (
         (name, lambda r: r.pose),
         (f"{name}_coarse", lambda r: r.coarse.poses[-1]),
