@@ -122,9 +122,7 @@ def test_the_committed_animation_is_small_and_says_what_it_is():
     made = json.loads(provenance.beside(path).read_text())
     assert made["sha256"] == provenance.sha256(path)
     assert made["case"]["scan"] == front_page.PAIR and made["case"]["start_mm"] > 10 > made["case"]["end_mm"]
-    assert "Real CT, real CBCT" in read(ROOT / "README.md"), (
-        "the page says it beside the picture, the picture itself too"
-    )
+    assert "real CT, real cone-beam CT" in read(ROOT / "README.md"), "in words, for those who do not see it"
     assert all(word in front_page.TITLE for word in ("Real CBCT", "real CT", "estimate"))
 
 
