@@ -102,8 +102,7 @@ report: $(READY) ## executed notebooks of PROFILE as web pages in results/runs/<
 
 verify: $(READY) ## do tables follow from the rows, and files from their provenance?
 	$(CHECK)
-	@$(PYTHON) -m lib tables verify
-	@$(PYTHON) -m lib.base.provenance results
+	@$(PYTHON) -m lib verify --profile $(PROFILE)
 
 # As Snakefile starts a training: fewer page faults.
 MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000

@@ -34,6 +34,9 @@ COMMANDS = {
     "train": Command(STUDY, "lib.study.train_command", "train an agent on the patients of a profile"),
     "join": Command(STUDY, "lib.tables.join", "add splits that were run elsewhere to results/"),
     "release": Command(STUDY, "lib.study.release", "copy the agents of one split to results/agents/"),
+    "verify": Command(
+        CHECK, "lib.tables.verify", "does everything committed follow from what it says it follows from?"
+    ),
     "tables": Command(CHECK, "lib.tables.command", "tables from their rows, documents from the tables; do they agree?"),
     "claims": Command(CHECK, "lib.tables.verdicts", "a verdict on every claim of the paper: write, show or check"),
     "card": Command(CHECK, "lib.tables.card", "the model card of the released agents"),

@@ -54,7 +54,7 @@ def bad_calls(pair, agent):  # noqa: F811
     write_dicom(pair / "mr", phantom(), modality="MR")
     write_dicom(pair / "two", phantom(), number=1)
     write_dicom(pair / "two", phantom(), number=2, prefix="b")
-    write_dicom(pair / "feet", phantom(), position="FFS")
+    write_dicom(pair / "prone", phantom(), position="FFP")
     write_dicom(pair / "tilted", phantom(), tilt=0.8)
     (pair / "none").mkdir()
     ok = ["-o", out, "--agent", str(agent)]
@@ -67,7 +67,7 @@ def bad_calls(pair, agent):  # noqa: F811
         "no DICOM": ([fixed, str(pair / "none"), *ok], "no DICOM"),
         "two series": ([fixed, str(pair / "two"), *ok], "--series"),
         "MR": ([fixed, str(pair / "mr"), *ok], "not CT"),
-        "feet first": ([fixed, str(pair / "feet"), *ok], "feet first"),
+        "prone": ([fixed, str(pair / "prone"), *ok], "prone"),
         "tilted": ([fixed, str(pair / "tilted"), *ok], "tilted"),
         "output is an input": (
             [fixed, str(pair / "ct.nii.gz"), *ok, "--resampled", str(pair / "none" / ".." / "ct.nii.gz")],

@@ -11,9 +11,10 @@ from lib.figures import planes
 from lib.images.volume import Volume
 
 PLANES = ("coronal", "sagittal")
-SHOWN = (230.0, 270.0)  # mm, width and height of each picture
+SHOWN = (230.0, 240.0)  # mm, width and height of each picture
 COLOURS = np.array([1.0, 0.55, 0.1]), np.array([0.1, 0.55, 1.0])  # CBCT, CT; together they are grey
 FIRST_MS, STEP_MS, LAST_MS = 1200, 110, 3500
+TEXT = 0.72  # inches above the pictures
 PADDING = -990.0  # HU: outside a field of view
 
 
@@ -64,15 +65,15 @@ def _frame(pictures: dict[str, np.ndarray], title: str, words: str):
 
     width = 7.2
     high = width / 2 * SHOWN[1] / SHOWN[0]
-    figure = plt.figure(figsize=(width, high + 0.55), facecolor="black", layout="none")
+    figure = plt.figure(figsize=(width, high + TEXT), facecolor="black", layout="none")
     for column, (plane, picture) in enumerate(pictures.items()):
-        axes = figure.add_axes((column / 2 + 0.002, 0.0, 0.496, high / (high + 0.55)))
+        axes = figure.add_axes((column / 2 + 0.002, 0.0, 0.496, high / (high + TEXT)))
         planes.draw(axes, picture, plane, SHOWN)
-    line = {"fontsize": 10.5, "va": "center"}
-    figure.text(0.01, 1 - 0.15 / (high + 0.55), title, color="w", **line)
-    figure.text(0.01, 1 - 0.40 / (high + 0.55), words, color="#ffd24a", **line)
-    key = "CBCT orange, CT blue, grey where they agree"
-    figure.text(0.99, 1 - 0.40 / (high + 0.55), key, color="#bbbbbb", fontsize=8.5, va="center", ha="right")
+    line = {"fontsize": 14, "va": "center"}
+    figure.text(0.01, 1 - 0.2 / (high + TEXT), title, color="w", **line)
+    figure.text(0.01, 1 - 0.52 / (high + TEXT), words, color="#ffd24a", **line)
+    key = "CBCT orange, CT blue"
+    figure.text(0.99, 1 - 0.52 / (high + TEXT), key, color="#bbbbbb", fontsize=12, va="center", ha="right")
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=80, facecolor="black")
     plt.close(figure)

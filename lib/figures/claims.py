@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import pandas as pd
 from lib.figures import charts
 
 BETTER, WORSE, OPEN = "#009e73", "#d55e00", "#777777"  # Okabe and Ito's, as everywhere
+REFERENCE = "reference"  # the variant with nothing changed
 
 
-def write(folder, cfg, variants: tuple[str, ...], future: tuple[str, ...] = ()) -> list[Path]:
-    """Draw what there are tables for, into `folder`/figures; returns the files. `variants`, `future`: see `ablations`."""
+def write(folder, cfg, known=(), future=()) -> list[Path]:
+    """Draw what there are tables for, into `folder`/figures; returns the files. known: names of the variants; future: of
+    those that are the authors' future work."""
     folder, made = Path(folder), []
-    for name, draw in (("fig4", charts.fig4), ("ablations", lambda table: ablations(table, variants, future))):
+    for name, draw in (("fig4", charts.fig4), ("ablations", partial(ablations, known=known, future=future))):
         source = folder / f"{name}.csv"
         table = pd.read_csv(source) if source.exists() else pd.DataFrame()
         if len(table):
@@ -25,11 +28,11 @@ def write(folder, cfg, variants: tuple[str, ...], future: tuple[str, ...] = ()) 
     return made
 
 
-def ablations(table: pd.DataFrame, variants: tuple[str, ...], future: tuple[str, ...] = ()):
-    """Success of each of `variants` minus the reference's (the first), in points, same cases, with the 95 % interval.
+def ablations(table: pd.DataFrame, known, future=()):
+    """Success of every variant minus its reference's, in points, same cases, with the 95 % interval.
 
-    Green: surely better, red: surely worse; bold: `future`, the authors' future work. In brackets the success itself."""
-    some = table[table["variant"].isin(variants) & table["difference"].notna()]
+    Green: surely better, red: surely worse. In brackets the success itself."""
+    some = table[table["variant"].isin(list(known)) & table["difference"].notna()]
     some = some.sort_values("difference").reset_index(drop=True)
     fig, axes = charts.new_figure(1, 1, widths=[2.6], height=max(2.0, 0.24 * len(some) + 0.8))
     ax = axes[0][0]
@@ -43,7 +46,7 @@ def ablations(table: pd.DataFrame, variants: tuple[str, ...], future: tuple[str,
     for tick, name in zip(ax.get_yticklabels(), some["variant"], strict=True):
         tick.set_fontweight("bold" if name in future else "normal")
     ax.axvline(0, color="#333333", lw=0.8)
-    reference = table[table["variant"] == variants[0]]
+    reference = table[table["variant"] == REFERENCE]
     base = f" ({100 * reference['success'].iloc[0]:.0f} %)" if len(reference) else ""
     ax.set(xlabel=f"success minus the reference's{base}, points", ylim=(-0.6, len(some) - 0.4))
     ax.set_title("One thing changed at a time; bold: the authors' future work", fontsize=9)

@@ -1,5 +1,5 @@
-"""Test patients from real scans: a real pair as it is, or a real CT whose CBCT is simulated at the levels of
-its manifest.
+"""Test patients from real scans: a real pair as it is, or a real CT whose CBCT is simulated at the levels of its
+manifest.
 
 A patient is made once and kept in data/real/<scan>/patients/<id>/. Nothing here is used for training.
 """
@@ -7,7 +7,6 @@ A patient is made once and kept in data/real/<scan>/patients/<id>/. Nothing here
 from __future__ import annotations
 
 import zlib
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +83,7 @@ def _mark(folder: Path) -> str | None:
 
 def fingerprint(scan: manifest.Scan, level: str, scanner=SCANNER) -> str:
     more = [second.VERSION] if isinstance(scanner, SecondScanner) else []
-    return provenance.fingerprint([VERSION, scan.manifest.model_dump(), level, asdict(scanner), *more])
+    return provenance.fingerprint([VERSION, scan.manifest.identity(), level, scanner.identity(), *more])
 
 
 def make(scan: manifest.Scan, level: str, experiment: str, loaded, scanner=SCANNER):

@@ -61,6 +61,11 @@ def verify(folder) -> list[str]:
     return wrong
 
 
+def unchanged(folder: Path) -> bool:
+    """Whether the rows of a results folder are as they were committed."""
+    return all(provenance.committed(folder / part) for part in ("cases.csv", "rows"))
+
+
 def _reread(table: pd.DataFrame) -> pd.DataFrame:
     """A table as it comes back from CSV."""
     return pd.read_csv(io.StringIO(table.to_csv(index=False)))
@@ -84,9 +89,7 @@ def run(options) -> int:
         )
     else:
         # After a run of one's own the documents still show the committed rows.
-        shown = folder == ROOT / "results" and all(
-            provenance.committed(folder / part) for part in ("cases.csv", "rows")
-        )
+        shown = folder == ROOT / "results" and unchanged(folder)
         wrong = verify(folder) + (documents.verify(folder) if shown else [])
         agree = "tables agree with their rows"
         agree += "" if shown else "; README.md and docs/ show other rows, the committed ones"

@@ -13,14 +13,13 @@ from pathlib import Path
 import pandas as pd
 
 from lib.base import provenance
-from lib.study import config
+from lib.study import config, variants
 from lib.tables import ablations, claims, evidence
 
 
 def write(profile: str = "cpu", folder=None) -> pd.DataFrame:
     """Gather the evidence of the runs, compute, write claims.csv and ablations.csv and their figures; returns the claims."""
     from lib.figures import claims as figures
-    from lib.study.variants import FUTURE, KNOWN
 
     folder = Path(folder or config.results_dir(profile))
     evidence.gather(profile)
@@ -32,7 +31,7 @@ def write(profile: str = "cpu", folder=None) -> pd.DataFrame:
     inputs = [folder / name for name in ("cases.csv", "fig4.csv", "theory.json") if (folder / name).exists()]
     for path in (folder / "claims.csv", ablations.write(data, folder)):
         provenance.record(path, cfg, inputs=inputs)
-    figures.write(folder, cfg, tuple(KNOWN), FUTURE)
+    figures.write(folder, cfg, variants.KNOWN, variants.FUTURE)
     return table
 
 
