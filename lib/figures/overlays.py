@@ -47,7 +47,7 @@ def _values(volume: Volume, points: np.ndarray) -> np.ndarray:
     from scipy.ndimage import map_coordinates
 
     index = rigid.apply(np.linalg.inv(volume.affine), points.reshape(-1, 3))[:, ::-1].T
-    return map_coordinates(volume.array.numpy(), index, order=1, cval=OUTSIDE).reshape(points.shape[:2])
+    return map_coordinates(volume.array.numpy(), index, np.float32, order=1, cval=OUTSIDE).reshape(points.shape[:2])
 
 
 def shade(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
@@ -59,7 +59,7 @@ def shade(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
 def window_of(volume: Volume) -> tuple[float, float]:
     """What to show as black and white: -150 to 450 HU, found from soft tissue where values are no HU."""
     thin = volume.array[::2, ::2, ::2]
-    values = thin[thin > float(thin.min()) + 1e-3]
+    values = thin[thin > float(thin.min()) + 1e-3].float()
     gain, offset = tissue_level(values)
     return tuple((LEVEL + side * WINDOW / 2 - offset) / gain for side in (-1, 1))
 

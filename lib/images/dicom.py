@@ -16,7 +16,7 @@ TAGS = (
     "Columns ImageOrientationPatient ImagePositionPatient NumberOfFrames PixelSpacing ImagerPixelSpacing "
     "SpacingBetweenSlices GridFrameOffsetVector PatientPosition SharedFunctionalGroupsSequence "
     "PerFrameFunctionalGroupsSequence RescaleSlope RescaleIntercept SamplesPerPixel FrameOfReferenceUID PatientName "
-    "PatientID PatientBirthDate PatientSex StudyDate StudyTime StudyID AccessionNumber ReferringPhysicianName"
+    "PatientID PatientBirthDate PatientSex ManufacturerModelName IsocenterPosition StudyDate StudyTime StudyID AccessionNumber ReferringPhysicianName"
 ).split()
 POSTURES = {"P": "prone", "DR": "lying on the right side", "DL": "lying on the left side"}
 FEWEST = 8  # slices below which a series is no volume (scouts, dose sheets)
