@@ -37,7 +37,9 @@ METHODS = {  # in the order of the tables
     "quasi_global": Method(
         "Quasi-global", "#009e73", "-", "quasi_global", "register", ITK, ("quasi_global",), paper=True
     ),
-    "semantic": Method("Semantic", "#cc79a7", "-", "semantic", "register", "scikit-learn", ("semantic",), paper=True),
+    "semantic": Method(
+        "Semantic", "#cc79a7", "-", "semantic", "register", "scikit-learn skops", ("semantic",), paper=True
+    ),
     "dsl": Method("Agent (difference image)", "#d55e00", paper=True),
     "dsl_coarse": Method("Agent, coarse only", "#d55e00", "--"),
     "dsl_two_channel": Method("Agent (two channels)", "#0072b2"),

@@ -139,13 +139,13 @@ class FftSearchSettings:
     floor: float = 0.03  # variance of local contrast (-1 to 1) below which a region counts as this flat
     peaks: int = 6  # shifts kept for a rotation
     apart: float = 7.0  # mm between distinct places; degrees: twice that
-    ranked: int = 48  # places that climb at `coarse` mm
+    ranked: int = 24  # places that climb at `coarse` mm
     coarse: float = 8.0
     coarse_steps: int = 10
     refined: int = 8  # of them at `fine` mm
     fine: float = 4.0
     fine_steps: int = 10
-    points: int = 8000  # of the CT, near bone
+    points: int = 4000  # of the CT, near bone
 
 
 def _gentle() -> MattesSettings:

@@ -25,7 +25,7 @@ def object_centre(patient) -> np.ndarray:
 
 
 def overlays(rows, starts, patients: dict) -> dict[str, tuple]:
-    """"" and, where it is another patient, "_worst" -> (patient, {words: pose}): the median case of an agent's `rows`
+    """ "" and, where it is another patient, "_worst" -> (patient, {words: pose}): the median case of an agent's `rows`
     (DataFrame) and the worst. starts: the rows of `initial`; patients: id -> Patient."""
     key = ["range", "case", "start"]
     begun = starts.set_index(key)

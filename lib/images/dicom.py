@@ -11,13 +11,43 @@ from lib.base.errors import UserError
 from lib.images import frames, pixels
 from lib.images.given import Given
 
-TAGS = (
-    "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID SeriesDescription SeriesNumber Modality ImageType Rows "
-    "Columns ImageOrientationPatient ImagePositionPatient NumberOfFrames PixelSpacing ImagerPixelSpacing "
-    "SpacingBetweenSlices GridFrameOffsetVector PatientPosition SharedFunctionalGroupsSequence "
-    "PerFrameFunctionalGroupsSequence RescaleSlope RescaleIntercept SamplesPerPixel FrameOfReferenceUID PatientName "
-    "PatientID PatientBirthDate PatientSex ManufacturerModelName IsocenterPosition StudyDate StudyTime StudyID AccessionNumber ReferringPhysicianName"
-).split()
+TAGS = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesDescription",
+    "SeriesNumber",
+    "Modality",
+    "ImageType",
+    "Rows",
+    "Columns",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "NumberOfFrames",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "SpacingBetweenSlices",
+    "GridFrameOffsetVector",
+    "PatientPosition",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "SamplesPerPixel",
+    "FrameOfReferenceUID",
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "ManufacturerModelName",
+    "IsocenterPosition",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+]
 POSTURES = {"P": "prone", "DR": "lying on the right side", "DL": "lying on the left side"}
 FEWEST = 8  # slices below which a series is no volume (scouts, dose sheets)
 MODALITIES = {"ct": ("CT",), "cbct": ("CT", "XA"), "image": ("CT", "XA")}  # XA: a C-arm's cone-beam CT
@@ -63,7 +93,9 @@ def is_dicom(path: Path) -> bool:
             start = stream.read(132)
     except OSError:
         return False
-    return start[128:] == b"DICM" or (start[:2] in (b"\x08\x00", b"\x02\x00") and start[3:4] == b"\x00" and len(start) > 16)
+    return start[128:] == b"DICM" or (
+        start[:2] in (b"\x08\x00", b"\x02\x00") and start[3:4] == b"\x00" and len(start) > 16
+    )
 
 
 def find_series(folder: Path) -> list[Series]:
@@ -135,7 +167,9 @@ def read_file(path: Path, kind: str = "image"):
     """The series that a DICOM file belongs to, from its folder."""
     header = pixels.dataset(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "Rows"])
     if not header.get("Rows"):
-        raise UserError(f"{path.name}: DICOM, but no image (a structure set, plan or report?); give the folder of slices.")
+        raise UserError(
+            f"{path.name}: DICOM, but no image (a structure set, plan or report?); give the folder of slices."
+        )
     return read_folder(path.parent, str(header.get("SeriesInstanceUID", "")), kind)
 
 

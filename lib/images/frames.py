@@ -48,7 +48,9 @@ def frames_of(path: Path, header, name: str) -> list[Frame]:
     if count > 1 and not each:
         return _stack(path, header, count, name)
     if each and len(each) != count:
-        raise UserError(f"{name}: {path.name} has {count} frames but says of {len(each)} where they lie; export it again.")
+        raise UserError(
+            f"{name}: {path.name} has {count} frames but says of {len(each)} where they lie; export it again."
+        )
     found = []
     for number in range(count):
         groups = [header, shared] + ([each[number]] if each else [])

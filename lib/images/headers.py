@@ -41,7 +41,9 @@ def read(path: Path) -> tuple[np.ndarray, Given]:
     view = sitk.GetArrayViewFromImage(image)
     array = np.array(view, dtype=np.int16 if view.dtype in (np.int16, np.int8, np.uint8) else np.float32)
     direction = np.reshape(image.GetDirection(), (3, 3))
-    return array, Given(path.name, image.GetSize(), np.array(image.GetSpacing()), np.array(image.GetOrigin()), direction)
+    return array, Given(
+        path.name, image.GetSize(), np.array(image.GetSpacing()), np.array(image.GetOrigin()), direction
+    )
 
 
 def _lines(path: Path, mark: bytes) -> list[bytes]:
@@ -80,7 +82,9 @@ def _check_nrrd(path: Path) -> None:
         raise UserError(f"{path.name}: damaged or not NRRD; copy or export it again.")
     fields = {line.split(b":", 1)[0].lower() for line in lines[1:] if b":" in line and not line.startswith(b"#")}
     if not fields & {b"space directions", b"spacings"}:
-        raise UserError(f"{path.name}: it does not say how large its voxels are (no space directions); export it again.")
+        raise UserError(
+            f"{path.name}: it does not say how large its voxels are (no space directions); export it again."
+        )
     if b"space" not in fields:
         raise UserError(
             f"{path.name}: it does not say how its axes lie in the patient (no 'space'); export it again with its directions."

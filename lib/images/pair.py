@@ -60,7 +60,11 @@ def overlap(fixed: Volume, moving: Volume, pose: np.ndarray) -> float:
     """Share of the fixed field of view that lies inside the moving volume's grid at `pose`."""
     stride = [max(1, int(8 / s)) for s in fixed.spacing]
     thin = Volume(fixed.array[:: stride[2], :: stride[1], :: stride[0]], fixed.spacing * stride)
-    index = np.argwhere(field_of_view(thin).numpy())[:, ::-1] * stride
+    return share_inside(fixed, moving, pose, np.argwhere(field_of_view(thin).numpy())[:, ::-1] * stride)
+
+
+def share_inside(fixed: Volume, moving: Volume, pose: np.ndarray, index: np.ndarray) -> float:
+    """Share of voxels (n, 3), i, j, k of `fixed`, that lie inside the moving volume's grid at `pose`; 0 of none."""
     world = rigid.apply(rigid.invert(pose) @ fixed.affine, index.astype(np.float64))
     place = rigid.apply(np.linalg.inv(moving.affine), world)
     inside = ((place >= -0.5) & (place <= np.array(moving.size) - 0.5)).all(axis=1)

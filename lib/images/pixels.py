@@ -74,10 +74,7 @@ class Stored:
         if number is not None and syntax in (*PLAIN[:3], RLE) and _has_preamble(path):
             return pydicom.pixels.pixel_array(path, index=number, raw=True)
         full = dataset(path)
-        if syntax in (*PLAIN, RLE):
-            planes = full.pixel_array
-        else:
-            planes = _by_gdcm(full)
+        planes = full.pixel_array if syntax in (*PLAIN, RLE) else _by_gdcm(full)
         planes = planes[None] if planes.ndim == 2 else planes
         if number is not None:
             self.path, self.planes = path, planes

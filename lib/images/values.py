@@ -112,7 +112,9 @@ def meaning(values: torch.Tensor, kind: str) -> Meaning:
     air, tissue = two_levels(values.clamp(float(low), float(high)))
     for unit, water in (("1/mm", 0.02), ("1/cm", 0.2)):
         if abs(air) < 0.2 * water and 0.7 * water < tissue < 1.4 * water and high < 5 * water:
-            return Meaning((SOFT - AIR) / tissue, AIR, f"values were attenuation in {unit}; soft tissue was set to 40 HU")
+            return Meaning(
+                (SOFT - AIR) / tissue, AIR, f"values were attenuation in {unit}; soft tissue was set to 40 HU"
+            )
     if kind == "ct":
         return Meaning()
     gain = (SOFT - AIR) / max(tissue - air, 1e-6)
@@ -124,7 +126,7 @@ def offset_of(values: torch.Tensor) -> float:
     """What was added to HU: one of `OFFSETS`, or 0. Values (n,)."""
     low, high = np.percentile(values.numpy(), [0.5, 99.5])
     share = lambda a, b: float(((values > a) & (values < b)).float().mean())  # noqa: E731
-    if -200 < low and 300 < high < 5100 and share(850, 1250) > max(0.08, share(300, 700)):
+    if low > -200 and 300 < high < 5100 and share(850, 1250) > max(0.08, share(300, 700)):
         shifts = [s for s in OFFSETS if s > 0]  # soft tissue where HU have dense bone: never a tenth of a body
     elif -2300 < low < -1800 and high < 2500 and share(-1250, -850) > 0.05 and share(-2100, -1950) > 0.01:
         shifts = [s for s in OFFSETS if s < 0]  # air far below air

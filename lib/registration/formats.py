@@ -10,13 +10,6 @@ from lib import rigid
 from lib.base import provenance
 from lib.images.transforms import write_transform
 
-FORMATS = {  # name: the names of files it may have
-    "itk": (".tfm", ".txt", ".h5"),
-    "elastix": (".txt",),
-    "ants": (".mat",),
-    "greedy": (".mat", ".txt"),
-    "dicom": (".dcm",),
-}
 RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 

@@ -10,16 +10,11 @@ from pathlib import Path
 
 from lib import rigid
 from lib.base.errors import UserError
-from lib.figures.overlays import (
-    LEVEL,
-    NAMES,
-    WINDOW,
-    difference_figure,
-    overlay_figure,
-    path_figure,
-    single_figure,
-)
+from lib.figures import paths, volumes
+from lib.figures.paths import PARAMETERS
+from lib.figures.planes import HALF, LEVEL, PLANES, WIDTH, matched
 from lib.images.volume import Volume
+from lib.registration.trust import margins
 
 STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:62em;margin:2em auto;padding:0 1em;color:#222;background:#fff}"
@@ -40,7 +35,7 @@ def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, st
 
     matplotlib.use("agg", force=False)
     before, after, centre = result.before, result.pose, result.centre
-    window = f"Window {WINDOW:.0f}, level {LEVEL:.0f} HU"
+    window = f"Window {WIDTH:.0f}, level {LEVEL:.0f} HU"
     pictures = (
         (
             "Before and after",
@@ -48,14 +43,14 @@ def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, st
             "<b class='orange'>CBCT orange</b>, <b class='blue'>CT blue</b>, grey where they agree; dark grey where only "
             f"one has data. Look along the edges of the vertebrae: double contours are misalignment. {window}; the CBCT, "
             "which is seldom in HU, is scaled to look alike. R right, L left, A anterior, P posterior, H head, F feet.",
-            overlay_figure(fixed, moving, {"before": before, "after": after}, centre),
+            volumes.close(fixed, moving, {"before": before, "after": after}, centre),
         ),
         (
             "Difference",
-            "CBCT minus CT within the window. White where they agree; dark grey where only one has data.",
-            difference_figure(fixed, moving, after, centre, before),
+            "CBCT minus CT within the window: mid-grey where they agree, white where the CBCT is brighter; black where only one has data.",
+            difference_figure(fixed, moving, {"before": before, "after": after}, centre),
         ),
-        ("Each image alone", "The CBCT, and the CT where it ended.", single_figure(fixed, moving, after, centre)),
+        ("Each image alone", "The CBCT, and the CT where it ended.", volumes.alone(fixed, moving, after, centre)),
         ("The agent's path", "Solid: millimetres; dashed: degrees.", path_figure(result)),
     )
     shown = "".join(
@@ -79,6 +74,19 @@ def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, st
         raise UserError(f"{path}: the report could not be written ({error.strerror}).") from None
 
 
+def difference_figure(fixed: Volume, moving: Volume, poses: dict, centre):
+    """CBCT minus CT near `centre`, three planes, a column for each named pose (4, 4, moving -> fixed)."""
+    windows = matched(fixed, moving, [*poses.values()][-1], centre)
+    return volumes.difference(fixed, moving, poses, "", windows, centre, PLANES, half=HALF, inches=3.2)
+
+
+def path_figure(result):
+    """The six parameters along the path (about the fixed centre, zero at the start) and the action-value margin."""
+    start = rigid.invert(result.trajectory[0])
+    moved = rigid.matrix_to_params(rigid.centred(result.trajectory @ start, result.centre))
+    return paths.walk(moved, margins(result.values))
+
+
 def _verdict(trust) -> str:
     """The verdict in a coloured box, each reason on a line of its own."""
     if not trust.reasons:
@@ -91,7 +99,7 @@ def _table(result) -> str:
     """Pose and the numbers behind the verdict, each beside its limit."""
     t, limits = result.trust, result.trust.calibration.limits
     params = rigid.matrix_to_params(rigid.centred(result.pose, result.centre))
-    pose = ", ".join(f"{n} {v:+.1f}" for n, v in zip(NAMES, params, strict=True))
+    pose = ", ".join(f"{n} {v:+.1f}" for n, v in zip(PARAMETERS, params, strict=True))
     rows = [
         ("CT to CBCT about the CBCT's centre (mm, degrees)", pose, ""),
         ("couch", result.couch.sentence() if result.couch else "", ""),

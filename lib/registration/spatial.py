@@ -48,6 +48,12 @@ def write(pose: np.ndarray, fixed, moving, path) -> None:
         pydicom.dcmwrite(Path(temporary), d, enforce_file_format=True)
 
 
+def check(fixed, moving) -> None:
+    """Raises UserError unless both Volumes are DICOM series that can be named: asked before any work."""
+    for volume, which in ((fixed, "CBCT"), (moving, "CT")):
+        _header(volume, which)
+
+
 def _header(volume, which: str):
     header = volume.given.dicom if volume.given is not None else None
     if header is None:

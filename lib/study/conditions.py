@@ -91,7 +91,9 @@ def read_again(usual, files: tuple[str, ...]):
     places += [manifest.mirror() / scan.name] if manifest.mirror() else []  # only the mirror holds DICOM folders
     folder = next((place for place in places if all((place / name).exists() for name in files)), None)
     if folder is None:
-        raise UserError(f"{scan.name}: {' and '.join(files)} are not on this machine; see data_manifests/{scan.name}.yaml.")
+        raise UserError(
+            f"{scan.name}: {' and '.join(files)} are not on this machine; see data_manifests/{scan.name}.yaml."
+        )
     fixed, moving = (read.read_image(folder / n, None, k) for n, k in zip(files, ("cbct", "ct"), strict=True))
     return dataclasses.replace(usual, fixed=trim(fixed), moving=shrink(moving, 2.0, False))
 

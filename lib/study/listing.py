@@ -28,7 +28,9 @@ def expected(study: schema.Study) -> set[tuple]:
                 who = (maker.population, maker.label, maker.agent) if maker else None
                 for m in block.methods or study.methods:
                     coarse_alone = maker and m.walks() and (maker.samples or experiment == "heart")
-                    if m.trained() != (maker is not None) or (coarse_alone and (m.stage == "coarse") != bool(maker.samples)):
+                    if m.trained() != (maker is not None) or (
+                        coarse_alone and (m.stage == "coarse") != bool(maker.samples)
+                    ):
                         continue
                     for condition in block.conditions:
                         for reach in block.ranges:

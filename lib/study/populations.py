@@ -96,7 +96,9 @@ def held_out(settings: TransferSettings, experiment: str, name: str) -> list[str
     return [scan.name for scan in there if scan.name not in seen]
 
 
-def tasks(settings: TransferSettings, experiment: str, name: str, change: Change | None = None) -> list[population.Task]:
+def tasks(
+    settings: TransferSettings, experiment: str, name: str, change: Change | None = None
+) -> list[population.Task]:
     """Training patients grown for a population: the same patient for a scan, whichever population asks. With a change of
     the number of scans there are as many patients as without."""
     used, grown = scans(settings, experiment, name, change), settings.grown

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib import train
-from lib.agent import Agent, Stage
+from lib.agent import Agent
 from lib.base import folders, provenance
 from lib.base.errors import UserError
 from lib.base.sections import build, merge
+from lib.network import Stage
 from lib.patients import population
 from lib.study import config, pairs, populations, train_agent
 from lib.study.schema import BOTH, Change, Study
@@ -126,7 +127,9 @@ def make(cfg, maker: Maker, stages=None, say=print) -> None:
     """Patients, pairs and networks of an agent, each made where it is missing."""
     if maker.population == "released":
         raise UserError(f"{folder(cfg, maker)}: no released agent {maker.agent} here; run `make reproduce` for one.")
-    grown = populations.tasks(cfg.transfer, maker.experiment, maker.population, maker.change)  # first: names are checked
+    grown = populations.tasks(
+        cfg.transfer, maker.experiment, maker.population, maker.change
+    )  # first: names are checked
     own = maker.change.stages if maker.change else BOTH
     stages = stages or wanted(cfg, maker)
     kept = [stage for stage in stages if stage not in own]
@@ -141,7 +144,7 @@ def make(cfg, maker: Maker, stages=None, say=print) -> None:
     sides["train"] += population.build_tasks(grown, changed.patients, cfg.profile, root, progress=say)
     for stage in [stage for stage in stages if stage in own]:
         data = [pairs.load_pairs(pairs.prepare_pairs(sides[s], stage, changed.stream)) for s in ("train", "validation")]
-        words = (changed.stream, changed.training, maker.experiment, stage, maker.agent, folder(cfg, maker))
-        path = train.train(*data, *words, say=say)
+        lesson = train.Lesson(changed.stream, changed.training, maker.experiment, stage, maker.agent)
+        path = train.train(lesson, *data, folder(cfg, maker), say=say)
         more = {"population": maker.name, "grown_from": sorted({task.source for task in grown})}
         provenance.record(path, changed, seeds={"training": changed.training.seed}, **more)
