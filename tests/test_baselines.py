@@ -16,11 +16,10 @@ from lib.cases import Case, Result, pose_of, write_rows
 from lib.cases import read_rows as cases_rows
 from lib.images import volume
 from lib.images.volume import Volume
-from lib.metrics import EvaluationSettings
+from lib.metrics import PAPER, EvaluationSettings
 from lib.study import batch
 from lib.study.config import Profile
 from lib.tables import table1
-from lib.tables.rows import PAPER
 
 SETTINGS = BaselineSettings()
 # greedy's search keeps the best of 500 random poses: here they are drawn near the start.
