@@ -51,9 +51,9 @@ reproduce: $(READY) ## patients, training, registration, Table 1: PROFILE=smoke,
 
 claims: $(READY) ## a verdict on every claim, after reproduce: DRL, theory, ablations; CLAIM=C8 for what is behind one
 	$(CHECK)
-	@$(PYTHON) -m lib.tables.claims check $(CLAIM)
+	@$(PYTHON) -m lib claims check $(CLAIM)
 	@$(SNAKEMAKE) $(if $(CLAIM),claim,claims) $(WITH) claim=$(CLAIM) 2>&1 | $(PYTHON) -m workflow.progress
-	@$(PYTHON) -m lib.tables.claims show $(PROFILE) $(CLAIM)
+	@$(PYTHON) -m lib claims show $(PROFILE) $(CLAIM)
 
 transfer: $(READY) ## agents that also trained on patients grown from real scans, on scans that they never saw
 	$(CHECK)
@@ -102,8 +102,7 @@ report: $(READY) ## executed notebooks of PROFILE as web pages in results/runs/<
 
 verify: $(READY) ## do tables follow from the rows, and files from their provenance?
 	$(CHECK)
-	@$(PYTHON) -m lib.tables.table1 verify
-	@$(PYTHON) -m lib.base.provenance results
+	@$(PYTHON) -m lib verify --profile $(PROFILE)
 
 # As Snakefile starts a training: fewer page faults.
 MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000

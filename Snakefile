@@ -95,8 +95,8 @@ def unit(name, where):
     return dict(notebook=f"{where}/{name}.ipynb", text=f"{where}/{name}.log")
 
 
-# The rules of the verdicts: whatever `lib.tables.claims` is made of, asked of the code and not listed by hand.
-VERDICTS = graph.files_behind("lib/tables/claims.py", rooms=("lib/tables/", "lib/figures/claims", "lib/metrics"))
+# The rules of the verdicts: whatever `python -m lib claims write` is made of, asked of the code and not listed by hand.
+VERDICTS = graph.files_behind("lib/tables/verdicts.py", rooms=("lib/tables/", "lib/figures/claims", "lib/metrics"))
 
 
 rule reproduce:
@@ -120,7 +120,7 @@ rule transfer:
     input:
         [f"{RUNS}/{e}/transfer/{name}/07_real_scans.done" for e in EXPERIMENTS for name in POPULATIONS[e]],
     shell:
-        "python -m lib tables --profile {PROFILE}"
+        "python -m lib tables write --profile {PROFILE}"
 
 
 # One study: `snakemake results/runs/cpu/studies/NAME.done`. The agents of real_scans are the notebooks' units; here its
@@ -459,7 +459,7 @@ rule claim:
     output:
         touch(f"{RUNS}/claim_{CLAIM}.done"),
     shell:
-        "python -m lib.tables.claims write {PROFILE}"
+        "python -m lib claims write {PROFILE}"
 
 
 rule verdicts:

@@ -12,12 +12,12 @@ from lib import rigid
 from lib.base.errors import UserError
 from lib.baselines import common, fair, forest, ground_truth, itk_search, methods, polish, run, semantic
 from lib.baselines.settings import BaselineSettings
-from lib.cases import Case, Result, from_rows, write_rows
+from lib.cases import Case, Result, pose_of, write_rows
 from lib.cases import read_rows as cases_rows
 from lib.images import volume
 from lib.images.volume import Volume
 from lib.metrics import EvaluationSettings
-from lib.study import batch, unfinished
+from lib.study import batch
 from lib.study.config import Profile
 from lib.tables import table1
 
@@ -337,8 +337,8 @@ def test_rows_are_resumed_only_if_complete(spine, tmp_path):
     assert not batch.complete(cfg, "ground_truth", cases[:1], tmp_path)
     assert not batch.complete(profile(seed=1), "ground_truth", cases, tmp_path)
     rows = cases_rows(tmp_path / "cases_ground_truth.csv")
-    again = from_rows(cases, rows)
-    assert all(np.allclose(c.initial, r.pose, atol=1e-2) for c, r in zip(again, results, strict=True))
+    again = [pose_of(row, case.patient) for row, case in zip(rows.to_dict("records"), cases, strict=True)]
+    assert all(np.allclose(pose, r.pose, atol=1e-2) for pose, r in zip(again, results, strict=True))
 
 
 def test_another_methods_settings_do_not_run_a_method_again():
@@ -375,8 +375,13 @@ def test_an_interrupted_method_goes_on_after_its_last_patient(spine, tmp_path, m
     ((_, rows),) = batch.run_all(cfg, ["ants"], cases, folder=tmp_path)
     assert asked == ["one", "two", "two"] and [row["seconds"] for row in rows] == [1.5, 1.5]
     assert batch.complete(cfg, "ants", cases, tmp_path) and not list(tmp_path.glob("unfinished*"))
-    unfinished.write(tmp_path, "ants", "other settings", cases, {0: Result(np.eye(4), 1.0)})
-    assert unfinished.read(tmp_path, "ants", batch.stamp(cfg, "ants"), cases) == {}
+    asked.clear()
+    with pytest.raises(KeyboardInterrupt):
+        list(batch.run_all(profile(seed=1), ["ants"], cases, folder=tmp_path))
+    assert asked == ["one", "two"] and len(list(tmp_path.glob("unfinished_ants.*"))) == 1
+    with pytest.raises(KeyboardInterrupt):
+        list(batch.run_all(profile(seed=2), ["ants"], cases, folder=tmp_path))
+    assert asked == ["one", "two"] * 2, "rows of other settings are not taken"
 
 
 def test_the_polish_is_run_again_only_after_the_agent_walked_again(spine, tmp_path):
@@ -396,35 +401,3 @@ def test_the_door_says_what_is_wrong(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     assert main(["baselines", "itkk"]) == 2 and "there is no method 'itkk'" in capsys.readouterr().err
     assert main(["baselines", "itk", "--profile", "smoke"]) == 2 and "no patient here" in capsys.readouterr().err
-
-
-def test_settings_are_chosen_on_patients_never_tested(spine, tmp_path, monkeypatch, capsys):
-    from lib.patients import store
-    from lib.study import choose, pairs
-
-    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    names = [tmp_path / name for name in ("a", "b", "c", "d")]
-    sides = {0: ("a", "b"), 1: ("c", "b")}  # test, validation; the rest trains
-    monkeypatch.setattr(
-        pairs,
-        "split_folders",
-        lambda cfg: {
-            "test": [tmp_path / sides[cfg.split][0]],
-            "validation": [tmp_path / sides[cfg.split][1]],
-            "train": [n for n in names if n.name not in sides[cfg.split]],
-        },
-    )
-    monkeypatch.setattr(store, "load", lambda folder: replace(spine, id=folder.name))
-    monkeypatch.setattr(run, "_in_processes", in_this_process)
-    two = {"first guess": {}, "no mask": {"use_mask": False}}
-    monkeypatch.setitem(choose.CANDIDATES, "itk_tuned", ("tuned", choose.FIRST, two))
-    words = ["itk_tuned", "--profile", "smoke", "--starts", "1"]
-    assert choose.main(words) == 2 and "run notebook 01" in capsys.readouterr().err
-    for name in names:
-        name.mkdir()
-        (name / "patient.json").touch()
-    assert choose.main(words) == 0
-    table = pd.read_csv(tmp_path / "runs" / "smoke" / "summary" / "baseline_choice.csv")
-    assert list(table["candidate"]) == list(two) and set(table["patients"]) == {2}
-    capsys.readouterr()
-    assert choose.main(words) == 0 and capsys.readouterr().out == "", "what is there is not tried again"

@@ -7,6 +7,7 @@ from test_cases import CFG, RANGES, patient
 
 from lib import cases, rigid
 from lib.tables import hard_case
+from lib.tables import rows as case_rows
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_coarse_to_fine(rows):
 def test_starts_beyond_200_steps_are_counted(rows):
     start = rows[rows["method"] == "initial"]
     beyond = int((start[list(cases.STATE)].abs().sum(axis=1) > 200).sum())
-    table = hard_case.beyond_reach(rows).set_index("method")
+    table = case_rows.beyond_reach(rows).set_index("method")
     assert table.loc["dsl", "beyond"] == beyond and table.loc["dsl", "n"] == 6
 
 

@@ -59,7 +59,7 @@ def test_where_a_variant_lands(monkeypatch, tmp_path):
     assert config.run_dir(cfg) == run / "variants/no_affine"
     assert config.agents_dir(cfg) == run / "variants/no_affine/agents"
     assert config.agents_dir(adaptive) == run / "variants/reference/agents"
-    assert variants.source(adaptive).variant == "reference" and variants.source(cfg) is cfg
+    assert rollouts.lender_of(adaptive).variant == "reference" and rollouts.lender_of(cfg) is cfg
     assert variants.method(cfg, "dsl_two_channel") == "dsl_two_channel_no_affine"
     assert variants.name_of("dsl_two_channel_no_affine_coarse") == "no_affine"
     assert [variants.name_of(m) for m in ("dsl", "dsl_coarse", "dsl_two_channel_polish", "itk")] == [""] * 4

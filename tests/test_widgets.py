@@ -368,12 +368,14 @@ def test_the_panel_offers_the_next_case(tmp_path):
     box = by_hand_panel.panel(study(tmp_path, cases))
     first = box.desk.session.case
     box.desk.answer({"ask": 1, "do": [["start"], ["stop"]]})
-    text, button, _ = box.children[1].children
-    assert "You:" in text.value and not button.disabled
-    button.click()
+    text, buttons, _ = box.children[1].children
+    assert "You:" in text.value and not buttons.children[0].disabled
+    buttons.children[1].click()  # practise: the same case, a second attempt
+    assert box.desk.session.case is first and box.desk.session.attempt == 2 and len(box.desk.session.path) == 0
+    buttons.children[0].click()
     assert box.desk.session.case is not first
     box.desk.answer({"ask": 2, "do": [["start"], ["stop"]]})
-    assert box.children[1].children[1].disabled and len(pd.read_csv(tmp_path / "cases_human.csv")) == 2
+    assert box.children[1].children[1].children[0].disabled and len(pd.read_csv(tmp_path / "cases_human.csv")) == 2
 
 
 def test_the_scrubber_keeps_everything_in_step(case):

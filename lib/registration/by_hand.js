@@ -3,7 +3,8 @@
 function render({ model, el }) {
   const { views, directions, steps, pixels } = model.get("given");
   const look = { mode: "blend", mix: 0.5, fixed: shades(...WINDOW.fixed), moving: shades(...WINDOW.moving) };
-  const through = { fixed: bone(WINDOW.fixed), moving: bone(WINDOW.moving) }; // the volume view's
+  const wider = { fixed: 1, moving: 1.4 }; // cone-beam CT shows bone darker
+  const through = { fixed: bone(WINDOW.fixed, wider.fixed), moving: bone(WINDOW.moving, wider.moving) }; // the volume view's
   const windows = { fixed: [...WINDOW.fixed], moving: [...WINDOW.moving] };
   const view = { point: null, zoom: 1, turned: 0 };
   let fixed = null, moved = null, now = null, since = 0, drag = "move the CT", step = 1, sure = 0;
@@ -57,10 +58,11 @@ function render({ model, el }) {
   make(panel, "p", { className: "help" }, "Wheel: slices. Click: crosshair. Shift-drag: turn about the crosshair. Right-drag: window (CBCT). Arrow keys move in the picture last touched, z takes back.");
 
   function relevel(which) {
-    look[which] = shades(...windows[which]); through[which] = bone(windows[which]);
+    look[which] = shades(...windows[which]); through[which] = bone(windows[which], wider[which]);
     levels[which].forEach((input, k) => (input.value = windows[which][k]));
     draw();
   }
+  const signed = (x, unit) => `${x > -0.05 ? "+" : "−"}${Math.abs(x).toFixed(1)} ${unit}`;
   const normal = (k) => [[0, 0, 1], [0, 1, 0], [1, 0, 0]][k];
   const place = (k) => dot(view.point, normal(k)) - dot(now.centre, normal(k)); // mm from the window's centre
   const middle = () => (now.half < now.whole ? view.point : now.centre);
@@ -91,7 +93,7 @@ function render({ model, el }) {
     moved = pictures.slice(0, 4);
     if (pictures.length > 4) fixed = pictures.slice(4);
     canvases.slice(0, 3).forEach((c) => { c.slice.min = -now.whole; c.slice.max = now.whole; });
-    Object.keys(values).forEach((name, k) => (values[name].textContent = `${now.params[k] >= 0 ? "+" : "−"}${Math.abs(now.params[k]).toFixed(1)} ${k < 3 ? "mm" : "°"}`));
+    Object.keys(values).forEach((name, k) => (values[name].textContent = signed(now.params[k], k < 3 ? "mm" : "°")));
     begin.textContent = now.resumed ? "Go on" : "Start";
     begin.disabled = now.running || now.finished;
     [undo, reset, finish, ...nudges].forEach((b) => (b.disabled = !now.running));
@@ -104,7 +106,7 @@ function render({ model, el }) {
   function tick() {
     if (!now) return;
     const seconds = now.elapsed + (now.running ? (performance.now() - since) / 1000 : 0);
-    clock.textContent = `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")} · ${now.moves} moves`;
+    clock.textContent = `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")} · ${now.moves} move${now.moves === 1 ? "" : "s"}`;
   }
   const ticking = setInterval(tick, 500);
 

@@ -79,8 +79,8 @@ def panel(study: by_hand_study.Study, agent: str = "dsl"):
 
     box = w.VBox()
 
-    def show(_=None):
-        case = study.next()
+    def show(case=None):
+        case = case or study.next()
         if case is None:
             box.children = [w.HTML(f"<b>{study.words()}</b> Thank you: nothing is left to do in this split.")]
             return
@@ -93,14 +93,16 @@ def panel(study: by_hand_study.Study, agent: str = "dsl"):
 
     def finish(session, after):
         more = w.Button(description="Next case", button_style="primary", disabled=study.next() is None)
-        more.on_click(show)
+        more.on_click(lambda _: show())
+        again = w.Button(description="Practise this one", tooltip="a second attempt is kept, the first one counts")
+        again.on_click(lambda _: show(session.case))
         try:
             study.write()
             problem = ""
         except UserError as found:  # somebody's file began elsewhere: this attempt is kept all the same
             problem = f"<br>The table was not written: {found}"
         text = w.HTML(f"<b>{by_hand_study.outcome(study, session, agent)}</b>{problem}")
-        after.children = [text, more, watch.beside(study, session, agent)]
+        after.children = [text, w.HBox([more, again]), watch.beside(study, session, agent)]
 
     show()
     return box

@@ -73,8 +73,9 @@ class Study:
         return sum(any(a.of(case) for a in recorded) for case in self.plan)
 
     def next(self):
-        """The case that was begun and not finished, else the first of the plan without an attempt, else None."""
-        recorded = self.attempts()
+        """The case that was begun and not finished, else the first of the plan without an attempt, else None. Practice
+        (a second attempt) that was left open holds nobody up."""
+        recorded = [a for a in self.attempts() if a.attempt == 1]
         begun = [case for case in self.plan if any(a.of(case) and not a.finished for a in recorded)]
         fresh = [case for case in self.plan if not any(a.of(case) for a in recorded)]
         return next(iter(begun + fresh), None)

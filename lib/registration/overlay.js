@@ -2,7 +2,7 @@
 // crosshair. Shared by by_hand.js and watch.js, which Python appends to this file.
 const NONE = -32768;
 const WINDOW = { fixed: [600, 150], moving: [600, 150] }; // width, level: soft tissue and bone
-const bone = ([width, level]) => shades(1.5 * width, level + 0.5 * width); // where the brightest voxel is shown
+const bone = ([width, level], wider) => shades(wider * width, level + (wider - 0.7) * width); // for the brightest voxels
 
 function shades(width, level) { // grey 0..255 of every int16, so that a pixel costs one look-up
   const table = new Uint8Array(65536);

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from lib import cases, network
 from lib.base import provenance
 from lib.base.sections import build, merge
+from lib.baselines import methods as registry
 from lib.baselines import run
 from lib.cases import Case, Result
 from lib.registration import register
 from lib.study import recipes, walk
-from lib.study.batch import READS
 from lib.study.schema import Method
 
 
@@ -40,7 +40,7 @@ def depends(cfg, method: Method, maker: recipes.Maker | None, real: bool) -> lis
     if method.trained():
         return [method.label(maker.agent), networks, dataclasses.asdict(cfg.register)]
     settings = dataclasses.asdict(settings_of(cfg, method))
-    return [method.method, settings["seed"], {k: settings[k] for k in READS.get(run.base(method.method), ())}]
+    return [method.method, settings["seed"], registry.settings_of(method.method, settings)]
 
 
 def agent_settings(cfg, method: Method, real: bool):

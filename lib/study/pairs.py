@@ -58,12 +58,14 @@ def pair_path(folder, stage: str, settings: StreamSettings) -> Path:
 
 def _make(folder, stage, settings) -> Path:
     from lib.patients import store
+    from lib.patients.scanner import second
 
     path = pair_path(folder, stage, settings)
     source = Path(folder) / "patient.json"
     if path.exists() and path.stat().st_mtime >= source.stat().st_mtime:
         return path
     patient, mm = store.load(folder), settings.source(stage)
+    second.refuse(patient.meta)
     pair = TrainingPair(
         patient.id,
         prepare(patient.fixed, True, mm, settings.contrast),

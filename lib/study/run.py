@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from lib.base import provenance
 from lib.base.errors import UserError
 from lib.base.folders import summary
-from lib.baselines import run as methods_run
+from lib.baselines import methods as registry
 from lib.registration import trust
 from lib.study import conditions, config, methods, populations, recipes, rows, schema, sources
 from lib.study.schema import Cases, Method, Study
@@ -46,7 +46,7 @@ class Loop:
         self.cfg, self.study, self.only, self.again, self.say = cfg, study, set(only), again, say
         self.store = rows.Store(rows.path_of(summary(cfg.profile), study.name))
         self.made, self.done, self.total, self.began = self.store.made(), 0, 0, time.monotonic()
-        methods_run.check([m.method for m in study.methods if not (m.trained() or m.method == "initial")])
+        registry.check([m.method for m in study.methods if not (m.trained() or m.method == "initial")])
 
     def run(self) -> None:
         """Everything that is missing. Raises UserError; what was made by then is in the file."""

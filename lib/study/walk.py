@@ -190,28 +190,6 @@ def attention_figure(cfg, agent: Agent, case, result, title: str):
     return figure
 
 
-def convergence(cases, results: dict):
-    """Per agent: net over gross path, revisited states, and net motion over the last twenty steps; a DataFrame of medians."""
-    import pandas as pd
-
-    rows = []
-    for name, walks in results.items():
-        for case, result in zip(cases, walks, strict=True):
-            rows.append({"agent": name, **metrics_of_walk(states(case, result.coarse.poses))})
-    return pd.DataFrame(rows).groupby("agent").median().round(3)
-
-
-def metrics_of_walk(path: np.ndarray) -> dict[str, float]:
-    """path (n, 6): net/gross length, share of states revisited after leaving by more than four steps, largest late cycle."""
-    gross = float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
-    net = float(np.linalg.norm(path[-1] - path[0]))
-    apart = np.linalg.norm(path[:, None] - path[None], axis=2)
-    late = np.abs(np.subtract.outer(np.arange(len(path)), np.arange(len(path)))) > 4
-    revisited = float(((apart < 0.5) & late).any(axis=1).mean())
-    spread = float(np.linalg.norm(path[-20:] - path[-20:].mean(axis=0), axis=1).max())
-    return {"net_over_gross": net / max(gross, 1e-9), "revisited": revisited, "last_20_spread": spread}
-
-
 def summary(cfg, names):
     """Success and percentiles of the rows just written; failures stay in."""
     import pandas as pd

@@ -1,5 +1,5 @@
-"""`python -m lib calibrate`: the verdict's limits from the rows of the study `trust_calibration`, written beside the agent as
-trust.json, with the figure and docs/trust.md that tell what the verdict is worth."""
+"""`python -m lib calibrate`: the verdict's limits from the rows of the study `trust_calibration`, beside the agent as
+trust.json, and the figure that tells what the verdict is worth; docs/register.md shows the numbers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.base import folders, provenance
+from lib.base import folders
 from lib.base.errors import UserError
 from lib.figures import charts, studies
 from lib.registration import trust
 from lib.registration.register import RegisterSettings
 from lib.study import config
 from lib.tables import limits
+from lib.tables.words import table as as_markdown
 
 LIMITS = {"spine": (10.0, "TRE"), "heart": (20.0, "MME")}
 MEANING = {
@@ -33,38 +34,38 @@ def markdown(rows: pd.DataFrame, c: trust.Calibration, experiment: str) -> str:
     """Counts and limits."""
     limit, measure = LIMITS[experiment]
     grown = rows["case"].str.startswith("grown")
-    lines = [
+    n_good, lines = round(c.n * c.called_good), []
+    for word, n, share in (("good", n_good, c.right_when_good), ("do not trust", c.n - n_good, c.right_when_not)):
+        right = round(n * share) if n else 0
+        lines.append([word, n, f"{right}{f' ({share:.0%})' if n else ''}", n - right])
+    values = dataclasses.asdict(c.limits)
+    parts = [
         f"**{'E1 spine' if experiment == 'spine' else 'E2 heart'}**: {rows['case'].nunique()} patients "
         f"({rows['case'][grown].nunique()} of them grown from real CTs), {len(rows)} registrations; right is "
         f"{measure} ≤ {limit:.0f} mm.",
-        "",
-        "| verdict | cases | right | wrong |",
-        "|---|---|---|---|",
-    ]
-    n_good = round(c.n * c.called_good)
-    for word, n, share in (("good", n_good, c.right_when_good), ("do not trust", c.n - n_good, c.right_when_not)):
-        right = round(n * share) if n else 0
-        lines.append(f"| {word} | {n} | {right}{f' ({share:.0%})' if n else ''} | {n - right} |")
-    lines += [
-        "",
-        *_by_view(rows),
+        as_markdown(["verdict", "cases", "right", "wrong"], lines),
+        as_markdown(["field of view", "cases", "right", "called good", "of these right"], _by_view(rows)),
         "Each patient's cases are judged by limits found without them. The limits from all cases:",
-        "",
+        as_markdown(["limit", ""], [[text, f"{values[name]:g}"] for name, text in MEANING.items()]),
     ]
-    lines += ["| limit | |", "|---|---|"]
-    values = dataclasses.asdict(c.limits)
-    return "\n".join(lines + [f"| {text} | {values[name]:g} |" for name, text in MEANING.items()])
+    return "\n\n".join(parts)
 
 
-def _by_view(rows: pd.DataFrame) -> list[str]:
-    """The same by how much of the field of view there was."""
-    lines = ["| field of view | cases | right | called good | of these right |", "|---|---|---|---|---|"]
-    rows = rows.assign(good=limits.left_out(rows))
+def _by_view(rows: pd.DataFrame) -> list[list]:
+    """A line a field of view: cases, right, called good, right of these."""
+    rows, lines = rows.assign(good=limits.left_out(rows)), []
     for view in dict.fromkeys(["whole", *rows["condition"]]):
         some = rows[rows["condition"] == view]
-        counts = (len(some), some["success"].sum(), some["good"].sum(), some.loc[some["good"], "success"].sum())
-        lines.append(f"| {view} | " + " | ".join(str(n) for n in counts) + " |")
-    return [*lines, ""]
+        counts = some["success"].sum(), some["good"].sum(), some.loc[some["good"], "success"].sum()
+        lines.append([view, len(some), *counts])
+    return lines
+
+
+def block(folder) -> str:
+    """What docs/register.md shows of the spine's verdict, from the rows and the trust.json in a folder of results."""
+    agent = Path(folder) / "agents" / "spine"
+    found = trust.load(agent, agent / f"{RegisterSettings().agent}_coarse.safetensors")
+    return markdown(limits.read(folder), found, "spine")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,9 +74,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options) -> None:
-    """Limits beside the released agent, the figure, and the numbers in docs/trust.md. Raises UserError without rows."""
-    from lib.tables.table1 import inject
-
+    """Limits beside the released agent, and the figure. Raises UserError without rows."""
     experiment, results = options.experiment, config.results_dir("cpu")
     rows = limits.read(results)
     if rows.empty:
@@ -87,10 +86,6 @@ def run(options) -> None:
     picture = studies.calibration(rows, limits.called_good(rows, found.limits), found.limits, limit, measure)
     source = [Path(results) / "rows" / "trust_calibration.csv"]
     charts.save(picture, results / "figures" / "trust_calibration.png", {"cfg": None, "inputs": source})
-    page = config.ROOT / "docs" / "trust.md"
-    text = inject(page.read_text(encoding="utf-8"), f"TRUST_{experiment.upper()}", markdown(rows, found, experiment))
-    with provenance.atomic(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
     print(
         f"{found.called_good:.0%} of {found.n} called good, {found.right_when_good:.0%} of these right; {found.limits}"
     )

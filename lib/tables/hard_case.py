@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from lib import cases, metrics, rigid
+from lib import cases, rigid
 from lib.base import folders, provenance
 from lib.baselines.methods import OURS, competes, order
 from lib.figures import charts, volumes
@@ -15,7 +15,7 @@ from lib.figures.scans import object_centre
 from lib.metrics import PAPER
 from lib.patients.scans.manifest import real_cbct
 from lib.study import config
-from lib.tables import table1
+from lib.tables.rows import collect, main_methods
 
 
 def gather(cfg) -> pd.DataFrame:
@@ -23,16 +23,16 @@ def gather(cfg) -> pd.DataFrame:
     variants. A profile that has run nothing yet gets the rows of the initial position of its first split, so
     that there is something to show."""
     runs = folders.results_root() / "runs" / cfg.profile
-    rows = table1.collect(runs, cfg.profile)
+    rows = collect(runs, cfg.profile)
     if rows.empty:
         print("No method has been run yet: the initial positions alone. `make reproduce` runs the methods.")
         for experiment in PAPER:
             initial_rows(dataclasses.replace(cfg, experiment=experiment, split=0))
-        rows = table1.collect(runs, cfg.profile)
+        rows = collect(runs, cfg.profile)
     folder = config.results_dir(cfg)
     cases.write_rows(folder / "cases.csv", rows)
     provenance.record(folder / "cases.csv", cfg, seeds={"starts": cfg.evaluation.seed})
-    return table1.main_methods(rows)
+    return main_methods(rows)
 
 
 def initial_rows(cfg) -> None:
@@ -156,24 +156,6 @@ def coarse_to_fine(rows: pd.DataFrame) -> pd.DataFrame:
                     lines.append((experiment, agent, stage, len(some), some["success"].mean(), p50, good))
     names = ["experiment", "agent", "after", "n", "success", "median_mm", "median_mm_of_successes"]
     return pd.DataFrame(lines, columns=names).round(2)
-
-
-def beyond_reach(rows: pd.DataFrame) -> pd.DataFrame:
-    """Starts that 200 steps of one unit cannot undo (L1 norm of the state above 200), and success on both
-    sides."""
-    start = rows[rows["method"] == "initial"]
-    if start.empty:
-        return pd.DataFrame()
-    far = start.assign(far=start[list(cases.STATE)].abs().sum(axis=1) > metrics.COARSE_STEPS)
-    both = rows.merge(far[[*cases.KEY, "far"]], on=cases.KEY)
-    lines = []
-    for (experiment, method), some in both.groupby(["experiment", "method"]):
-        share = [some.loc[some["far"] == side, "success"].mean() for side in (False, True)]
-        lines.append((experiment, method, len(some), int(some["far"].sum()), *share))
-    table = pd.DataFrame(lines, columns=["experiment", "method", "n", "beyond", "success_within", "success_beyond"])
-    rank = {m: i for i, m in enumerate(order(table["method"]))}
-    place = table["method"].map(rank)
-    return table.assign(_m=place).sort_values(["experiment", "_m"]).drop(columns="_m").round(2)
 
 
 def save_figures(cfg, figures: dict) -> list:

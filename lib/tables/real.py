@@ -10,11 +10,12 @@ from lib.study import config
 from lib.study import rows as study_rows
 from lib.tables import transfer
 from lib.tables.numbers import NUMBERS, numbers, rounded
+from lib.tables.words import table as as_markdown
 
 STUDIES = ("real_scans", "transfer", "transfer_changes")
 REAL = ("experiment", "range", "scan", "cbct", "method", *NUMBERS)
 ALL = "all scans"
-# What the README shows; table_real.csv has every method.
+# What docs/real_scans.md shows; table_real.csv has every method.
 SHOWN = (
     "initial",
     "dsl_two_channel",
@@ -93,12 +94,12 @@ def markdown(table: pd.DataFrame, methods=None) -> str:
         title = "E1 spine" if experiment == "spine" else "E2 heart"
         title = f"**{title}, {ranges.get(reach, reach)}**: success ({measure}) and median in mm"
         head = ["scan", "CBCT", "starts", *(label(m) for m in names)]
-        lines = [title, "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+        lines = []
         for scan, group in some.groupby("scan", sort=False):
             by = group.set_index("method")
             cells = [_cell(by.loc[m], scan == ALL) if m in by.index else "" for m in names]
-            lines.append("| " + " | ".join([f"`{scan}`", group["cbct"].iloc[0], str(group["n"].max()), *cells]) + " |")
-        blocks.append("\n".join(lines))
+            lines.append([f"`{scan}`", group["cbct"].iloc[0], group["n"].max(), *cells])
+        blocks.append(f"{title}\n\n{as_markdown(head, lines)}")
     return "\n\n".join(blocks)
 
 

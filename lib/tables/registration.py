@@ -6,8 +6,10 @@ from __future__ import annotations
 import pandas as pd
 
 from lib import metrics
-from lib.figures.charts import label
+from lib.baselines.methods import label
+from lib.study import rows as study_rows
 from lib.study import schema
+from lib.tables.words import table as as_markdown
 
 ALL = "all scans"
 RANGES = {"near": "±30 mm, ±15°", "full": "the paper's range"}
@@ -19,12 +21,6 @@ METHODS = {
     "itk_tuned": "ITK, tuned",
 }
 CASE = ["recipe", "condition", "range", "dataset", "case", "start"]
-
-
-def table(head: list[str], lines: list[list[str]]) -> str:
-    """A Markdown table."""
-    rows = ["| " + " | ".join(cells) + " |" for cells in (head, *lines)]
-    return "\n".join([rows[0], "|---" * len(head) + "|", *rows[1:]])
 
 
 def interval(right, clusters) -> str:
@@ -54,7 +50,7 @@ def pair(rows: pd.DataFrame) -> str:
                 cells += [f"{errors.median():.1f}", f"{errors.quantile(0.9):.1f}"]
                 judged = method in ("register", "register_polish")
                 lines.append(cells + ([f"{good.sum()}", f"{(good & (errors <= 10)).sum()}"] if judged else ["", ""]))
-    return table([*head, "of these within 10 mm"], lines)
+    return as_markdown([*head, "of these within 10 mm"], lines)
 
 
 def real(rows: pd.DataFrame) -> str:
@@ -72,7 +68,7 @@ def real(rows: pd.DataFrame) -> str:
             cells = [words, f"`{scan}`" if scan != ALL else scan, str(len(some)), *shares]
             cells += [f"{some['final_error_mm'].median():.1f}"]
             lines.append(cells + [str(n) for n in (good.sum(), (good & ~right).sum(), (right & ~good).sum())])
-    return table([*head, "of these wrong", "right, not called good"], lines)
+    return as_markdown([*head, "of these wrong", "right, not called good"], lines)
 
 
 def organs_moved(command: pd.DataFrame, optimisers: pd.DataFrame) -> str:
@@ -91,4 +87,19 @@ def organs_moved(command: pd.DataFrame, optimisers: pd.DataFrame) -> str:
             share = f"{right.mean():.0%}{interval(right, some['dataset'])} of {len(some)}" if len(some) else ""
             cells.append(f"{share}, {some['final_error_mm'].median():.1f} mm" if len(some) else "")
         lines += [cells] if any(cells[1:]) else []
-    return table(["method", *(condition.what for condition in shown.values())], lines)
+    return as_markdown(["method", *(condition.what for condition in shown.values())], lines)
+
+
+def on_the_pair(folder) -> str:
+    """`pair`, of the rows in a folder of results."""
+    return pair(study_rows.read(folder, "register_pair"))
+
+
+def on_real_scans(folder) -> str:
+    """`real`, of the rows in a folder of results."""
+    return real(study_rows.read(folder, "register_real"))
+
+
+def with_organs_moved(folder) -> str:
+    """`organs_moved`, of the rows in a folder of results."""
+    return organs_moved(*(study_rows.read(folder, name) for name in ("beyond_training", "organs_moved")))

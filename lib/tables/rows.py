@@ -1,4 +1,4 @@
-"""The paper's Table 1, and what rows say beyond it: failures by kind, paired differences, capture range."""
+"""Case rows of a study: collected, and what they say beyond Table 1 (failures by kind, paired differences, capture range)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pandas as pd
 
 from lib import cases, metrics
 from lib.baselines.methods import learnt_on, order
+from lib.study import variants
 
 
 def failures(rows: pd.DataFrame) -> pd.DataFrame:
@@ -91,3 +92,37 @@ def capture(rows: pd.DataFrame, share: float = 0.95) -> pd.DataFrame:
         reach, _ = metrics.capture_range(some["initial_error_mm"], some["success"], share)
         lines.append((*key, len(some), round(reach, 1)))
     return pd.DataFrame(lines, columns=["experiment", "dataset", "method", "n", "capture_mm"])
+
+
+def beyond_reach(rows: pd.DataFrame) -> pd.DataFrame:
+    """Starts that 200 steps of one unit cannot undo (L1 norm of the state above 200), and success on both
+    sides."""
+    start = rows[rows["method"] == "initial"]
+    if start.empty:
+        return pd.DataFrame()
+    far = start.assign(far=start[list(cases.COLUMNS[-6:])].abs().sum(axis=1) > metrics.COARSE_STEPS)
+    both = rows.merge(far[[*cases.KEY, "far"]], on=cases.KEY)
+    lines = []
+    for (experiment, method), some in both.groupby(["experiment", "method"]):
+        share = [some.loc[some["far"] == side, "success"].mean() for side in (False, True)]
+        lines.append((experiment, method, len(some), int(some["far"].sum()), *share))
+    table = pd.DataFrame(lines, columns=["experiment", "method", "n", "beyond", "success_within", "success_beyond"])
+    rank = {m: i for i, m in enumerate(order(table["method"]))}
+    place = table["method"].map(rank)
+    return table.assign(_m=place).sort_values(["experiment", "_m"]).drop(columns="_m").round(2)
+
+
+def collect(run_root, profile: str) -> pd.DataFrame:
+    """All case rows of a profile below its run folder: every experiment, split, method and data set, once
+    each."""
+    rows = cases.read_rows(*cases.find_rows(run_root))
+    rows = rows[rows["profile"] == profile].drop_duplicates([*cases.KEY, "method"], keep="last")
+    known = {m: i for i, m in enumerate(order(rows["method"]))}
+    place = rows["method"].map(known)
+    names = ["experiment", "dataset", "split", "case", "start"]
+    return rows.assign(_m=place).sort_values([*names, "_m"]).drop(columns="_m").reset_index(drop=True)
+
+
+def main_methods(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those of variants, which have a budget and a table of their own."""
+    return rows[[not variants.name_of(method) for method in rows["method"]]]

@@ -1,11 +1,10 @@
-"""Tables and figures of the studies, from their rows: `write` makes the files, `blocks` what the documents show of them.
+"""Tables and figures of the studies, from their rows: `python -m lib tables write` after a study has run.
 
-`python -m lib tables` after a study has run; a study without rows leaves its tables as they are.
+A study without rows leaves its tables as they are.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +14,7 @@ from lib.figures import charts
 from lib.figures import studies as figures
 from lib.study import config, schema
 from lib.study import rows as study_rows
-from lib.tables import learning_curve, real, registration, transfer
+from lib.tables import learning_curve, real
 
 
 def tables(folder, n_bootstrap: int) -> dict[str, tuple[pd.DataFrame, tuple[str, ...]]]:
@@ -58,43 +57,3 @@ def _figures(folder) -> dict:
         drawn = figures.beyond_training(rows[rows["method"] == "register"], labels, title)
         made["degradation.png"] = drawn, study_rows.path_of(folder, "beyond_training")
     return made
-
-
-def blocks(folder) -> dict[str, str]:
-    """Marker -> Markdown for the documents, of the studies that were run."""
-    folder, made = Path(folder), {}
-    for marker, name, show in (
-        ("TABLE_REAL", "table_real.csv", lambda table: real.markdown(table, real.SHOWN)),
-        ("CARRIES_OVER", "transfer.csv", transfer.markdown),
-    ):
-        if (folder / name).exists():
-            made[marker] = show(pd.read_csv(folder / name))
-    for marker, show, *studies in (
-        ("REGISTER_PAIR", registration.pair, "register_pair"),
-        ("REGISTER_REAL", registration.real, "register_real"),
-        ("ORGANS_MOVED", registration.organs_moved, "beyond_training", "organs_moved"),
-    ):
-        found = [study_rows.read(folder, name) for name in studies]
-        if all(map(len, found)):
-            made[marker] = show(*found)
-    return made
-
-
-def verify(folder, n_bootstrap: int) -> list[str]:
-    """Names of the tables in `folder` that are not what their rows give."""
-    return [
-        name
-        for name, (table, _) in tables(folder, n_bootstrap).items()
-        if not (Path(folder) / name).exists() or table.to_csv(index=False) != (Path(folder) / name).read_text("utf-8")
-    ]
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
-    parser.add_argument("--profile", default="cpu")
-
-
-def run(options) -> None:
-    """Write them."""
-    for path in write(options.profile):
-        print(path)

@@ -8,11 +8,12 @@ import pandas as pd
 from lib import metrics
 from lib.study import schema
 from lib.tables.numbers import NUMBERS, numbers, rounded
+from lib.tables.words import table as as_markdown
 
 CHANGES = schema.load("transfer_changes").changes()
 GAIN = ("gain", "gain_low", "gain_high")  # of a change: success less that of its `reference`, from the same starts
 TRANSFER = ("experiment", "range", "population", "method", "scans", *NUMBERS, *GAIN, "command")
-# What the README shows: population, agent, words.
+# What docs/real_scans.md shows: population, agent, words.
 FRESH = "drawn patients and 8 grown from one real CT, 120,000 samples"
 SHOWN = (
     ("drawn", "dsl_two_channel", "drawn patients alone, 120,000 samples"),
@@ -58,11 +59,11 @@ def gain(changed: pd.DataFrame, without: pd.DataFrame, n_bootstrap: int) -> tupl
 
 
 def markdown(lines: pd.DataFrame) -> str:
-    """The README's table from `transfer.csv`: success of the coarse network alone and of both, near and far starts."""
+    """docs/real_scans.md's table from `transfer.csv`: success of the coarse network alone and of both, near and far starts."""
     spine = lines[lines["experiment"] == "spine"].set_index(["population", "method", "range"])
     head = ["population", "what is changed", "scans, starts", "coarse alone: near, far", "both, near", "both, far"]
     head += ["difference that the change makes: near, far (points)"]
-    out = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    out = []
     for population, agent, words in SHOWN:
         both = [spine.loc[(population, agent, r)] for r in ("near", "full") if (population, agent, r) in spine.index]
         if len(both) < 2:
@@ -79,5 +80,5 @@ def markdown(lines: pd.DataFrame) -> str:
             for x in both
             if pd.notna(x["gain"])
         ]
-        out.append("| " + " | ".join([*cells, ", ".join(compared)]) + " |")
-    return "\n".join(out)
+        out.append([*cells, ", ".join(compared)])
+    return as_markdown(head, out)

@@ -49,6 +49,10 @@ def press(tool, title):
     tool.locator(f'button[title="{title}"]').click()
 
 
+def knob(tool, label):
+    return tool.get_by_label(label, exact=True)
+
+
 def begin(lab):
     """The tool of notebook 12, its picture there."""
     tool = lab.find(".by-hand")
@@ -73,7 +77,7 @@ def test_a_person_aligns_a_case(lab):
     assert tool.locator('button[title="tz +"]').is_disabled()  # the clock stands: nothing moves
     press(tool, "start the clock")
     wait(lab, lambda: data(tool, "running"))
-    tool.get_by_label("step (mm, °)").select_option("20")
+    knob(tool, "step (mm, °)").select_option("20")
     press(tool, "tz +")
     wait(lab, lambda: data(tool, "moves") == 1)
     for name in ("axial", "coronal", "sagittal", "volume"):
@@ -84,7 +88,7 @@ def test_a_person_aligns_a_case(lab):
 def test_ten_quick_clicks_do_not_queue_ten_pictures(lab):
     tool = begin(lab)
     answers, moves = data(tool, "answers"), data(tool, "moves")
-    tool.get_by_label("step (mm, °)").select_option("1")
+    knob(tool, "step (mm, °)").select_option("1")
     tool.locator('button[title="tx +"]').evaluate("b => { for (let k = 0; k < 10; k++) b.click(); }")
     wait(lab, lambda: data(tool, "moves") == moves + 10)
     assert data(tool, "answers") - answers <= 3
@@ -97,22 +101,22 @@ def test_colours_window_and_zoom(lab):
     axial, answers = tool.locator("canvas.axial"), data(tool, "answers")
     seen = {"blend": pixels(axial)}
     for mode in ("checkerboard", "difference", "CBCT", "CT"):
-        tool.get_by_label("show").select_option(mode)
+        knob(tool, "show").select_option(mode)
         seen[mode] = pixels(axial)
         assert all(differ(seen[mode], other) > 0.02 for name, other in seen.items() if name != mode), mode
         lab.page.screenshot(path=SHOTS / f"by_hand_{mode}.png")
-    tool.get_by_label("show").select_option("blend")
+    knob(tool, "show").select_option("blend")
     red, green, blue = (sum(seen["blend"][k::3]) for k in range(3))
     assert red > 0 and blue > 0 and abs(green - (red + blue) / 2) < 0.05 * green  # both images read
-    tool.get_by_label("CT level").fill("600")
+    knob(tool, "CT level").fill("600")
     assert differ(seen["blend"], pixels(axial)) > 0.05
     assert data(tool, "answers") == answers  # all of it without asking the kernel
-    tool.get_by_label("CT level").fill("150")
-    tool.get_by_label("zoom").fill("3")
+    knob(tool, "CT level").fill("150")
+    knob(tool, "zoom").fill("3")
     wait(lab, lambda: data(tool, "answers") > answers)
     assert differ(seen["blend"], pixels(axial)) > 0.1
     lab.page.screenshot(path=SHOTS / "by_hand_zoom.png")
-    tool.get_by_label("zoom").fill("1")
+    knob(tool, "zoom").fill("1")
     wait(lab, lambda: data(tool, "answers") > answers + 1)
 
 
@@ -227,7 +231,7 @@ def test_the_agents_walk_is_scrubbed_and_played(lab):
         assert differ(before, pixels(canvas)) > 0.001
     lab.page.screenshot(path=SHOTS / "own_end.png")
     picture, answers = pixels(axial), data(walk, "answers")
-    walk.get_by_label("where it looks").check()
+    knob(walk, "where it looks").check()
     wait(lab, lambda: data(walk, "answers") > answers)
     assert differ(picture, pixels(axial)) > 0.01
     lab.page.screenshot(path=SHOTS / "own_attention.png")
@@ -249,7 +253,7 @@ def test_a_closed_kernel_is_told(lab):
     tool = begin(lab)
     lab.menu("Kernel", "Shut Down Kernel")
     lab.page.wait_for_timeout(2000)
-    tool.get_by_label("zoom").fill("2")
+    knob(tool, "zoom").fill("2")
     wait(lab, lambda: "does not answer" in tool.locator(".said").text_content(), 30)
 
 

@@ -1,21 +1,20 @@
-"""`python -m lib.study.join OTHER_RESULTS`: splits that were run elsewhere, added to `results/`.
+"""`python -m lib join OTHER_RESULTS`: splits that were run elsewhere, added to `results/`.
 
 Five splits take half a working day on two cores; this lets five machines run one each, or one machine on five evenings.
 Rows of an experiment and split that stand in `results/` stay as they are. Afterwards every table is written again from
-the joined rows, as `python -m lib.tables.table1 write` does.
+the joined rows, as `python -m lib tables write` does.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import pandas as pd
 
 from lib import cases
 from lib.base import folders, provenance
-from lib.base.errors import UserError, status
+from lib.base.errors import UserError
 from lib.study import config
 from lib.tables import table1
 from lib.tables.evidence import KEYS, joined
@@ -51,23 +50,17 @@ def join(folder: Path, other: Path) -> pd.DataFrame:
     return found["cases.csv"]
 
 
-def main(words: list[str] | None = None) -> int:
-    """What was joined, in one line. Exit status 2 and one sentence for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m lib.study.join", description=__doc__.splitlines()[0])
-    parser.add_argument("other", type=Path, help="results folder of another run of the same profile")
-    given = parser.parse_args(words)
-
-    def work():
-        folder = folders.results_root()
-        rows = join(folder, given.other)
-        cfg = config.load(rows["profile"].iloc[0], sections=("patients", "evaluation"))
-        for name in table1.write(rows, folder, cfg.evaluation.n_bootstrap):
-            provenance.record(folder / name, cfg, inputs=[folder / "cases.csv"])
-        counts = rows[rows["method"] == "initial"].groupby(["experiment", "split"]).size()
-        print("; ".join(f"{e} split {s}: {n} cases" for (e, s), n in counts.items()))
-
-    return status(work)
+def arguments(add: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    add.add_argument("other", type=Path, help="results folder of another run of the same profile")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def run(options) -> None:
+    """Join, write the tables again, and say in one line what there is. Raises UserError for bad input."""
+    folder = folders.results_root()
+    rows = join(folder, options.other)
+    cfg = config.load(rows["profile"].iloc[0], sections=("patients", "evaluation"))
+    for name in table1.write(rows, folder, cfg.evaluation.n_bootstrap):
+        provenance.record(folder / name, cfg, inputs=[folder / "cases.csv"])
+    counts = rows[rows["method"] == "initial"].groupby(["experiment", "split"]).size()
+    print("; ".join(f"{e} split {s}: {n} cases" for (e, s), n in counts.items()))
