@@ -28,8 +28,12 @@ def arguments(add: argparse.ArgumentParser) -> None:
     add.add_argument("fixed", nargs="?", metavar="FIXED", help="the cone-beam CT: NIfTI, MHA, NRRD or a DICOM folder")
     add.add_argument("moving", nargs="?", metavar="MOVING", help="the CT, in any of these formats")
     add.add_argument("-o", "--output", required=True, metavar="OUT.tfm", help="the transform, fixed -> moving, LPS")
-    add.add_argument("--format", default="itk", choices=FORMATS, help="whose file OUT is (default: itk; see docs/inputs.md)")
-    add.add_argument("--list", metavar="PAIRS.csv", help="instead of FIXED MOVING: a table of pairs; OUT is a table, too")
+    add.add_argument(
+        "--format", default="itk", choices=FORMATS, help="whose file OUT is (default: itk; see docs/inputs.md)"
+    )
+    add.add_argument(
+        "--list", metavar="PAIRS.csv", help="instead of FIXED MOVING: a table of pairs; OUT is a table, too"
+    )
     add.add_argument("--experiment", default="spine", choices=EXPERIMENTS, help="what to align (default: spine)")
     add.add_argument("--initial", metavar="T.tfm", help="start from this ITK transform (fixed -> moving)")
     add.add_argument(

@@ -43,12 +43,16 @@ def run(options) -> int:
         if again:
             row = key | _register(one, agent)
         rows.append(row)
-        print(f"{number}/{len(wanted)} {Path(one.moving).name} -> {Path(one.fixed).name}: {_said(row)}{'' if again else ' (kept)'}")
+        print(
+            f"{number}/{len(wanted)} {Path(one.moving).name} -> {Path(one.fixed).name}: {_said(row)}{'' if again else ' (kept)'}"
+        )
         later = [r for r in done if r["row"].isdigit() and int(r["row"]) > number]
         _save(Path(options.output), rows + later)
     _save(Path(options.output), rows)
     found = [str(row["status"]) for row in rows]
-    print(f"{options.output}: {found.count('0')} good, {found.count('3')} not to be trusted, {found.count('2')} not registered")
+    print(
+        f"{options.output}: {found.count('0')} good, {found.count('3')} not to be trusted, {found.count('2')} not registered"
+    )
     return 2 if "2" in found else command.NOT_TRUSTED if "3" in found else 0
 
 
@@ -90,9 +94,28 @@ def _options(options, pair: dict[str, str], number: int):
 
 def _key(number: int, one) -> dict[str, str]:
     """What makes a row this pair's, with these settings; a change of either registers it again."""
-    names = ("experiment", "format", "initial", "polish", "agent", "series", "fixed_series", "starts", "isocentre", "plan_isocentre")
-    settings = provenance.fingerprint([str(getattr(one, name)) for name in (*names, "resampled", "report", "json")])[:12]
-    return {"row": str(number), "fixed": str(one.fixed), "moving": str(one.moving), "output": one.output, "options": settings}
+    names = (
+        "experiment",
+        "format",
+        "initial",
+        "polish",
+        "agent",
+        "series",
+        "fixed_series",
+        "starts",
+        "isocentre",
+        "plan_isocentre",
+    )
+    settings = provenance.fingerprint([str(getattr(one, name)) for name in (*names, "resampled", "report", "json")])[
+        :12
+    ]
+    return {
+        "row": str(number),
+        "fixed": str(one.fixed),
+        "moving": str(one.moving),
+        "output": one.output,
+        "options": settings,
+    }
 
 
 def _register(one, agent) -> dict:

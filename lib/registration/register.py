@@ -67,7 +67,9 @@ class Registration:
     note: str = ""
     agent_pose: np.ndarray | None = None  # where the agent ended, before any polish
     agent_trust: trust.Trust | None = None  # the verdict on that
-    before: np.ndarray = field(default_factory=lambda: np.eye(4))  # how the scans came, or the initial pose that was given
+    before: np.ndarray = field(
+        default_factory=lambda: np.eye(4)
+    )  # how the scans came, or the initial pose that was given
     settings: RegisterSettings = RegisterSettings()
     couch: Couch | None = None  # the six numbers of the couch
     notes: list[str] = field(default_factory=list)  # what the files left to be said
@@ -185,7 +187,11 @@ def load_agent(agent, experiment: str, name: str):
 
 def _volume(source, kind: str, series: str | None) -> Volume:
     if isinstance(source, Volume):
-        return source if source.given is not None else values.settle(source, kind, "The CBCT" if kind == "cbct" else "The CT")[0]
+        return (
+            source
+            if source.given is not None
+            else values.settle(source, kind, "The CBCT" if kind == "cbct" else "The CT")[0]
+        )
     from lib.images import read
 
     return read.read_image(source, series, kind, compact=True)
