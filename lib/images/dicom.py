@@ -40,6 +40,8 @@ TAGS = [
     "PatientID",
     "PatientBirthDate",
     "PatientSex",
+    "ManufacturerModelName",
+    "IsocenterPosition",
     "StudyDate",
     "StudyTime",
     "StudyID",

@@ -34,11 +34,12 @@ def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, st
     import matplotlib
 
     matplotlib.use("agg", force=False)
-    before, after, centre = result.trajectory[0], result.pose, result.centre
+    before, after, centre = result.before, result.pose, result.centre
     window = f"Window {WIDTH:.0f}, level {LEVEL:.0f} HU"
     pictures = (
         (
             "Before and after",
+            "Before: how the scans came, in their own coordinates (or at the initial transform that was given). "
             "<b class='orange'>CBCT orange</b>, <b class='blue'>CT blue</b>, grey where they agree; dark grey where only "
             f"one has data. Look along the edges of the vertebrae: double contours are misalignment. {window}; the CBCT, "
             "which is seldom in HU, is scaled to look alike. R right, L left, A anterior, P posterior, H head, F feet.",
@@ -101,6 +102,7 @@ def _table(result) -> str:
     pose = ", ".join(f"{n} {v:+.1f}" for n, v in zip(PARAMETERS, params, strict=True))
     rows = [
         ("CT to CBCT about the CBCT's centre (mm, degrees)", pose, ""),
+        ("couch", result.couch.sentence() if result.couch else "", ""),
         ("CBCT inside the CT", f"{t.overlap:.0%}", f"at least {limits.min_overlap:.0%}"),
         ("starts that agree", f"{t.agreement:.0%} of {len(result.ends)}", f"at least {limits.min_agreement:.0%}"),
         ("wandering at the end", f"{t.wander:.1f} mm", f"at most {limits.max_wander:g} mm"),
@@ -110,7 +112,7 @@ def _table(result) -> str:
         ("lead over any other place", f"{t.lead:+.2f}", f"at least {limits.min_lead:+g}"),
         ("seconds", ", ".join(f"{k} {v:g}" for k, v in result.seconds.items()), ""),
     ]
-    rows += [("note", result.note, "")] if result.note else []
+    rows += [("note", note, "") for note in (result.note, *result.notes) if note]
     cells = "".join(
         f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td><td>{html.escape(w)}</td></tr>" for k, v, w in rows
     )
