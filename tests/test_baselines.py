@@ -12,15 +12,14 @@ from lib import rigid
 from lib.base.errors import UserError
 from lib.baselines import common, fair, forest, ground_truth, itk_search, methods, polish, run, semantic
 from lib.baselines.settings import BaselineSettings
-from lib.cases import Case, Result, write_rows
+from lib.cases import Case, Result, pose_of, write_rows
 from lib.cases import read_rows as cases_rows
 from lib.images import volume
 from lib.images.volume import Volume
-from lib.metrics import EvaluationSettings
-from lib.study import batch, unfinished
+from lib.metrics import PAPER, EvaluationSettings
+from lib.study import batch
 from lib.study.config import Profile
 from lib.tables import table1
-from lib.tables.rows import PAPER
 
 SETTINGS = BaselineSettings()
 # greedy's search keeps the best of 500 random poses: here they are drawn near the start.
@@ -344,8 +343,8 @@ def test_rows_are_resumed_only_if_complete(spine, tmp_path):
     assert not batch.complete(cfg, "ground_truth", cases[:1], tmp_path)
     assert not batch.complete(profile(seed=1), "ground_truth", cases, tmp_path)
     rows = cases_rows(tmp_path / "cases_ground_truth.csv")
-    again = batch.from_rows(cases, rows)
-    assert all(np.allclose(c.initial, r.pose, atol=1e-2) for c, r in zip(again, results, strict=True))
+    again = [pose_of(row, case.patient) for row, case in zip(rows.to_dict("records"), cases, strict=True)]
+    assert all(np.allclose(pose, r.pose, atol=1e-2) for pose, r in zip(again, results, strict=True))
 
 
 def test_another_methods_settings_do_not_run_a_method_again():
@@ -401,8 +400,13 @@ def test_an_interrupted_method_goes_on_after_its_last_patient(spine, tmp_path, m
     ((_, rows),) = batch.run_all(cfg, ["ants"], cases, folder=tmp_path)
     assert asked == ["one", "two", "two"] and [row["seconds"] for row in rows] == [1.5, 1.5]
     assert batch.complete(cfg, "ants", cases, tmp_path) and not list(tmp_path.glob("unfinished*"))
-    unfinished.write(tmp_path, "ants", "other settings", cases, {0: Result(np.eye(4), 1.0)})
-    assert unfinished.read(tmp_path, "ants", batch.stamp(cfg, "ants"), cases) == {}
+    asked.clear()
+    with pytest.raises(KeyboardInterrupt):
+        list(batch.run_all(profile(seed=1), ["ants"], cases, folder=tmp_path))
+    assert asked == ["one", "two"] and len(list(tmp_path.glob("unfinished_ants.*"))) == 1
+    with pytest.raises(KeyboardInterrupt):
+        list(batch.run_all(profile(seed=2), ["ants"], cases, folder=tmp_path))
+    assert asked == ["one", "two"] * 2, "rows of other settings are not taken"
 
 
 def test_the_polish_is_run_again_only_after_the_agent_walked_again(spine, tmp_path):

@@ -14,8 +14,10 @@ from lib import cases, rigid
 from lib.base import provenance
 from lib.base.errors import UserError
 from lib.images.volume import Volume
+from lib.metrics import PAPER
 from lib.patients import store
 from lib.study import config
+from lib.study.course import course
 from lib.tables import (
     ablations,
     claims,
@@ -30,7 +32,6 @@ from lib.tables import (
 from lib.tables import (
     rows as case_rows,
 )
-from lib.tables.rows import PAPER
 from workflow import graph
 
 
@@ -189,19 +190,20 @@ def test_one_claim_alone_needs_only_its_own_variants():
 def test_figures_of_claims_are_drawn_from_their_tables(tmp_path):
     from lib.figures import charts
     from lib.figures import claims as claims_figures
+    from lib.study.variants import KNOWN
 
     cfg = config.load("cpu", ("patients", "evaluation", "variants"))
-    assert claims_figures.write(tmp_path, cfg) == []
+    assert claims_figures.write(tmp_path, cfg, tuple(KNOWN)) == []
     curves = [(m, s, step, 0.1) for m in ("dsl", "dqn", "dsl_two_channel") for s in (0, 1) for step in (0, 10)]
     curves = pd.DataFrame(curves, columns=["method", "seed", "step", "success"])
     curves.to_csv(tmp_path / "fig4.csv", index=False)
     rows = [rows_of(f"dsl_{name}", np.linspace(1, end, 50)) for name, end in (("reference", 30), ("stop", 11))]
     made = ablations.table(data_of(*rows))
     made.to_csv(tmp_path / "ablations.csv", index=False)
-    assert [p.name for p in claims_figures.write(tmp_path, cfg)] == ["fig4.png", "ablations.png"]
+    assert [p.name for p in claims_figures.write(tmp_path, cfg, ["stop"])] == ["fig4.png", "ablations.png"]
     panels = [ax.get_title() for ax in charts.fig4(curves).axes]
     assert panels == ["difference image, as the paper", "both images"]
-    (ax,) = claims_figures.ablations(made).axes
+    (ax,) = claims_figures.ablations(made, ["reference", "stop"]).axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a 13th action, stop (90 %)"]
     assert ax.lines[0].get_color() == claims_figures.BETTER and "(32 %)" in ax.get_xlabel()
 
@@ -248,7 +250,7 @@ def test_starts_beyond_two_hundred_steps_are_counted():
 def test_a_stopped_path_has_fewer_actions_and_settles():
     path = np.zeros((41, 6))
     path[:, 2] = np.maximum(20 - np.arange(41), 0)
-    out = evidence.walk(path)
+    out = course(path)
     assert out["actions"] == 20 and out["settled"] == 17 and out["cycle"] == 0
 
 
@@ -277,12 +279,12 @@ def test_smoke_claims_nothing():
 def test_walk_of_a_straight_line_and_of_a_square():
     line = np.zeros((31, 6))
     line[:, 2] = np.arange(30, -1, -1)
-    assert evidence.walk(line)["straight"] == pytest.approx(1) and evidence.walk(line)["cycle"] == 0
+    assert course(line)["straight"] == pytest.approx(1) and course(line)["cycle"] == 0
     side = np.arange(10)
     square = np.zeros((41, 6))
     square[:, 0] = np.concatenate([side, [10] * 10, 10 - side, [0] * 11])
     square[:, 1] = np.concatenate([[0] * 10, side, [10] * 10, 10 - side, [0]])
-    out = evidence.walk(square)
+    out = course(square)
     assert out["cycle"] == pytest.approx(200**0.5) and out["straight"] == 0
 
 
@@ -376,10 +378,3 @@ def test_every_committed_table_has_its_provenance():
     tables_ = [p for p in (config.ROOT / "results").iterdir() if p.suffix in (".csv", ".json")]
     tables_ = [p for p in tables_ if not p.name.endswith(".provenance.json")]
     assert [p.name for p in tables_ if not provenance.beside(p).exists()] == []
-
-
-@pytest.mark.skipif(not (config.ROOT / "results/claims.csv").exists(), reason="no claims yet: make claims")
-def test_the_committed_claims_are_what_the_evidence_gives():
-    folder = config.ROOT / "results"
-    ours = claims.compute(evidence.load(folder)).reset_index(drop=True)
-    assert pd.read_csv(folder / "claims.csv")["verdict"].tolist() == ours["verdict"].tolist()

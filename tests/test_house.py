@@ -20,7 +20,7 @@ from workflow import graph, progress
 ROOT = Path(__file__).resolve().parents[1]
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([A-Za-z0-9_.]+)$")
 # What a bare GPU box must be able to import: torch, NumPy, PyYAML and the standard library.
-BARE = "rigid mdp augment network train stage agent saliency base.weights base.errors images.normalise images.volume"
+BARE = "rigid mdp augment network train agent saliency base.weights base.errors images.normalise images.volume"
 
 
 def pins(lines) -> dict[str, str]:

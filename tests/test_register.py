@@ -15,7 +15,7 @@ import lib
 from lib import network, rigid
 from lib.base.errors import UserError
 from lib.base.provenance import sha256
-from lib.figures import overlays
+from lib.figures import planes, volumes
 from lib.images import pair
 from lib.images.volume import Volume, read_transform, sample, write_transform
 from lib.registration import register as registration
@@ -264,13 +264,11 @@ def test_transform_maps_fixed_to_moving_in_ants(tmp_path):
 
 def test_planes_lie_as_a_radiologist_sees_them():
     """Patient's left on the picture's right, anterior up in axial planes, head up in the others."""
-    for plane, (left, right, top, bottom) in overlays.EDGES.items():
-        points = overlays.plane_points([0, 0, 0], plane)
-        ends = {left: points[110, 0], right: points[110, -1], top: points[0, 110], bottom: points[-1, 110]}
-        towards = {"R": (0, -1), "L": (0, 1), "A": (1, -1), "P": (1, 1), "F": (2, -1), "H": (2, 1)}
-        for letter, point in ends.items():
+    towards = {"R": (0, -1), "L": (0, 1), "A": (1, -1), "P": (1, 1), "F": (2, -1), "H": (2, 1)}
+    for plane, (right, down, letters) in planes.AXES.items():
+        for letter, direction in zip(letters, (-right, right, -down, down), strict=True):
             axis, sign = towards[letter]
-            assert point[axis] * sign == 110, (plane, letter)
+            assert direction[axis] == sign and np.abs(direction).sum() == 1, (plane, letter)
 
 
 def test_report_is_one_self_contained_file(agent, tmp_path):
@@ -282,9 +280,9 @@ def test_report_is_one_self_contained_file(agent, tmp_path):
     assert text.count("data:image/png;base64,") == 4 and "http" not in text
     assert "&lt;cbct&gt;" in text and result.trust.verdict in text
     assert all(reason in html.unescape(text) for reason in result.trust.reasons)
-    still, moved = overlays.slices(fixed, moving, np.eye(4), [0, 0, 0], "sagittal")
+    still, moved = planes.both(fixed, moving, np.eye(4), "sagittal", [0, 0, 0], (220, 220))
     assert np.isfinite(still).mean() > 0.2 and np.nanmedian(np.abs(still - moved)) < 5
-    figure = report.overlay_figure(fixed, moving, {"after": np.eye(4)}, [0, 0, 0])
+    figure = volumes.close(fixed, moving, {"after": np.eye(4)}, [0, 0, 0])
     letters = [[t.get_text() for t in ax.texts] for ax in figure.axes]
     assert letters == [[*edges, "50 mm"] for edges in ("RLAP", "RLHF", "APHF")]
     with pytest.raises(UserError, match="could not be written"):

@@ -94,8 +94,8 @@ def record(
 ) -> Path:
     """Write the provenance JSON beside the finished file `path`; returns the JSON's path.
 
-    `cfg` is the `config.Profile` used, `inputs` the files it was made from, `started` the `time.time()` at
-    which the work began, `more` anything else worth keeping. No machine name, no absolute path is written.
+    `cfg` is the `config.Profile` used, `inputs` the files it was made from, `started` the `time.time()` at which the
+    work began, `more` anything else worth keeping. No machine name, no absolute path is written.
     """
     path = Path(path)
     value = {

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lib import rigid
-from lib.figures.overlays import EDGES, PLANES
+from lib.figures.planes import EDGES, PLANES
 from lib.images.normalise import tissue_level
 from lib.images.pair import shrink
 from lib.images.volume import Volume, to_sitk
@@ -28,9 +28,9 @@ class Pictures:
 
     def __init__(self, fixed: Volume, moving: Volume, centre):
         self.centre = np.asarray(centre, dtype=np.float64)
-        sides = np.array(fixed.size) * fixed.spacing
-        self.half = float(np.clip(sides.max() / 2 + 15, 60, 250))  # mm from the middle to a picture's edge
         fixed, moving = _hounsfield(shrink(fixed, 1.0, True), True), _hounsfield(shrink(moving, 1.0, False), False)
+        sides = np.array(fixed.size) * fixed.spacing  # without padding
+        self.half = float(np.clip(sides.max() / 2 + 15, 60, 250))  # mm from the middle to a picture's edge
         self.images = {"fixed": to_sitk(fixed, np.int16), "moving": to_sitk(moving, np.int16)}
 
     def plane(self, which: str, plane: str, point, pose=None, half: float | None = None, pixels: int = PIXELS):

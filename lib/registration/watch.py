@@ -27,9 +27,13 @@ class Attention:
     centre: np.ndarray  # (3,) of the window, fixed world mm
     voxel: float  # mm
 
-    def at(self, step: int) -> Volume:
-        """The map nearest to a step, placed in the fixed world: 0 at its 95th percentile, 255 at its largest value."""
-        chosen = self.maps[int(np.argmin(np.abs(self.steps - step)))]
+    def nearest(self, step: int) -> int:
+        """Which of the maps is nearest to a step."""
+        return int(np.argmin(np.abs(self.steps - step)))
+
+    def volume(self, which: int) -> Volume:
+        """A map placed in the fixed world: 0 at its 95th percentile, 255 at its largest value."""
+        chosen = self.maps[which]
         low, high = np.quantile(chosen, 0.95), chosen.max()
         array = torch.as_tensor(255.0 * (chosen - low) / max(high - low, 1e-12)).clamp(min=0).float()
         corner = self.centre - self.voxel * (len(chosen) - 1) / 2
@@ -86,8 +90,10 @@ class WalkDesk:
         return f"step {step}, from its start {', '.join(said)}"
 
     def _heat(self, point, step: int) -> list[np.ndarray]:
-        self.pictures.images["heat"] = to_sitk(self.looked.at(step), np.int16)
-        planes = self.pictures.planes("heat", point, pixels=PIXELS)
+        name = f"heat {self.looked.nearest(step)}"
+        if name not in self.pictures.images:
+            self.pictures.images[name] = to_sitk(self.looked.volume(self.looked.nearest(step)), np.int16)
+        planes = self.pictures.planes(name, point, pixels=PIXELS)
         return [np.where(plane == NONE, 0, plane).astype(np.int16) for plane in planes]
 
 

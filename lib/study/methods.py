@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lib import cases, train
+from lib import cases, network
 from lib.base import provenance
 from lib.base.sections import build, merge
 from lib.baselines import methods as registry
@@ -65,7 +65,7 @@ def walks(cfg, agent, todo: Sequence[Case], method: Method, real: bool) -> list[
     """The agent from each case's start; of both networks or of the coarse one alone."""
     if method.stage == "coarse":
         agent = dataclasses.replace(agent, fine=None)
-    device = str(train.device_for())
+    device = str(network.device_for())
     ends = walk.walk(cfg, agent, todo, agent_settings(cfg, method, real))
     return [Found(Result(end.pose, end.seconds, device=device)) for end in ends]
 

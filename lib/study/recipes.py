@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib import train
-from lib.agent import Agent, Stage
+from lib.agent import Agent
 from lib.base import folders, provenance
 from lib.base.errors import UserError
 from lib.base.sections import build, merge
+from lib.network import Stage
 from lib.patients import population
 from lib.study import config, pairs, populations, train_agent
 from lib.study.schema import BOTH, Change, Study
@@ -143,7 +144,7 @@ def make(cfg, maker: Maker, stages=None, say=print) -> None:
     sides["train"] += population.build_tasks(grown, changed.patients, cfg.profile, root, progress=say)
     for stage in [stage for stage in stages if stage in own]:
         data = [pairs.load_pairs(pairs.prepare_pairs(sides[s], stage, changed.stream)) for s in ("train", "validation")]
-        words = (changed.stream, changed.training, maker.experiment, stage, maker.agent, folder(cfg, maker))
-        path = train.train(*data, *words, say=say)
+        lesson = train.Lesson(changed.stream, changed.training, maker.experiment, stage, maker.agent)
+        path = train.train(lesson, *data, folder(cfg, maker), say=say)
         more = {"population": maker.name, "grown_from": sorted({task.source for task in grown})}
         provenance.record(path, changed, seeds={"training": changed.training.seed}, **more)

@@ -6,8 +6,9 @@ import numpy as np
 
 from lib import metrics
 from lib.baselines.methods import label
+from lib.metrics import PAPER
 from lib.tables.evidence import Evidence, pairs_of
-from lib.tables.rows import PAPER, kind
+from lib.tables.rows import kind
 from lib.tables.rules import by_rule, line, reach
 from lib.tables.words import percent
 

@@ -2,7 +2,7 @@
 
 * cases.csv: rows of variants (lib.study.variants) are added, those of an earlier run replaced
 * attention.csv: distance (mm) of the fine window's centre, and of the image's, to the true object, a line a case
-* walks.csv: how each test case's path went, see `walk`
+* walks.csv: how each test case's path went, see `lib.study.course`
 * patients.csv: what is in each test patient's CBCT: stent, table, gas, devices; whether much of the body is not
 * fig4.csv: Figure 4's curves; theory.json: Appendix A in numbers (both copied from their notebooks' runs)
 """
@@ -23,6 +23,7 @@ from lib.base.errors import UserError
 from lib.baselines.methods import OURS
 from lib.patients import store
 from lib.study import config
+from lib.study.course import course
 
 FLAGS = ("stent", "table", "gas", "devices")
 BODY = -300.0  # HU: tissue, not air
@@ -160,43 +161,15 @@ def attention(runs: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True).round(2) if tables else pd.DataFrame()
 
 
-def walk(path: np.ndarray, last: int = 20) -> dict[str, float]:
-    """How a path of states (steps + 1, 6) goes, in units of D.
-
-    straight: net over gross length, 1 for a straight line. revisited: share of states to which the path
-    comes back (within half a step) after five steps or more. spread: largest distance of the `last`
-    states from their mean. cycle: the widest loop, that is the largest distance reached between two
-    visits of one state. actions: how many were taken. settled: after how many the path stays within 3 of
-    its end.
-    """
-    path = np.asarray(path, dtype=np.float64)
-    gross = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
-    apart = np.linalg.norm(path[:, None] - path[None], axis=2)
-    again = np.argwhere((apart < 0.5) & (np.subtract.outer(np.arange(len(path)), np.arange(len(path))) >= 5))
-    cycle = max((float(apart[j, j : i + 1].max()) for i, j in again), default=0.0)
-    end = path[-last:].mean(axis=0)
-    tail = path[-last:] - end
-    moved = np.abs(np.diff(path, axis=0)).max(axis=1) > 1e-6
-    away = np.flatnonzero(np.linalg.norm(path - end, axis=1) > 3)
-    return {
-        "straight": float(np.linalg.norm(path[-1] - path[0]) / max(gross, 1e-9)),
-        "revisited": len(set(again.ravel().tolist())) / len(path),
-        "spread": float(np.linalg.norm(tail, axis=1).max()),
-        "cycle": cycle,
-        "actions": int(moved.sum()),
-        "settled": int(moved[: away[-1] + 1].sum()) if len(away) else 0,
-    }
-
-
 def walks(runs: Path) -> pd.DataFrame:
-    """`walk` of every path in the `trajectories_<agent>.npz` of the runs."""
+    """`course` of every path in the `trajectories_<agent>.npz` of the runs."""
     lines = []
     for path in _all(runs, "trajectories_*.npz"):
         with np.load(path, allow_pickle=False) as data:
             agent = path.stem.removeprefix("trajectories_")
             for case, start, states in zip(data["case"], data["start"], data["states"], strict=True):
                 lines.append(
-                    {**_where(path, runs), "agent": agent, "case": str(case), "start": int(start), **walk(states)}
+                    {**_where(path, runs), "agent": agent, "case": str(case), "start": int(start), **course(states)}
                 )
     return pd.DataFrame(lines).round(3)
 

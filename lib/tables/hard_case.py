@@ -12,11 +12,10 @@ from lib.base import folders, provenance
 from lib.baselines.methods import OURS, competes, order
 from lib.figures import charts, volumes
 from lib.figures.scans import object_centre
+from lib.metrics import PAPER
 from lib.patients.scans.manifest import real_cbct
 from lib.study import config
-from lib.tables.rows import PAPER, collect, main_methods
-
-STATE = ["tx", "ty", "tz", "rx", "ry", "rz"]
+from lib.tables.rows import collect, main_methods
 
 
 def gather(cfg) -> pd.DataFrame:
@@ -51,12 +50,6 @@ def initial_rows(cfg) -> None:
     cases.write_rows(config.run_dir(cfg) / "cases_initial.csv", rows)
 
 
-def pose_of(row, patient) -> np.ndarray:
-    """The pose (4, 4, moving -> fixed) of a case row: the state v left there, taken off the truth."""
-    left = rigid.params_to_matrix(np.array([row[name] for name in STATE], dtype=np.float64))
-    return rigid.invert(rigid.about(left, patient.fixed.centre)) @ patient.truth
-
-
 def hard_case(rows: pd.DataFrame, experiment: str, dataset: str = "virtual_"):
     """Rows (method -> row) of the case to show: of the starts from which one of our agents succeeded, the
     one with the largest initial error; where none did, the largest initial error that any method solved,
@@ -83,7 +76,7 @@ def figure5(cfg, rows: pd.DataFrame, experiment: str):
     poses = {f"before: {one['initial_error_mm']:.1f} mm": initial_pose(chosen, patient, cfg)}
     for method in [m for m in order(chosen) if competes(m)]:
         name = f"{charts.label(method)}:\n{chosen[method]['final_error_mm']:.1f} mm"
-        poses[name] = pose_of(chosen[method], patient)
+        poses[name] = cases.pose_of(chosen[method], patient)
     poses["truth"] = patient.truth
     meshes = (patient.mesh_moving, patient.mesh_fixed) if patient.mesh_fixed is not None else None
     title = f"{words_of(one)}, start {one['start']}."
@@ -129,7 +122,7 @@ def figure1(cfg, rows: pd.DataFrame, dataset: str = "virtual_spine"):
     if done:
         ours = [m for m in OURS if m in done and done[m]["success"]]
         method = ours[-1] if ours else min(done, key=lambda m: done[m]["final_error_mm"])
-        poses[f"{charts.label(method)}: {done[method]['final_error_mm']:.1f} mm"] = pose_of(done[method], patient)
+        poses[f"{charts.label(method)}: {done[method]['final_error_mm']:.1f} mm"] = cases.pose_of(done[method], patient)
     if not done or not done[method]["success"]:
         poses["truth" if not real_cbct(dataset) else "truth (an estimate)"] = patient.truth
     if patient.vertebrae is not None and len(patient.vertebrae) > 2:
@@ -142,7 +135,7 @@ def figure1(cfg, rows: pd.DataFrame, dataset: str = "virtual_spine"):
 def initial_pose(chosen: dict, patient, cfg) -> np.ndarray:
     """The start: its row where there is one, else drawn again from the seed."""
     if "initial" in chosen:
-        return pose_of(chosen["initial"], patient)
+        return cases.pose_of(chosen["initial"], patient)
     start = next(iter(chosen.values()))["start"]
     e = cfg.evaluation
     drawn = cases.starts(patient, start + 1, e.ranges(patient.experiment), e.seed, e.min_overlap)

@@ -6,30 +6,7 @@ import pandas as pd
 
 from lib import cases, metrics
 from lib.baselines.methods import learnt_on, order
-from lib.capture import capture_range
 from lib.study import variants
-
-# The paper's Table 1: success, 10th, 50th, 90th percentile (mm); None: N/A there.
-PAPER = {
-    "spine": {
-        "ground_truth": (None, 0.8, 0.9, 1.2),
-        "initial": (None, 35.5, 73.9, 116.2),
-        "itk": (0.12, 1.9, 77.3, 130.4),
-        "quasi_global": (0.20, 1.6, 60.9, 136.2),
-        "semantic": (0.24, 3.0, 34.9, 71.0),
-        "dsl": (0.92, 1.7, 2.5, 3.8),
-        "human": (0.70, 0.8, 1.6, 15.8),
-    },
-    "heart": {
-        "ground_truth": (None, 2.1, 4.0, 5.9),
-        "initial": (None, 9.2, 22.8, 30.5),
-        "itk": (0.14, 14.9, 34.9, 47.6),
-        "quasi_global": (0.14, 16.2, 35.9, 58.7),
-        "semantic": (0.72, 7.6, 15.3, 30.6),
-        "dsl": (1.00, 3.2, 4.8, 6.9),
-        "human": (0.96, 4.0, 6.2, 13.4),
-    },
-}
 
 
 def failures(rows: pd.DataFrame) -> pd.DataFrame:
@@ -112,7 +89,7 @@ def capture(rows: pd.DataFrame, share: float = 0.95) -> pd.DataFrame:
     to it succeed; 0 where not even the nearest do."""
     lines = []
     for key, some in rows[rows["method"] != "initial"].groupby(["experiment", "dataset", "method"]):
-        reach, _ = capture_range(some["initial_error_mm"], some["success"], share)
+        reach, _ = metrics.capture_range(some["initial_error_mm"], some["success"], share)
         lines.append((*key, len(some), round(reach, 1)))
     return pd.DataFrame(lines, columns=["experiment", "dataset", "method", "n", "capture_mm"])
 

@@ -11,8 +11,9 @@ from lib import metrics
 from lib.base import provenance
 from lib.base.errors import UserError
 from lib.baselines.methods import PAPER_METHODS, label, learnt_on, order
+from lib.metrics import PAPER
 from lib.tables import real
-from lib.tables.rows import PAPER, capture, failures, main_methods, paired, starvation
+from lib.tables.rows import capture, failures, main_methods, paired, starvation
 from lib.tables.words import number
 from lib.tables.words import table as as_markdown
 

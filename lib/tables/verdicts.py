@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.base import provenance
-from lib.study import config
+from lib.study import config, variants
 from lib.tables import ablations, claims, evidence
 
 
@@ -31,7 +31,7 @@ def write(profile: str = "cpu", folder=None) -> pd.DataFrame:
     inputs = [folder / name for name in ("cases.csv", "fig4.csv", "theory.json") if (folder / name).exists()]
     for path in (folder / "claims.csv", ablations.write(data, folder)):
         provenance.record(path, cfg, inputs=inputs)
-    figures.write(folder, cfg)
+    figures.write(folder, cfg, variants.KNOWN, variants.FUTURE)
     return table
 
 

@@ -42,7 +42,12 @@ def jupyter(folder: Path, python: str):
         "OMP_NUM_THREADS": "1",
     }
     words = [python, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1"]
-    words += ["--IdentityProvider.token=", "--ServerApp.password=", f"--notebook-dir={folder / 'notebooks'}"]
+    words += [
+        "--expose-app-in-browser",
+        "--IdentityProvider.token=",
+        "--ServerApp.password=",
+        f"--notebook-dir={folder / 'notebooks'}",
+    ]
     with open(folder / "lab.log", "w") as log:
         server = subprocess.Popen(words, env=env, stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -75,6 +80,12 @@ def _wait(address: str, server, seconds: float = 90):
     raise RuntimeError("JupyterLab did not start; see lab.log.")
 
 
+NOTEBOOK = "window.jupyterapp.shell.currentWidget"
+IDLE = f"() => {NOTEBOOK}?.sessionContext?.session?.kernel?.status === 'idle'"
+RAN = f"""() => {NOTEBOOK}.content.widgets.filter(c => c.model.type === 'code')
+  .every(c => c.model.executionCount !== null && c.model.executionState === 'idle')"""
+
+
 class Lab:
     """A notebook open in JupyterLab: what a person does with it."""
 
@@ -86,7 +97,7 @@ class Lab:
         self.name = name
         self.page.goto(f"{self.address}/lab/tree/{name}.ipynb?reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        self.idle()
+        self.page.wait_for_function(IDLE, timeout=60_000, polling=500)
 
     def menu(self, *words: str) -> None:
         """Choose an entry of the menu bar."""
@@ -96,30 +107,21 @@ class Lab:
     def run_all(self, seconds: float = 240) -> None:
         """Run > Run All Cells, to the end. Raises AssertionError where a cell fails."""
         self.menu("Run", "Run All Cells")
-        self.page.wait_for_timeout(1500)
-        self.idle(seconds)
+        self.ran(seconds)
         assert not self.errors(), self.errors()
 
     def restart_and_run_all(self, seconds: float = 240) -> None:
         """Kernel > Restart Kernel and Run All Cells…"""
         self.menu("Kernel", "Restart Kernel and Run All Cells…")
         self.page.click(".jp-Dialog button.jp-mod-accept")
-        self.page.wait_for_timeout(4000)
-        self.idle(seconds)
+        self.ran(seconds)
         assert not self.errors(), self.errors()
 
-    def idle(self, seconds: float = 240) -> None:
-        """Wait until the kernel is idle, twice in a row."""
-        end, quiet = time.time() + seconds, 0
-        while time.time() < end:
-            with contextlib.suppress(OSError, ValueError):
-                kernels = json.load(urllib.request.urlopen(f"{self.address}/api/sessions", timeout=5))
-                mine = [s["kernel"] for s in kernels if s["path"] == f"{self.name}.ipynb"]
-                quiet = quiet + 1 if mine and mine[0]["execution_state"] == "idle" else 0
-                if quiet >= 3:
-                    return
-            self.page.wait_for_timeout(500)
-        raise AssertionError(f"{self.name}: the kernel was busy for {seconds:.0f} s")
+    def ran(self, seconds: float) -> None:
+        """Wait until every code cell has run."""
+        self.page.wait_for_timeout(1000)
+        self.page.wait_for_function(RAN, timeout=1000 * seconds, polling=500)
+        self.page.wait_for_timeout(500)
 
     def errors(self) -> list[str]:
         """What failed, from the notebook as saved."""

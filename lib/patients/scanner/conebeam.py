@@ -1,12 +1,8 @@
-"""A cone-beam CT scan of a body, by physics: polyenergetic projections, scatter, quantum noise, truncation,
-motion, FDK.
+"""A cone-beam CT scan of a body, by physics: polyenergetic projections, scatter, quantum noise, truncation, motion, FDK.
 
-What is simulated: two materials (water, bone) seen by a spectrum and corrected for water alone, so bone
-hardens the
-beam; a smooth scatter background left over after correction; Poisson noise; a detector narrower than the
-body; a few
-gain errors of columns (rings); a body that moves between views; a scale that is not Hounsfield's. RTK does
-the geometry.
+What is simulated: two materials (water, bone) seen by a spectrum and corrected for water alone, so bone hardens the beam;
+a smooth scatter background left over after correction; Poisson noise; a detector narrower than the body; a few gain errors
+of columns (rings); a body that moves between views; a scale that is not Hounsfield's. RTK does the geometry.
 """
 
 from __future__ import annotations
@@ -64,11 +60,9 @@ def simulate(
 ) -> Volume:
     """Scan `body` (HU) with the isocentre at `centre` (3,), body world LPS mm.
 
-    phases: arrays on the grid of `body` between which it moves during the scan. pose (4, 4): body world ->
-    world of
-    the result, identity by default. Returns HU-like values, -1000 outside the field of view. Raises
-    UserError for a
-    body that does not reach the isocentre, and for a reconstruction with values that are no numbers.
+    phases: arrays on the grid of `body` between which it moves during the scan. pose (4, 4): body world -> world of the
+    result, identity by default. Returns HU-like values, -1000 outside the field of view. Raises UserError for a body
+    that does not reach the isocentre, and for a reconstruction with values that are no numbers.
     """
     settings = settings or ConeBeamSettings()
     pose = np.eye(4) if pose is None else np.asarray(pose, dtype=np.float64)
@@ -153,8 +147,7 @@ def detect(total: np.ndarray, bone: np.ndarray, rng: np.random.Generator, settin
 
 
 def scatter_field(primary: np.ndarray, pixel: float, sigma: float = 60.0) -> np.ndarray:
-    """Scatter arises where the beam is attenuated (primary times its log) and spreads over `sigma` mm; same
-    shape."""
+    """Scatter arises where the beam is attenuated (primary times its log) and spreads over `sigma` mm; same shape."""
     source = torch.from_numpy(primary * -np.log(np.maximum(primary, 1e-6)))
     step = max(1, int(sigma / pixel / 4))
     small = F.avg_pool2d(source[:, None], step, ceil_mode=True)[:, 0]
@@ -173,8 +166,7 @@ def _enlarge(binned: np.ndarray, shape) -> np.ndarray:
 
 
 def correct_water(signal: np.ndarray) -> np.ndarray:
-    """Transmission -> the line integral of the water that would transmit as much (the usual
-    precorrection)."""
+    """Transmission -> the line integral of the water that would transmit as much (the usual precorrection)."""
     depth = np.linspace(-30.0, 1200.0, 1200)
     log = -np.log(np.exp(-depth[:, None] * MU_WATER) @ SPECTRUM)
     return (np.interp(-np.log(signal), log, depth) * WATER).astype(np.float32)
@@ -191,8 +183,7 @@ def mask_cylinder(values: np.ndarray, spacing: float, radius: float) -> np.ndarr
 def _extent(body: Volume, centre, scanner, settings, arrays):
     """The part of the body the beam can meet: grid (its array empty) and the (start, stop) of k, j, i.
 
-    Along k the slices may run past the ends: `_cut` repeats the last one, or the body would end inside the
-    cone.
+    Along k the slices may run past the ends: `_cut` repeats the last one, or the body would end inside the cone.
     """
     index = np.linalg.inv(body.affine) @ np.append(centre, 1.0)
     sizes = np.array(body.array.shape)
