@@ -51,9 +51,9 @@ reproduce: $(READY) ## patients, training, registration, Table 1: PROFILE=smoke,
 
 claims: $(READY) ## a verdict on every claim, after reproduce: DRL, theory, ablations; CLAIM=C8 for what is behind one
 	$(CHECK)
-	@$(PYTHON) -m lib.tables.claims check $(CLAIM)
+	@$(PYTHON) -m lib claims check $(CLAIM)
 	@$(SNAKEMAKE) $(if $(CLAIM),claim,claims) $(WITH) claim=$(CLAIM) 2>&1 | $(PYTHON) -m workflow.progress
-	@$(PYTHON) -m lib.tables.claims show $(PROFILE) $(CLAIM)
+	@$(PYTHON) -m lib claims show $(PROFILE) $(CLAIM)
 
 transfer: $(READY) ## agents that also trained on patients grown from real scans, on scans that they never saw
 	$(CHECK)
@@ -78,16 +78,20 @@ tests-alone:
 lint: $(READY) ## ruff, its formatter, and the layers contract of the house
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo
 
-# What JupyterLab saves into a notebook, outputs and counts, git does not see: the filters that .gitattributes names.
-STRIP := "$(PYTHON)" -m nbstripout --extra-keys metadata.language_info
+# What JupyterLab saves into a notebook, outputs and counts, git does not see: the filters that .gitattributes names. A
+# notebook that differs in nothing else is added again, or `git status` would list it for its new size.
+STRIP := "$(PYTHON)" -m nbstripout --keep-id --extra-keys metadata.language_info
 strip: $(READY)
 	@git config filter.nbstripout.clean '$(STRIP)'
 	@git config filter.nbtext.clean '$(STRIP) --keep-output'
 	@git config diff.ipynb.textconv '$(STRIP) --textconv'
+	@for name in $$(git ls-files -m notebooks); do git diff --quiet -- "$$name" && git add -- "$$name"; done; true
 
-lab: $(READY) ## JupyterLab in notebooks/ with the project's own kernel
-	@if git rev-parse --is-inside-work-tree > /dev/null 2>&1; then $(MAKE) --no-print-directory strip; fi
-	MPLBACKEND= $(BIN)/jupyter lab --notebook-dir=notebooks
+lab: $(READY) ## JupyterLab in notebooks/ with the project's own kernel; git does not see the outputs that it saves
+	@trap : INT; clone=$$(git rev-parse --is-inside-work-tree 2> /dev/null); \
+	test -z "$$clone" || $(MAKE) --no-print-directory strip; \
+	MPLBACKEND= $(BIN)/jupyter lab --notebook-dir=notebooks; \
+	test -z "$$clone" || $(MAKE) --no-print-directory strip
 
 data: $(READY) ## fetch a data set of data_manifests/: DATASET=name; without one, all are listed
 	@$(PYTHON) -m lib data $(DATASET)
@@ -98,8 +102,7 @@ report: $(READY) ## executed notebooks of PROFILE as web pages in results/runs/<
 
 verify: $(READY) ## do tables follow from the rows, and files from their provenance?
 	$(CHECK)
-	@$(PYTHON) -m lib.tables.table1 verify
-	@$(PYTHON) -m lib.base.provenance results
+	@$(PYTHON) -m lib verify --profile $(PROFILE)
 
 # As Snakefile starts a training: fewer page faults.
 MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000

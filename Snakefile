@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir)))
 from lib.base import folders, provenance
 from lib.study import config as settings
+from lib.study import schema
 from lib.tables import claims_variants
 from workflow import graph
 
@@ -23,7 +24,7 @@ RESULTS = os.path.relpath(folders.results_root())
 RUNS = f"{RESULTS}/runs/{PROFILE}"
 SUMMARY = os.path.relpath(settings.results_dir(PROFILE))
 RUN = f"{RUNS}/{{experiment}}/split{{split}}"
-# Variants for the claims and the open points: one thing changed, on one experiment and split.
+# Variants for the claims and the open points (configs/studies/variants.yaml): one experiment and split.
 VARIANTS = LOADED.variants
 VARIED = VARIANTS.agent
 RUN0 = f"{RUNS}/{VARIANTS.experiment}/split0"
@@ -49,6 +50,7 @@ wildcard_constraints:
     split=r"\d+",
     agent="|".join(AGENTS),
     variant="|".join(VARIANTS.known),
+    study=r"\w+",
 
 
 def made_of(name):
@@ -93,8 +95,8 @@ def unit(name, where):
     return dict(notebook=f"{where}/{name}.ipynb", text=f"{where}/{name}.log")
 
 
-# The rules of the verdicts: whatever `lib.tables.claims` is made of, asked of the code and not listed by hand.
-VERDICTS = graph.files_behind("lib/tables/claims.py", rooms=("lib/tables/", "lib/figures/claims", "lib/metrics"))
+# The rules of the verdicts: whatever `python -m lib claims write` is made of, asked of the code and not listed by hand.
+VERDICTS = graph.files_behind("lib/tables/verdicts.py", rooms=("lib/tables/", "lib/figures/claims", "lib/metrics"))
 
 
 rule reproduce:
@@ -118,32 +120,45 @@ rule transfer:
     input:
         [f"{RUNS}/{e}/transfer/{name}/07_real_scans.done" for e in EXPERIMENTS for name in POPULATIONS[e]],
     shell:
-        "python -m lib.study.transfer tables --profile {PROFILE}"
+        "python -m lib tables write --profile {PROFILE}"
 
 
-# Once for all populations: they start from the same poses, and the searches take an hour.
-rule real_optimisers:
+# One study: `snakemake results/runs/cpu/studies/NAME.done`. The agents of real_scans are the notebooks' units; here its
+# optimisers run, once for all agents: they start from the same poses, and the searches take an hour.
+def kept_to(wildcards):
+    """The methods that this unit runs; empty: all of the study."""
+    if wildcards.study != "real_scans":
+        return ""
+    found = schema.load("real_scans")
+    asked = [m for block in found.cases for m in block.methods or found.methods if not m.trained()]
+    return "--only " + " ".join(dict.fromkeys(m.method for m in asked))
+
+
+rule study:
     input:
         f"{RUNS}/scans.done",
-        made_of("07_real_scans")["lib"],
+        study="configs/studies/{study}.yaml",
+        lib=graph.files_behind("lib/study/run.py", rooms=("lib/",)),
     output:
-        touch(f"{RUNS}/{{experiment}}/transfer/baselines.done"),
+        touch(f"{RUNS}/studies/{{study}}.done"),
     log:
-        f"{RUNS}/{{experiment}}/transfer/baselines.log",
+        f"{RUNS}/studies/{{study}}.log",
     params:
+        only=kept_to,
         settings=used("07_real_scans"),
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=7000,
+        gpu=GPU,
+        runtime=7200,
     shell:
-        "python -m lib.study.transfer baselines --profile {PROFILE} --experiment {wildcards.experiment} > {log} 2>&1 "
+        "python -m lib study {wildcards.study} {params.only} --profile {PROFILE} > {log} 2>&1 "
         "|| {{ tail -n 1 {log} >&2; exit 1; }}"
 
 
 rule real_scans:
     input:
         f"{RUNS}/{{experiment}}/split0/patients.csv",
-        rules.real_optimisers.output,
+        f"{RUNS}/studies/real_scans.done",  # after it, so that the simulated scans are made once
         # The population `reproduce` is the agent of split 0.
         lambda w: f"{RUNS}/{w.experiment}/split0/agents/dsl_two_channel_coarse.safetensors.provenance.json"
         if w.population == "reproduce"
@@ -444,7 +459,7 @@ rule claim:
     output:
         touch(f"{RUNS}/claim_{CLAIM}.done"),
     shell:
-        "python -m lib.tables.claims write {PROFILE}"
+        "python -m lib claims write {PROFILE}"
 
 
 rule verdicts:

@@ -26,7 +26,23 @@ USE, STUDY, CHECK = "your own scans", "the study", "numbers and files"
 COMMANDS = {
     "register": Command(USE, "lib.registration.command", "align a CT to a cone-beam CT"),
     "data": Command(USE, "lib.patients.data", "list the data sets, fetch one, or read a downloaded collection"),
+    "study": Command(STUDY, "lib.study.run", "run a study of configs/studies: train, register, write rows"),
+    "studies": Command(
+        STUDY, "lib.study.listing", "list the studies: what each asks, whether its rows are there, its time"
+    ),
+    "calibrate": Command(STUDY, "lib.tables.calibration", "limits of the verdict, from the study trust_calibration"),
     "train": Command(STUDY, "lib.study.train_command", "train an agent on the patients of a profile"),
+    "join": Command(STUDY, "lib.tables.join", "add splits that were run elsewhere to results/"),
+    "release": Command(STUDY, "lib.study.release", "copy the agents of one split to results/agents/"),
+    "verify": Command(
+        CHECK, "lib.tables.verify", "does everything committed follow from what it says it follows from?"
+    ),
+    "tables": Command(CHECK, "lib.tables.command", "tables from their rows, documents from the tables; do they agree?"),
+    "claims": Command(CHECK, "lib.tables.verdicts", "a verdict on every claim of the paper: write, show or check"),
+    "card": Command(CHECK, "lib.tables.card", "the model card of the released agents"),
+    "animation": Command(
+        CHECK, "lib.tables.front_page", "the front page's picture: the agent walks home on the real pair"
+    ),
     "baselines": Command(STUDY, "lib.study.baselines_command", "run some methods alone, without notebook 05"),
     "bench": Command(CHECK, "lib.study.bench", "speed of targets, stream, training, roll-out and registration"),
     "check": Command(CHECK, "lib.study.check", "are these settings sound? asked before any work begins"),

@@ -8,21 +8,20 @@ network gives the centre of the region of interest, then N2 = 100 fine steps the
 from __future__ import annotations
 
 import time
-from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from lib import network as networks
-from lib import rigid, saliency, walks
+from lib import rigid, saliency
 from lib.base.errors import UserError
-from lib.images.normalise import Source, field_of_view_centre
+from lib.images.normalise import field_of_view_centre
 from lib.images.volume import Volume
-from lib.images.windows import SourceBank, cut
-from lib.stage import Stage
+from lib.network import Stage, Windows
 from lib.train import AGENTS
+
+UNTRAINED = "agent.moves: jumps and agent.stop need networks that were trained for them."
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class AgentSettings:
     best_three: float = 0.0  # probability of a random choice among the best three actions (the paper gives none)
     adaptive: bool = False  # large steps far away, +-1 near: a variant beside the paper's agent
     refine: str = (
-        "saliency"  # where the fine window is centred: saliency (the paper) | saliency_first | centre | object | none
+        "saliency"  # centre of the fine window: saliency (the paper) | saliency_first | centre | object | none
     )
     fine_limit: float = 0.0  # mm: a fine path that leads further away is not followed; 0: always followed (the paper)
     saliency_percentile: float = 95.0  # threshold of the saliency map
@@ -56,12 +55,8 @@ class Agent:
         """From `folder/<name>_coarse.safetensors` and `_fine`. Raises UserError where the coarse one is missing."""
         if name not in AGENTS:
             raise UserError(f"there is no agent {name!r}; choose one of {', '.join(AGENTS)}.")
-        fine = Path(folder) / f"{name}_fine.safetensors"
-        return cls(
-            name,
-            Stage.load(Path(folder) / f"{name}_coarse.safetensors", device),
-            Stage.load(fine, device) if fine.exists() else None,
-        )
+        coarse, fine = (Path(folder) / f"{name}_{stage}.safetensors" for stage in ("coarse", "fine"))
+        return cls(name, Stage.load(coarse, device), Stage.load(fine, device) if fine.exists() else None)
 
 
 @dataclass
@@ -81,8 +76,6 @@ class AgentResult:
     fine: RollOut | None = None
     roi: np.ndarray | None = None
     seconds: float = 0.0
-    note: str = ""
-    saliency: dict = field(default_factory=dict)
 
     @property
     def pose(self) -> np.ndarray:
@@ -94,116 +87,141 @@ class AgentResult:
         return np.concatenate(parts)
 
 
-class Windows:
-    """Fixed windows (cut once) and moving sources of a batch of cases; gives the observation at any poses."""
+class Steps:
+    """How the paper's agent moves: one unit along the action of largest value. A new object for each roll-out of n."""
 
-    def __init__(
-        self,
-        stage: Stage,
-        fixed: list[Source],
-        moving: list[Source],
-        centres: np.ndarray,
-        fixed_of=None,
-        moving_of=None,
-    ):
-        n = len(centres)
-        self.stage, self.centres = stage, torch.as_tensor(np.asarray(centres))
-        self.moving = SourceBank.of(moving, stage.device)
-        self.moving_of = torch.arange(n) if moving_of is None else torch.as_tensor(moving_of)
-        bank, which = (
-            SourceBank.of(fixed, stage.device),
-            torch.arange(n) if fixed_of is None else torch.as_tensor(fixed_of),
-        )
-        frames = bank.to_index.cpu()[which] @ self._shift(self.centres)
-        self.fixed, self.fixed_ok = cut(
-            bank, which.to(stage.device), frames.to(stage.device), stage.window, stage.voxel, stage.linear
-        )
+    def __init__(self, settings: AgentSettings, n: int):
+        self.settings, self.unit = settings, torch.as_tensor(rigid.action_params())
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        # A path that comes back to a pose goes round from there, if what is done depends on the pose alone.
+        self.goes_round = settings.best_three == 0 and settings.stop == 0
 
-    @staticmethod
-    def _shift(centres):
-        shift = torch.eye(4, dtype=torch.float64).repeat(len(centres), 1, 1)
-        shift[:, :3, 3] = centres
-        return shift
+    def choose(self, values: torch.Tensor) -> torch.Tensor:
+        """Numbers (m,) of the actions taken: of largest value, or at times any of the best three. values (m, 12)."""
+        best = values.argmax(1)
+        if self.settings.best_three == 0:
+            return best
+        draw = torch.randint(3, (len(values), 1), generator=self.generator)
+        other = values.topk(3, dim=1).indices.gather(1, draw)[:, 0]
+        return torch.where(torch.rand(len(values), generator=self.generator) < self.settings.best_three, other, best)
 
-    def windows(self, poses: torch.Tensor):
-        """poses (n, 4, 4) float64, world. Returns fixed, moved, valid."""
-        frames = self.moving.to_index.cpu()[self.moving_of] @ rigid.invert(poses) @ self._shift(self.centres)
-        device = self.stage.device
-        stage = self.stage
-        moved, ok = cut(
-            self.moving, self.moving_of.to(device), frames.to(device), stage.window, stage.voxel, stage.linear
-        )
-        return self.fixed, moved, ok & self.fixed_ok
+    def move(self, values, left, walking: np.ndarray) -> torch.Tensor:
+        """Parameters (m, 6), mm and degrees, by which the cases `walking` (m,) move. left (m, 6): what a regression
+        network says is left, None of others."""
+        return self.unit[self.choose(values)]
 
-    def only(self, which) -> Windows:
-        """The same windows for some of the cases."""
-        part, which = copy(self), torch.as_tensor(which)
-        part.centres, part.moving_of = self.centres[which], self.moving_of[which]
-        on_device = which.to(self.fixed.device)
-        part.fixed, part.fixed_ok = self.fixed[on_device], self.fixed_ok[on_device]
-        return part
+    def as_before(self, walking: np.ndarray, period: np.ndarray) -> np.ndarray:
+        """Whether the next move of each case, if it was at its pose `period` steps ago (0: it was not), will be what
+        it was then. bool (m,)."""
+        return period > 0
 
-    def observe(self, poses):
-        return networks.observe(*self.windows(poses), self.stage.observation)
+
+class LongSteps(Steps):
+    """Steps of 1 to 8 units: half as long where the last two actions cancelled, twice as long after four equal ones."""
+
+    def __init__(self, settings: AgentSettings, n: int):
+        super().__init__(settings, n)
+        self.chosen: list[torch.Tensor] = []  # of each step the actions (n,) ...
+        self.lengths = [torch.full((n,), 4.0, dtype=torch.float64)]  # ... and the lengths after it
+
+    def move(self, values, left, walking: np.ndarray) -> torch.Tensor:
+        """As `Steps.move`, times the present length."""
+        chosen, length = torch.full_like(self.lengths[0], -1, dtype=torch.long), self.lengths[-1].clone()
+        chosen[walking] = self.choose(values)
+        self.chosen.append(chosen)
+        length[walking] = step_sizes([c[walking] for c in self.chosen[-4:]], length[walking])
+        self.lengths.append(length)
+        return self.unit[chosen[walking]] * length[walking, None]
+
+    def as_before(self, walking: np.ndarray, period: np.ndarray) -> np.ndarray:
+        """Also the length must be what it was, and the last three actions, on which the next length depends."""
+        same = period > 0
+        for k in np.flatnonzero(same):
+            i, p = walking[k], int(period[k])
+            mine = [int(c[i]) for c in self.chosen[-3 - p :]]
+            same[k] = (
+                len(mine) == p + 3 and mine[-3:] == mine[:3] and bool(self.lengths[-1][i] == self.lengths[-1 - p][i])
+            )
+        return same
+
+
+class Jumps(Steps):
+    """All that a regression network says is left, at once."""
+
+    def __init__(self, settings: AgentSettings, n: int):
+        super().__init__(settings, n)
+        self.goes_round = False
+
+    def move(self, values, left, walking: np.ndarray) -> torch.Tensor:
+        if left is None:
+            raise UserError(UNTRAINED)
+        return left.double()
+
+
+def step_sizes(recent: list[torch.Tensor], step: torch.Tensor) -> torch.Tensor:
+    """Lengths (n,) of `LongSteps` after the actions `recent`, up to four (n,), the last one last; `step`: so far."""
+    if len(recent) >= 2:
+        back = (recent[-1] ^ 1) == recent[-2]
+        step = torch.where(back, (step / 2).clamp(min=1.0), step)
+    if len(recent) >= 4:
+        same = (recent[-1] == recent[-2]) & (recent[-1] == recent[-3]) & (recent[-1] == recent[-4])
+        step = torch.where(same, (step * 2).clamp(max=8.0), step)
+    return step
+
+
+def period(path: np.ndarray, longest: int = 24) -> np.ndarray:
+    """How many steps ago each of n paths (steps, n, 4, 4) was at its last pose; 0 where it was not."""
+    before = path[-2 : -2 - longest : -1]
+    again = np.abs(before - path[-1]).max(axis=(2, 3)) < 1e-6  # any action moves an entry by a thousand times that
+    return np.where(again.any(axis=0), again.argmax(axis=0) + 1, 0)
 
 
 @torch.no_grad()
 def roll_out(windows: Windows, poses: np.ndarray, steps: int, settings: AgentSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Follow the largest action value for `steps` steps. poses (n, 4, 4) -> poses (steps + 1, n, 4, 4), values (steps, n, 12).
+    """Walk `steps` steps from poses (n, 4, 4), world. Returns poses (steps + 1, n, 4, 4) and values (steps, n, 12).
 
-    A greedy path that comes back to a pose where it has been goes round for ever: the rest of it is copied, not computed.
-    Who has stopped (`settings.stop`) stays where it is. Raises UserError where the network cannot do what is asked.
+    A path that returns to an earlier pose repeats itself from there, so its rest is copied, not computed. With
+    `settings.stop` a case that has arrived stays where it is. Raises UserError where the network cannot do what is asked.
     """
     poses = np.asarray(poses, dtype=np.float64)
     path, values = np.empty((steps + 1, *poses.shape)), np.empty((steps, len(poses), 12), np.float32)
-    path[0], unit = poses, torch.as_tensor(rigid.action_params())
-    generator = torch.Generator().manual_seed(settings.seed)
-    chosen = torch.full((steps, len(poses)), -1)
-    lengths = torch.full((steps + 1, len(poses)), 4.0 if settings.adaptive else 1.0, dtype=torch.float64)
-    going = torch.ones(len(poses), dtype=torch.bool)
-    jumps = settings.moves == "jumps"
-    greedy = settings.best_three == 0 and settings.stop == 0 and not jumps
-    walking, view, period = np.arange(len(poses)), windows, np.zeros(len(poses), int)
+    path[0], going = poses, torch.ones(len(poses), dtype=torch.bool)
+    kind = Jumps if settings.moves == "jumps" else LongSteps if settings.adaptive else Steps
+    policy, walking, view = kind(settings, len(poses)), np.arange(len(poses)), windows
     for step in range(steps):
         pose = torch.as_tensor(path[step, walking])
         q, left, arrived = view.stage.read(view.stage.outputs(view.observe(pose)).cpu())
-        if (jumps and left is None) or (settings.stop > 0 and arrived is None):
-            raise UserError("agent.moves: jumps and agent.stop need networks that were trained for them.")
-        best = q.argmax(1)
-        if settings.best_three > 0:
-            other = q.topk(3, dim=1).indices.gather(1, torch.randint(3, (len(q), 1), generator=generator))[:, 0]
-            best = torch.where(torch.rand(len(q), generator=generator) < settings.best_three, other, best)
-        chosen[step, walking] = best
-        if settings.adaptive:
-            lengths[step + 1, walking] = walks.step_sizes(
-                chosen[max(0, step - 3) : step + 1, walking], lengths[step, walking]
-            )
-        action = rigid.params_to_matrix(left.double() if jumps else unit[best] * lengths[step + 1, walking, None])
-        shift = windows._shift(view.centres)
-        moved = shift @ action @ rigid.invert(shift) @ pose
-        if settings.stop > 0:  # everybody walks on here: `greedy` is false
+        moved = view.act(rigid.params_to_matrix(policy.move(q, left, walking)), pose)
+        if settings.stop > 0:  # nothing is copied then: all cases are still walking
+            if arrived is None:
+                raise UserError(UNTRAINED)
             going &= arrived < settings.stop
             moved = torch.where(going[:, None, None], moved, pose)
-        path[step + 1, walking] = moved.numpy()
-        values[step, walking] = q.numpy()
-        if greedy:
-            period[walking] = walks.period(path[: step + 2, walking])
-            if settings.adaptive:
-                part = chosen[: step + 1, walking], lengths[: step + 2, walking]
-                period[walking] *= walks.as_before(*part, period[walking])
-            on = np.flatnonzero(period == 0)
-            for i in np.setdiff1d(walking, on):
-                walks.repeat(path[:, i], values[:, i], step + 1, period[i])
-            if len(on) == 0:
+        path[step + 1, walking], values[step, walking] = moved.numpy(), q.numpy()
+        if policy.goes_round:
+            on = _copied(path, values, step + 1, walking, policy)
+            if not len(on):
                 break
             if len(on) < len(walking):
                 walking, view = on, windows.only(on)
     return path, values
 
 
+def _copied(path, values, done: int, walking: np.ndarray, policy: Steps) -> np.ndarray:
+    """Fill the paths that go round after `done` steps with repetitions of their loop; returns the cases that do not."""
+    loops = period(path[: done + 1, walking])
+    loops[~policy.as_before(walking, loops)] = 0
+    for i, loop in zip(walking[loops > 0], loops[loops > 0], strict=True):
+        for step in range(done, len(values)):
+            path[step + 1, i], values[step, i] = path[step + 1 - loop, i], values[step - loop, i]
+    return walking[loops == 0]
+
+
 def _within(poses: np.ndarray, rois: np.ndarray, limit: float) -> np.ndarray:
-    """Fine paths (steps + 1, n, 4, 4) that end with the region's centre further than `limit` mm from where they began
-    stay at their beginning: there the network is far outside what it was trained on, and runs away. 0: as they are."""
+    """Fine paths (steps + 1, n, 4, 4), those that move the region's centre by more than `limit` mm undone.
+
+    So far off the network sees what it was not trained on, and runs away. limit 0: no path is undone.
+    """
     if limit <= 0:
         return poses
     poses = poses.copy()
@@ -216,16 +234,13 @@ def _within(poses: np.ndarray, rois: np.ndarray, limit: float) -> np.ndarray:
 
 def _unique(volumes: list[Volume]):
     """Distinct volumes (by identity) and the index of each case's volume among them."""
-    order: dict[int, int] = {}
-    index = [order.setdefault(id(v), len(order)) for v in volumes]
-    distinct = [None] * len(order)
-    for v, i in zip(volumes, index, strict=False):
-        distinct[i] = v
-    return distinct, index
+    distinct = list({id(volume): volume for volume in volumes}.values())
+    place = {id(volume): i for i, volume in enumerate(distinct)}
+    return distinct, [place[id(volume)] for volume in volumes]
 
 
 def _regions(agent, view, poses, settings, centres, objects) -> np.ndarray:
-    """Centres (n, 3) of the fine windows, fixed world, by `settings.refine`. Raises UserError for a name that is none."""
+    """Centres (n, 3) of the fine windows, fixed world, by `settings.refine`. Raises UserError for an unknown name."""
     if settings.refine in ("saliency", "saliency_first"):
         at = poses[-1] if settings.refine == "saliency" else poses[0]
         maps = saliency.maps(view, at, agent.coarse)
@@ -261,14 +276,8 @@ def run(
         centres = np.stack([middle[i] for i in fixed_of])
 
     def windows(stage, centres):
-        return Windows(
-            stage,
-            [stage.source_of(v, True) for v in fixed_set],
-            [stage.source_of(v, False) for v in moving_set],
-            centres,
-            fixed_of,
-            moving_of,
-        )
+        still, other = [stage.source_of(v, True) for v in fixed_set], [stage.source_of(v, False) for v in moving_set]
+        return Windows(stage, still, other, centres, fixed_of, moving_of)
 
     view = windows(agent.coarse, centres)
     poses, values = roll_out(view, initial, settings.coarse_steps, settings)

@@ -14,20 +14,17 @@ The same code runs on CPU and GPU, with torch and NumPy only.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from lib import mdp, rigid
 from lib.base.errors import UserError
+from lib.base.provenance import atomic
 from lib.images.normalise import Source
 from lib.images.windows import SourceBank, cut
 from lib.network import observe
-
-STAGES = ("coarse", "fine")
 
 
 @dataclass(frozen=True)
@@ -40,23 +37,9 @@ class StreamSettings:
     coarse_source: float = 4.0  # mm, pyramid level the coarse windows are cut from
     fine_source: float = 2.0  # mm, pyramid level the fine windows are cut from
     contrast: str = "local"  # intensity: local contrast | window, one fixed window of HU (lib.images.normalise)
-    spine_range: tuple[float, ...] = (
-        30.0,
-        30.0,
-        150.0,
-        30.0,
-        30.0,
-        30.0,
-    )  # coarse residuals, mm and degrees (E1)
-    heart_range: tuple[float, ...] = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # (E2)
-    fine_range: tuple[float, ...] = (
-        10.0,
-        10.0,
-        12.0,
-        8.0,
-        8.0,
-        8.0,
-    )  # fine residuals (the paper: 5 mm, 5 degrees)
+    spine_range: tuple[float, ...] = (30.0, 30.0, 150.0, 30.0, 30.0, 30.0)  # +- mm, degrees: coarse residuals, E1
+    heart_range: tuple[float, ...] = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # the same for E2
+    fine_range: tuple[float, ...] = (10.0, 10.0, 12.0, 8.0, 8.0, 8.0)  # fine residuals (the paper: 5 mm, 5 degrees)
     fixed_shift: float = 12.0  # mm, the fixed window's own random shift (the paper: 30)
     fixed_turn: float = 6.0  # degrees, its own random rotation (the paper: 30)
     affine: float = 0.12  # Eq. 6: bound of the nine random elements (the paper: 0.25); 0 turns co-deformation off
@@ -90,20 +73,11 @@ class TrainingPair:
     anchors: np.ndarray
 
     def save(self, path) -> None:
-        path = Path(path)
-        temporary = path.with_name(f".{os.getpid()}.{path.name}")  # two trainings may prepare the same pair at once
-        with open(temporary, "wb") as file:
-            np.savez(
-                file,
-                id=self.id,
-                fixed=self.fixed.codes.numpy(),
-                fixed_affine=self.fixed.affine,
-                truth=self.truth,
-                moving=self.moving.codes.numpy(),
-                moving_affine=self.moving.affine,
-                anchors=self.anchors,
-            )
-        temporary.replace(path)
+        """Write an NPZ. Two trainings may prepare the same pair at once."""
+        images = {"fixed": self.fixed.codes.numpy(), "moving": self.moving.codes.numpy()}
+        frames = {"fixed_affine": self.fixed.affine, "moving_affine": self.moving.affine}
+        with atomic(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, id=self.id, truth=self.truth, anchors=self.anchors, **images, **frames)
 
     @classmethod
     def load(cls, path) -> TrainingPair:

@@ -1,44 +1,29 @@
 """Test cases, their results, and the one row a method leaves for each: `cases_<method>.csv`.
 
-A case is a test patient de-aligned at random. Columns `tx ... rz` of a row hold the *state that is left*:
-v = params(T_g T^-1) about the fixed window's centre, in mm and degrees, zero at the truth. The start's own
-state is the row of the method `initial`. `note` says why a method refused or crashed; else, for a failure,
-its kind (`metrics.FAILURES`).
+A case is a test patient de-aligned at random. Columns `tx ... rz` of a row hold the *state that is left*: v =
+params(T_g T^-1) about the fixed window's centre, in mm and degrees, zero at the truth. The start's own state is the row
+of the method `initial`. `note` says why a method refused or crashed; else, for a failure, its kind
+(`metrics.FAILURES`).
 """
 
 from __future__ import annotations
 
-import os
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from lib import metrics, rigid
 from lib.base.errors import UserError
+from lib.base.provenance import atomic
 
 COLUMNS = (
-    "profile",
-    "experiment",
-    "dataset",
-    "split",
-    "case",
-    "start",
-    "method",
-    "initial_error_mm",
-    "final_error_mm",
-    "success",
-    "seconds",
-    "device",
-    "note",
-    "tx",
-    "ty",
-    "tz",
-    "rx",
-    "ry",
-    "rz",
+    *("profile", "experiment", "dataset", "split", "case", "start", "method"),
+    *("initial_error_mm", "final_error_mm", "success", "seconds", "device", "note"),
+    *("tx", "ty", "tz", "rx", "ry", "rz"),
 )
+STATE = COLUMNS[-6:]  # what is left of the pose at the end of a row
 KEY = ["profile", "experiment", "dataset", "split", "case", "start"]
 
 
@@ -76,8 +61,8 @@ class Result:
 
 
 def landmarks(patient) -> tuple[np.ndarray, np.ndarray]:
-    """(moving, fixed) landmarks (n, 3) for the TRE. A scan without any gets 32 points of a 4 x 4 x 2 lattice
-    within 40 mm (20 mm along z) of the CBCT's centre, carried by the known truth."""
+    """(moving, fixed) landmarks (n, 3) for the TRE. A scan without any gets 32 points of a 4 x 4 x 2 lattice within 40
+    mm (20 mm along z) of the CBCT's centre, carried by the known truth."""
     if patient.landmarks_moving is not None and patient.landmarks_fixed is not None:
         return patient.landmarks_moving, patient.landmarks_fixed
     steps = np.linspace(-40, 40, 4)
@@ -95,34 +80,22 @@ def error(case: Case, pose: np.ndarray) -> float:
     return metrics.tre(moving, pose, fixed)
 
 
-def field_of_view(volume):
-    """The fixed image's field of view (bool tensor); imported late: rows are read without torch."""
-    from lib.images import normalise
-
-    return normalise.field_of_view(volume)
-
-
 def overlap(patient, pose: np.ndarray, step_mm: float = 8.0) -> float:
-    """Share of the fixed field of view that lies inside the moving volume's grid at `pose` (0 to 1)."""
+    """Share of the fixed field of view that lies inside the moving volume's grid at `pose` (0 to 1).
+
+    The field of view is found in every voxel and then thinned; `pair.overlap` thins first, which is faster.
+    """
+    from lib.images import normalise, pair  # late: rows are read without torch
+
     stride = [max(1, int(step_mm / s)) for s in patient.fixed.spacing]
-    seen = np.asarray(field_of_view(patient.fixed))[:: stride[2], :: stride[1], :: stride[0]]
-    index = np.argwhere(seen)[:, ::-1] * stride
-    world = rigid.apply(rigid.invert(pose) @ patient.fixed.affine, index.astype(np.float64))
-    inside = voxel_index(patient.moving, world)
-    size = np.array(patient.moving.size)
-    return float(((inside >= -0.5) & (inside <= size - 0.5)).all(axis=1).mean()) if len(index) else 0.0
-
-
-def voxel_index(volume, world: np.ndarray) -> np.ndarray:
-    """World points (n, 3) -> continuous voxel indices (i, j, k) of `volume`."""
-    to_index = np.linalg.inv(volume.affine)
-    return world @ to_index[:3, :3].T + to_index[:3, 3]
+    seen = np.asarray(normalise.field_of_view(patient.fixed))[:: stride[2], :: stride[1], :: stride[0]]
+    return pair.share_inside(patient.fixed, patient.moving, pose, np.argwhere(seen)[:, ::-1] * stride)
 
 
 def starts(patient, n: int, ranges, seed: int, min_overlap: float | None = None) -> list[Case]:
-    """`n` random de-alignments of the truth: initial = C M(v) C^-1 T_g, v uniform in +-`ranges` (6,), C the
-    centre of the fixed window. Drawn from the seed and the patient's id only. Starts that leave less than
-    `min_overlap` of the field of view inside the CT are drawn again, at most 200 times a start."""
+    """`n` random de-alignments of the truth: initial = C M(v) C^-1 T_g, v uniform in +-`ranges` (6,), C the centre of
+    the fixed window. Drawn from the seed and the patient's id only. Starts that leave less than `min_overlap` of the
+    field of view inside the CT are drawn again, at most 200 times a start."""
     rng = np.random.default_rng([seed, zlib.crc32(patient.id.encode())])
     centre, cases = np.asarray(patient.fixed.centre, dtype=np.float64), []
     for start in range(n):
@@ -171,6 +144,19 @@ def row(case: Case, method: str, result: Result, cfg) -> dict:
     return dict(zip(COLUMNS, values, strict=True))
 
 
+def pose_of(row, patient) -> np.ndarray:
+    """The pose (4, 4, moving -> fixed world) at which a case row (dict or Series) ended: its state, taken off the truth."""
+    left = rigid.params_to_matrix(np.array([row[name] for name in STATE], dtype=np.float64))
+    return rigid.invert(rigid.about(left, patient.fixed.centre)) @ patient.truth
+
+
+def from_rows(cases: list[Case], rows) -> list[Case]:
+    """The cases begun anew where a method's `rows` (DataFrame) ended. A case without a row is left out."""
+    ends = {(row["case"], row["start"]): row for row in rows.to_dict("records")}
+    there = [(case, ends.get((case.id, case.start))) for case in cases]
+    return [replace(case, initial=pose_of(row, case.patient), _errors={}) for case, row in there if row is not None]
+
+
 def write_rows(path, rows) -> None:
     """Rows (dicts or a DataFrame) to CSV, with exactly `COLUMNS`; written beside, then renamed."""
     import pandas as pd
@@ -178,13 +164,10 @@ def write_rows(path, rows) -> None:
     table, path = pd.DataFrame(rows, columns=None if len(rows) else COLUMNS), Path(path)
     if set(table.columns) != set(COLUMNS):
         raise UserError(f"{path}: rows need the columns {', '.join(COLUMNS)}; make them with cases.row.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        table[list(COLUMNS)].to_csv(temporary, index=False)
-        os.replace(temporary, path)
+        with atomic(path) as temporary:
+            table[list(COLUMNS)].to_csv(temporary, index=False)
     except OSError as problem:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: the rows could not be written ({problem.strerror}).") from None
 
 

@@ -1,22 +1,20 @@
 """The Markov decision process of the paper: reward, greedy path and exact Q targets (Eq. 2-4, Appendix A).
 
-The state is the residual `V = T_g T^-1` (4x4, in coordinates centred at the fixed window) and v = params(V).
-Action `a` turns T into `a T`, hence V into `V a^-1`. Write V = [R | t] and u = R^T t. Then
+The state is the residual `V = T_g T^-1` (4x4, in coordinates centred at the fixed window) and v = params(V). Action `a`
+turns T into `a T`, hence V into `V a^-1`. Write V = [R | t] and u = R^T t. Then
 
 * a translation by +-e_i turns u into u -+ e_i and leaves R alone,
 * a rotation leaves |u| alone: u turns with it, R becomes R a^-1,
 
-so D^2 = |u|^2 + |angles(R)|^2 splits in two, and the greedy path of Eq. 2 is followed exactly at a few
-operations a step, with true compositions and no small-angle approximation.
+so D^2 = |u|^2 + |angles(R)|^2 splits in two, and the greedy path of Eq. 2 is followed exactly at a few operations a
+step, with true compositions and no small-angle approximation.
 
-Where Eq. 3 ends. Unit steps leave a residual of up to half a unit on each of six axes, so D <= 0.5 is often
-out of reach and the recursion would not end. Our rule: a state is *arrived* when D <= tolerance, or when no
-action brings it nearer; entering it earns the bonus. See docs/deviations.md.
+Where Eq. 3 ends. Unit steps leave a residual of up to half a unit on each of six axes, so D <= 0.5 is often out of
+reach and the recursion would not end. Our rule: a state is *arrived* when D <= tolerance, or when no action brings it
+nearer; entering it earns the bonus. See docs/deviations.md.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 
@@ -26,20 +24,6 @@ GAMMA, TOLERANCE, BONUS = 0.9, 0.5, 10.0
 ALL_ACTIONS = tuple(range(12))
 PLANAR_ACTIONS = (0, 1, 2, 3, 10, 11)  # tx, ty and the rotation about z: the 2-D problem of Fig. 4
 HORIZON = 80  # gamma^80 is 2e-4; beyond it the last reward stands for the rest
-
-
-@dataclass(frozen=True)
-class TheorySettings:
-    """Notebook 09: how many random states, and of what spread."""
-
-    states: int = 5000  # random states checked per question
-    seed: int = 0  # seed of the random states
-    gammas: tuple[float, ...] = (
-        0.5,
-        0.8,
-        0.9,
-        0.95,
-    )  # discount factors at which R > gamma / (1 - gamma) is probed
 
 
 def successors(residuals: torch.Tensor, step: float = 1.0) -> torch.Tensor:
@@ -62,11 +46,6 @@ def greedy_actions(residuals: torch.Tensor, tie: float = 1e-6) -> torch.Tensor:
     """Eq. 2: which actions lead to the least distance, ties included. (n, 4, 4) -> bool (n, 12)."""
     distances = norm(successors(residuals))
     return distances <= distances.min(dim=1, keepdim=True).values + tie
-
-
-def choose(optimal: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """One of the optimal actions with equal probability. bool (n, 12) -> long (n,)."""
-    return torch.multinomial(optimal.float(), 1, generator=generator)[:, 0]
 
 
 def closed_form(steps, gamma: float = GAMMA, bonus: float = BONUS):

@@ -5,21 +5,48 @@ normalisation and ReLU on every layer but the last, whose 12 outputs are plain n
 `padding="valid"` on 64^3 windows is the paper's network: 65,536 features before the first fully connected layer.
 
 For two CPU cores there is a smaller one, a declared deviation: `stem="strided"` replaces the first two
-convolution-and-pooling pairs by strided convolutions (16 and 32 filters) and `padding="mixed"` keeps the first
-three layers padded, so that a 32^3 window ends in 4^3 x 128 features.
+convolution-and-pooling pairs by strided convolutions (16 and 32 filters) and `padding="mixed"` keeps the first three
+layers padded, so that a 32^3 window ends in 4^3 x 128 features.
+
+`Stage` is a trained network with all that it needs to be asked, `Windows` what it sees of a batch of cases.
 """
 
 from __future__ import annotations
 
+import os
+from copy import copy
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
+from lib import mdp, rigid
 from lib.base import weights
 from lib.base.errors import UserError
+from lib.images.normalise import Source, prepare
+from lib.images.volume import Volume
+from lib.images.windows import SourceBank, cut
 
 CHANNELS = {"difference": 1, "two_channel": 2, "three_channel": 3}
+
+
+def device_for(name: str = "auto") -> torch.device:
+    """The GPU where there is one, else the CPU; `AGENT_DEVICE` overrides."""
+    name = os.environ.get("AGENT_DEVICE", name)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def half_precision(precision: str, device: torch.device) -> bool:
+    """Whether to compute in bfloat16. auto: on GPUs that have it, and on CPUs with instructions for it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    cpu = torch.cpu  # Intel's matrix units, or AVX512-BF16 (Zen 4 and later: 1.6 times as many samples a second)
+    return any(getattr(cpu, f"_is_{name}_supported", lambda: False)() for name in ("amx_tile", "avx512_bf16"))
 
 
 @dataclass(frozen=True)
@@ -113,31 +140,14 @@ def fuse(network: ActionValueNetwork) -> nn.Module:
     return nn.Sequential(*features, nn.Flatten(), *dense, network.head)
 
 
-def _packed(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Weights for the disk: bfloat16, and 8 bits with a scale a row for the one large matrix (half of a file)."""
-    if tensor.dim() == 2 and tensor.numel() > 1_000_000:
-        scale = tensor.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127
-        return {f"{name}.int8": (tensor / scale).round().to(torch.int8), f"{name}.scale": scale.float()}
-    return {name: tensor.to(torch.bfloat16) if tensor.is_floating_point() and tensor.dim() > 1 else tensor}
-
-
-def _unpacked(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    found = {}
-    for name, tensor in tensors.items():
-        if name.endswith(".int8"):
-            found[name.removesuffix(".int8")] = tensor.float() * tensors[name.removesuffix("int8") + "scale"]
-        elif not name.endswith(".scale"):
-            found[name] = tensor.float() if tensor.is_floating_point() else tensor
-    return found
-
-
 def save(network: ActionValueNetwork, path, metadata: dict | None = None) -> None:
     """Write weights as safetensors, a quarter of their size in memory."""
-    tensors: dict[str, torch.Tensor] = {}
-    for name, tensor in network.state_dict().items():
-        tensors |= _packed(name, tensor)
     settings = {k: " ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in asdict(network.settings).items()}
-    weights.save(tensors, path, {**{f"network.{k}": v for k, v in settings.items()}, **(metadata or {})})
+    weights.save(
+        weights.packed(network.state_dict()),
+        path,
+        {**{f"network.{k}": v for k, v in settings.items()}, **(metadata or {})},
+    )
 
 
 def load(path) -> tuple[ActionValueNetwork, dict[str, str]]:
@@ -149,9 +159,114 @@ def load(path) -> tuple[ActionValueNetwork, dict[str, str]]:
             fields[name] = int(fields[name])
         fields["filters"] = tuple(int(f) for f in fields["filters"].split())
         network = ActionValueNetwork(NetworkSettings(**fields))
-        network.load_state_dict(_unpacked(tensors))
+        network.load_state_dict(weights.unpacked(tensors))
     except (KeyError, TypeError, ValueError, RuntimeError):
         raise UserError(
             f"{path}: these weights are not one of this study's agents; give an agent trained here."
         ) from None
     return network.eval(), metadata
+
+
+@dataclass
+class Stage:
+    """One trained network, ready to run, with the windows it was trained on."""
+
+    model: nn.Module
+    observation: str
+    window: int
+    voxel: float
+    source: float
+    device: torch.device
+    half: bool
+    linear: bool = True  # False: windows take the nearest voxel of their finer source, as in training; 4 times faster
+    contrast: str = "local"  # as `lib.images.normalise.prepare` takes it
+    scale: torch.Tensor | None = None  # (6,) of a regression network: its outputs times this are mm and degrees
+
+    @classmethod
+    def load(cls, path, device: str = "auto") -> Stage:
+        """From the file that training left. Raises UserError as `load` does."""
+        net, meta = load(path)
+        place = device_for(device)
+        half = half_precision("auto", place)
+        model = fuse(net).to(place).to(memory_format=torch.channels_last_3d)
+        return cls(
+            model.to(torch.bfloat16) if half else model,
+            net.settings.observation,
+            net.settings.window,
+            float(meta["voxel"]),
+            float(meta["source"]),
+            place,
+            half,
+            linear=meta.get("stage") != "coarse",
+            contrast=meta.get("contrast", "local"),
+            scale=torch.tensor([float(x) for x in meta["range"].split()]) if net.settings.outputs == 6 else None,
+        )
+
+    def source_of(self, volume: Volume, is_cbct: bool) -> Source:
+        """A volume as this network's windows are cut from it."""
+        return prepare(volume, is_cbct, self.source, self.contrast)
+
+    def outputs(self, observation: torch.Tensor) -> torch.Tensor:
+        """What the network says, (n, outputs), float32."""
+        x = observation.to(self.device).to(memory_format=torch.channels_last_3d)
+        return self.model(x.to(torch.bfloat16) if self.half else x).float()
+
+    def read(self, outputs: torch.Tensor):
+        """(values (n, 12), left (n, 6) or None, arrived (n,) or None) of a network's outputs.
+
+        A regression network says which residual v is left; the value of an action is then its reward (Eq. 4). A 13th
+        output is the bonus times the probability of having arrived.
+        """
+        if self.scale is not None:
+            left = outputs * self.scale.to(outputs.device)
+            return mdp.rewards(rigid.params_to_matrix(left)), left, None
+        return outputs[:, :12], None, outputs[:, 12] / mdp.BONUS if outputs.shape[1] > 12 else None
+
+    def values(self, observation: torch.Tensor) -> torch.Tensor:
+        """Action values (n, 12), float32."""
+        return self.read(self.outputs(observation))[0]
+
+
+class Windows:
+    """What a stage sees of a batch of n cases: fixed windows, cut once, and moving windows at any poses.
+
+    centres (n, 3): of the windows, fixed world. fixed_of, moving_of (n,): which source is whose; by default each its own.
+    """
+
+    def __init__(self, stage: Stage, fixed: list[Source], moving: list[Source], centres, fixed_of=None, moving_of=None):
+        each = torch.arange(len(centres))
+        which = each if fixed_of is None else torch.as_tensor(fixed_of)
+        self.stage, self.centres = stage, torch.as_tensor(np.asarray(centres))
+        self.moving = SourceBank.of(moving, stage.device)
+        self.moving_of = each if moving_of is None else torch.as_tensor(moving_of)
+        self.shift = torch.eye(4, dtype=torch.float64).repeat(len(centres), 1, 1)  # window -> fixed world
+        self.shift[:, :3, 3] = self.centres
+        bank = SourceBank.of(fixed, stage.device)
+        self.fixed, self.fixed_ok = self._cut(bank, which, bank.to_index.cpu()[which] @ self.shift)
+
+    def _cut(self, bank: SourceBank, which: torch.Tensor, frames: torch.Tensor):
+        stage = self.stage
+        where = which.to(stage.device), frames.to(stage.device)
+        return cut(bank, *where, stage.window, stage.voxel, stage.linear)
+
+    def windows(self, poses: torch.Tensor):
+        """poses (n, 4, 4) float64, world, moving -> fixed. Returns fixed, moved and valid (n, w, w, w)."""
+        frames = self.moving.to_index.cpu()[self.moving_of] @ rigid.invert(poses) @ self.shift
+        moved, ok = self._cut(self.moving, self.moving_of, frames)
+        return self.fixed, moved, ok & self.fixed_ok
+
+    def only(self, which) -> Windows:
+        """The same windows for some of the cases."""
+        part, which = copy(self), torch.as_tensor(which)
+        part.centres, part.moving_of, part.shift = self.centres[which], self.moving_of[which], self.shift[which]
+        on_device = which.to(self.fixed.device)
+        part.fixed, part.fixed_ok = self.fixed[on_device], self.fixed_ok[on_device]
+        return part
+
+    def observe(self, poses: torch.Tensor) -> torch.Tensor:
+        """The network's input (n, channels, w, w, w) at poses as `windows` takes them."""
+        return observe(*self.windows(poses), self.stage.observation)
+
+    def act(self, actions: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
+        """Poses (n, 4, 4), world, after actions (n, 4, 4) in coordinates centred at the windows: `a T`."""
+        return self.shift @ actions @ rigid.invert(self.shift) @ poses

@@ -1,8 +1,8 @@
 """Rigid transforms as the paper writes them (Eq. 1): six parameters, their 4x4 matrix, the distance D, the actions.
 
-A pose `T` maps *moving* world points to *fixed* world points (LPS, mm). Six parameters are
-`[tx, ty, tz, rx, ry, rz]` in millimetres and degrees. Everything takes NumPy arrays or torch tensors,
-batched over leading dimensions, and gives back the same kind.
+A pose `T` maps *moving* world points to *fixed* world points (LPS, mm). Six parameters are `[tx, ty, tz, rx, ry, rz]`
+in millimetres and degrees. Everything takes NumPy arrays or torch tensors, batched over leading dimensions, and gives
+back the same kind.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 ACTION_NAMES = ("+tx", "-tx", "+ty", "-ty", "+tz", "-tz", "+rx", "-rx", "+ry", "-ry", "+rz", "-rz")
-ACTION_NAMES_2D = ("+tx", "-tx", "+ty", "-ty", "+r", "-r")
 
 
 def _library(x):
@@ -97,6 +96,16 @@ def about(matrix: np.ndarray, centre) -> np.ndarray:
 def centred(matrix: np.ndarray, centre) -> np.ndarray:
     """A world transform in coordinates centred at `centre`: `C^-1 T C`, the inverse of `about`."""
     return about(matrix, -np.asarray(centre, dtype=np.float64))
+
+
+def fit(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The rigid transform (4, 4) that brings points (n, 3) nearest to their partners, by least squares (Kabsch)."""
+    a, b = source.mean(axis=0), target.mean(axis=0)
+    u, _, vt = np.linalg.svd((source - a).T @ (target - b))
+    matrix = np.eye(4)
+    matrix[:3, :3] = vt.T @ np.diag([1, 1, np.linalg.det(vt.T @ u.T)]) @ u.T  # no mirror image
+    matrix[:3, 3] = b - matrix[:3, :3] @ a
+    return matrix
 
 
 def distance(truth, pose):

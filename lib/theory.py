@@ -1,8 +1,7 @@
 """Appendix A, checked in numbers: is Q of the greedy action maximal?
 
-The proposition speaks of *continuous* actions: every step a with |v' - v| = 1 in the six parameters. The
-greedy one goes straight to the origin, so the value of a state depends on its distance alone, and there are
-two ways to count it:
+The proposition speaks of *continuous* actions: every step a with |v' - v| = 1 in the six parameters. The greedy one
+goes straight to the origin, so the value of a state depends on its distance alone, and there are two ways to count it:
 
 * `value_in_steps`: Appendix A. Every reward on the way is 1: F(p) for p = ceil(D - 0.5) steps.
 * `value_exact`: Eq. 3 and 4 to the letter. The last step is as long as the others and may overshoot the
@@ -14,10 +13,21 @@ better?
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from lib import mdp, rigid
+
+
+@dataclass(frozen=True)
+class TheorySettings:
+    """How many random states are asked, and with which discount factors."""
+
+    states: int = 5000  # random states checked per question
+    seed: int = 0  # seed of the random states
+    gammas: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)  # discount factors at which R > gamma / (1 - gamma) is probed
 
 
 def steps_to_goal(distance, tolerance: float = mdp.TOLERANCE):
@@ -26,8 +36,7 @@ def steps_to_goal(distance, tolerance: float = mdp.TOLERANCE):
 
 
 def value_in_steps(distance, gamma: float = mdp.GAMMA, bonus: float = mdp.BONUS):
-    """Q(s, a*) as Appendix A counts it: F(p). Inside the tolerance F(0) = R / gamma, which Eq. 3 pays on
-    entry."""
+    """Q(s, a*) as Appendix A counts it: F(p). Inside the tolerance F(0) = R / gamma, which Eq. 3 pays on entry."""
     return mdp.closed_form(steps_to_goal(distance), gamma, bonus)
 
 
@@ -65,8 +74,8 @@ def random_states(n: int, seed: int, low: float = 0.5, high: float = 170.0) -> n
 
 
 def random_steps(v: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """(len(v), n, 6) unit steps a, |a| = 1 exactly: from 0 to 180 degrees off the straight one, denser
-    near it, turned out of it in random directions. (Uniformly drawn ones all stand near 90 degrees.)"""
+    """(len(v), n, 6) unit steps a, |a| = 1 exactly: from 0 to 180 degrees off the straight one, denser near it, turned
+    out of it in random directions. (Uniformly drawn ones all stand near 90 degrees.)"""
     rng = np.random.default_rng(seed)
     straight = -v / np.linalg.norm(v, axis=1, keepdims=True)
     aside = rng.normal(size=(len(v), n, 6))
@@ -77,16 +86,15 @@ def random_steps(v: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 
 def action_values(distance, after, value, gamma: float = mdp.GAMMA, bonus: float = mdp.BONUS):
-    """Q(s, a) = D - D' + gamma V(D'), or + R on arrival (which `value` gives as R / gamma inside the
-    tolerance)."""
+    """Q(s, a) = D - D' + gamma V(D'), or + R on arrival (which `value` gives as R / gamma inside the tolerance)."""
     return distance - after + gamma * value(after, gamma, bonus)
 
 
 def best_other(v: np.ndarray, value, n: int = 400, gamma=mdp.GAMMA, bonus=mdp.BONUS, seed: int = 1):
     """The best of `n` other unit steps from each state, against the greedy one; in parts, to save memory.
 
-    Returns (gain, landing), both (len(v),): largest Q(s, a) minus Q(s, a*), which the proposition says is
-    never above zero, and the distance at which that best other step ends."""
+    Returns (gain, landing), both (len(v),): largest Q(s, a) minus Q(s, a*), which the proposition says is never above
+    zero, and the distance at which that best other step ends."""
     gains, landings = [], []
     for part, states in enumerate(np.array_split(v, max(1, len(v) // 1000))):
         distance = np.linalg.norm(states, axis=1)
@@ -105,17 +113,16 @@ def gain(v: np.ndarray, value, n: int = 400, gamma=mdp.GAMMA, bonus=mdp.BONUS, s
 
 
 def predicted_share(level, gamma: float, bonus: float):
-    """Share of states whose greedy step ends within 1 before the next whole step p = `level` that are better
-    off dawdling, Appendix A's counting: gamma (F(p + 1) - F(p)) = gamma^p (gamma - (1 - gamma) R), if
-    positive. Zero exactly from R = gamma / (1 - gamma) on."""
+    """Share of states whose greedy step ends within 1 before the next whole step p = `level` that are better off
+    dawdling, Appendix A's counting: gamma (F(p + 1) - F(p)) = gamma^p (gamma - (1 - gamma) R), if positive. Zero
+    exactly from R = gamma / (1 - gamma) on."""
     return np.clip(gamma ** np.asarray(level) * (gamma - (1 - gamma) * bonus), 0, 1)
 
 
 def discrete_gain(residuals: torch.Tensor, gamma=mdp.GAMMA, bonus=mdp.BONUS, horizon: int = 1000) -> dict:
-    """The twelve actions really used, exact Q of each. Residuals V (n, 4, 4) -> dict of (n,) arrays:
-    `gain` = largest Q minus the largest Q among greedy actions (0 where greedy is best), `spread` = largest
-    minus smallest Q, `loss_mm` = how much less the best-valued action reduces D than the greedy one,
-    `distance` = D."""
+    """The twelve actions really used, exact Q of each. Residuals V (n, 4, 4) -> dict of (n,) arrays: `gain` = largest Q
+    minus the largest Q among greedy actions (0 where greedy is best), `spread` = largest minus smallest Q, `loss_mm` =
+    how much less the best-valued action reduces D than the greedy one, `distance` = D."""
     q = mdp.q_targets(residuals, gamma=gamma, bonus=bonus, horizon=horizon)
     greedy, reward = mdp.greedy_actions(residuals), mdp.rewards(residuals)
     best = q.argmax(dim=1, keepdim=True)
@@ -136,9 +143,8 @@ def discrete_states(n: int, seed: int, ranges=(30, 30, 150, 30, 30, 30)) -> torc
 
 
 def follow(residuals: torch.Tensor, policy: str, steps: int = 400, horizon: int = mdp.HORIZON) -> dict:
-    """Walk from each residual by `policy`: "greedy" (Eq. 2) or "q" (the largest exact Q, which is what a
-    perfectly trained network does) until arrival. Returns `steps` taken and the `distance` left, (n,)
-    arrays."""
+    """Walk from each residual by `policy`: "greedy" (Eq. 2) or "q" (the largest exact Q, which is what a perfectly
+    trained network does) until arrival. Returns `steps` taken and the `distance` left, (n,) arrays."""
     V, taken = residuals.clone(), np.zeros(len(residuals), dtype=int)
     alive = torch.arange(len(V))
     for _ in range(steps):

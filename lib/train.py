@@ -1,16 +1,18 @@
-"""Deep supervised learning: the training loop (Eq. 5), its checkpoints and its learning curve.
+"""Deep supervised learning: what a network learns, the training loop (Eq. 5), its checkpoints and its learning curve.
 
-Imports torch, NumPy and the standard library only, so it runs on a bare GPU box. A run that was interrupted goes on
-from its last checkpoint with the very same samples: the stream's seed is a function of the step.
+Imports torch, NumPy, safetensors and the standard library only, so it runs on a bare GPU box. A run that was interrupted
+goes on from its last checkpoint with the very same samples: the stream's seed is a function of the step.
 """
 
 from __future__ import annotations
 
+import ast
 import csv
+import json
 import math
-import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -19,19 +21,16 @@ from lib import mdp, network, rigid
 from lib.augment import Stream, StreamSettings, TrainingPair
 from lib.base import weights
 from lib.base.errors import UserError
+from lib.base.provenance import atomic
 
 AGENTS = {"dsl": "difference", "dsl_two_channel": "two_channel", "dsl_three_channel": "three_channel"}
 LOG_COLUMNS = (
-    "step",
-    "samples",
-    "loss",
-    "val_loss",
-    "val_agreement",
-    "val_regret",
-    "learning_rate",
-    "samples_per_second",
-    "seconds",
+    *("step", "samples", "loss", "val_loss", "val_agreement", "val_regret"),
+    *("learning_rate", "samples_per_second", "seconds"),
 )
+# Settings that leave the trained network alone, or of which an identity holds the part that its stage uses.
+IDLE = ("samples", "fine_samples", "heart_fine", "validation_samples", "report_every")
+IDLE += ("spine_range", "heart_range", "fine_range")
 BLOCK = 50  # steps between reseedings of the stream; checkpoints and log lines fall on multiples of it
 
 
@@ -58,22 +57,91 @@ class TrainSettings:
     seed: int = 0
 
 
-def device_for(name: str = "auto") -> torch.device:
-    """The GPU where there is one, else the CPU; `AGENT_DEVICE` overrides."""
-    name = os.environ.get("AGENT_DEVICE", name)
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+@dataclass(frozen=True)
+class Objective:
+    """What the outputs of a network are to be. The defaults are the paper's twelve action values."""
+
+    name: str = ""  # tells networks apart that differ in nothing else
+    outputs: int = 12
+    mean: float | tuple[float, ...] = 7.0  # of the outputs before training: of all, or of each
+    loss: Callable | None = None  # (prediction, targets, v) -> number, as `Stream.batch` gives them; None: Eq. 5
+    stream: Callable = Stream  # makes the samples
 
 
-def half_precision(settings_precision: str, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: on GPUs, and on CPUs with instructions for it."""
-    if settings_precision != "auto":
-        return settings_precision == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    cpu = torch.cpu  # Intel's matrix units, or AVX512-BF16 (Zen 4 and later: 1.6 times as many samples a second)
-    return any(getattr(cpu, f"_is_{name}_supported", lambda: False)() for name in ("amx_tile", "avx512_bf16"))
+@dataclass(frozen=True)
+class Lesson:
+    """One network to train: from which samples, how, and what for. Raises UserError for an unknown agent."""
+
+    stream: StreamSettings
+    training: TrainSettings
+    experiment: str  # spine | heart
+    stage: str  # coarse | fine
+    agent: str  # a name of AGENTS
+    objective: Objective = Objective()
+
+    def __post_init__(self):
+        if self.agent not in AGENTS:
+            raise UserError(f"there is no agent {self.agent!r}; choose one of {', '.join(AGENTS)}.")
+
+    @property
+    def name(self) -> str:
+        return f"{self.agent}_{self.stage}"
+
+    @property
+    def steps(self) -> int:
+        samples = self.training.samples if self.stage == "coarse" else self.training.fine_samples
+        return -(-samples // self.training.batch)
+
+    @property
+    def shape(self) -> network.NetworkSettings:
+        t = self.training
+        words = (self.stream.window, AGENTS[self.agent], t.padding, t.stem, t.filters, self.objective.outputs)
+        return network.NetworkSettings(*words)
+
+    def samples(self, pairs: list[TrainingPair], device, seed: int, kind: Callable = Stream) -> Stream:
+        """The samples from these pairs."""
+        return kind(pairs, self.stream, self.experiment, self.stage, AGENTS[self.agent], seed, device)
+
+    def identity(self, ids: list[str]) -> dict:
+        """All that decides what the trained network is, plain values by name; `ids` of its training pairs."""
+        values = asdict(self.stream) | asdict(self.training)
+        for name in (*IDLE, *(f"{stage}_{what}" for stage in ("coarse", "fine") for what in ("voxel", "source"))):
+            values.pop(name)
+        values |= {
+            "experiment": self.experiment,
+            "stage": self.stage,
+            "agent": self.agent,
+            "objective": self.objective.name,
+            "pairs": sorted(ids),
+            "steps": self.steps,
+            "voxel": self.stream.voxel(self.stage),
+            "source": self.stream.source(self.stage),
+            "range": self.stream.range(self.experiment, self.stage),
+        }
+        return json.loads(json.dumps(values))  # lists, not tuples: as they are read back
+
+    def is_in(self, metadata: dict[str, str], ids: list[str]) -> bool:
+        """Whether a file's `metadata` is this lesson's. A setting that is newer than the file had its default then."""
+        base = Lesson(StreamSettings(), TrainSettings(), self.experiment, self.stage, self.agent)
+        return base.identity([]) | _stored(metadata.get("identity", "")) == self.identity(ids)
+
+
+def _stored(identity: str) -> dict:
+    """The values of an identity as files hold it: JSON, or before November 2026 the settings in Python's notation."""
+    try:
+        if identity.startswith("{"):
+            return json.loads(identity)
+        stream, training, experiment, stage, agent, ids, *objective = identity.split("|")
+        settings = StreamSettings(**_arguments(stream)), TrainSettings(**_arguments(training))
+        lesson = Lesson(*settings, experiment, stage, agent, Objective("".join(objective)))
+        return lesson.identity(ast.literal_eval(ids))
+    except (ValueError, TypeError, SyntaxError, AttributeError, UserError):
+        return {}  # of another time: not this lesson's
+
+
+def _arguments(call: str) -> dict:
+    """`Name(a=1, b=(2, 3))` -> {"a": 1, "b": (2, 3)}."""
+    return {word.arg: ast.literal_eval(word.value) for word in ast.parse(call, mode="eval").body.keywords}
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
@@ -104,14 +172,14 @@ def q_loss(prediction: torch.Tensor, target: torch.Tensor, value_weight: float =
 class _Validation:
     """A fixed set of samples from the validation patients; how well the largest value picks the greedy action."""
 
-    def __init__(self, pairs, stream_settings, experiment, stage, observation, n, device):
-        stream = Stream(pairs, stream_settings, experiment, stage, observation, seed=991, device=device)
+    def __init__(self, stream: Stream, n: int):
         parts = [stream.batch(min(64, n - a)) for a in range(0, n, 64)]
-        self.x, self.q, v = (torch.cat(t) for t in zip(*parts, strict=False))
+        self.x, self.q, v = (torch.cat(t) for t in zip(*parts, strict=True))
         residual = rigid.params_to_matrix(v)
         self.optimal, self.reward = mdp.greedy_actions(residual, 1e-4), mdp.rewards(residual)
 
-    def measure(self, model, forward):
+    def measure(self, model, forward) -> tuple[float, float, float]:
+        """Loss, share of samples where the largest value is a greedy action, mean reward lost by it."""
         model.eval()
         with torch.no_grad():
             q = torch.cat([forward(self.x[a : a + 64]) for a in range(0, len(self.x), 64)])
@@ -119,39 +187,48 @@ class _Validation:
         best = q.argmax(1)
         rows = torch.arange(len(best))
         regret = self.reward.max(1).values - self.reward[rows, best]
-        return (
-            float((q - self.q).square().mean()),
-            float(self.optimal[rows, best].float().mean()),
-            float(regret.mean()),
-        )
+        found = (q - self.q).square().mean(), self.optimal[rows, best].float().mean(), regret.mean()
+        return tuple(float(x) for x in found)
 
 
-def _save_checkpoint(path, model, optimiser, step, seconds, identity):
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
-    weights.save(tensors, path, {"step": step, "seconds": seconds, "identity": identity})
+class _Learner:
+    """A network at its lesson: model, optimiser, samples."""
 
+    def __init__(self, lesson: Lesson, pairs, validation, device):
+        self.lesson, self.settings, self.device = lesson, lesson.training, device
+        self.half = network.half_precision(self.settings.precision, device)
+        torch.manual_seed(self.settings.seed)
+        self.stream = lesson.samples(pairs, device, self.settings.seed, lesson.objective.stream)
+        model = network.ActionValueNetwork(lesson.shape, lesson.objective.mean)
+        self.model = model.to(device).to(memory_format=torch.channels_last_3d).train()
+        self.optimiser = _optimiser(self.model, self.settings)
+        self.checks = _Validation(lesson.samples(validation, device, seed=991), self.settings.validation_samples)
 
-def _load_checkpoint(path, model, optimiser, identity):
-    """(step, seconds) to go on from; (0, 0) where there is no checkpoint of this very training."""
-    if not Path(path).exists():
-        return 0, 0.0
-    tensors, meta = weights.load(path)
-    if meta.get("identity") != identity:
-        return 0, 0.0
-    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    state: dict = {}
-    parameters = list(model.parameters())
-    for name, value in tensors.items():
-        if name.startswith("optimiser."):
-            _, index, key = name.split(".", 2)
-            parameter = parameters[int(index)]
-            if value.shape == parameter.shape:  # fused kernels read memory in the parameter's own (channels-last) order
-                value = torch.empty_like(parameter).detach().copy_(value)
-            state.setdefault(int(index), {})[key] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    return int(meta["step"]), float(meta["seconds"])
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, channels, w, w, w) -> (n, outputs), float32."""
+        x = x.to(memory_format=torch.channels_last_3d)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            return self.model(x).float()
+
+    def step(self, step: int) -> torch.Tensor:
+        """Step number `step` of the training; returns its loss."""
+        if step % BLOCK == 0:
+            self.stream.reseed(self.settings.seed * 1_000_003 + step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.settings, step, self.lesson.steps)
+        x, q, v = self.stream.batch(self.settings.batch)
+        prediction, loss_of = self.forward(x), self.lesson.objective.loss
+        loss = loss_of(prediction, q, v) if loss_of else q_loss(prediction, q, self.settings.value_weight)
+        loss.backward()
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    def measure(self) -> tuple[float, float, float]:
+        """As `_Validation.measure`; NaNs where the outputs are not the twelve action values alone."""
+        if self.lesson.objective.outputs != 12:
+            return (float("nan"),) * 3
+        return self.checks.measure(self.model, self.forward)
 
 
 def _keep_log(path, step):
@@ -163,122 +240,62 @@ def _keep_log(path, step):
 
 
 def _write_log(path, rows):
-    temporary = Path(path).with_name(f".{os.getpid()}.{Path(path).name}")
-    with open(temporary, "w", newline="") as file:
+    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, LOG_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, path)
 
 
-def train(
-    pairs: list[TrainingPair],
-    validation: list[TrainingPair],
-    stream_settings: StreamSettings,
-    settings: TrainSettings,
-    experiment: str,
-    stage: str,
-    agent: str,
-    folder,
-    name: str | None = None,
-    device: str = "auto",
-    say=print,
-    loss_of=None,
-    outputs: int = 12,
-    mean=7.0,
-    stream_of=Stream,
-    change: str = "",
-) -> Path:
+def train(lesson: Lesson, pairs: list[TrainingPair], validation, folder, device: str = "auto", say=print) -> Path:
     """Train one network; returns the path of its weights, `folder/<agent>_<stage>.safetensors`.
 
-    agent: dsl (difference image) or dsl_two_channel. Beside the weights stand the learning curve `_log.csv` and, until
-    it is done, a checkpoint. A finished network of the same identity is not trained again. `say` gets one line a report.
-    For variants (lib.study.train_agent): `loss_of(prediction, targets, v)`, the number of `outputs` and their `mean` at the start,
-    `stream_of` in place of `Stream`, and `change`, which tells the network's identity from the agent's.
+    Beside them stand the learning curve `_log.csv` and, until it is done, a checkpoint. A finished network of the same
+    lesson and pairs is not trained again. `say` gets one line a report. Without `validation` the pairs themselves serve.
     """
-    if agent not in AGENTS:
-        raise UserError(f"there is no agent {agent!r}; choose one of {', '.join(AGENTS)}.")
-    folder, device = Path(folder), device_for(device)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = name or f"{agent}_{stage}"
+    folder, name, steps, ids = Path(folder), lesson.name, lesson.steps, [pair.id for pair in pairs]
     final, log_path, checkpoint = (folder / f"{name}{end}" for end in (".safetensors", "_log.csv", ".checkpoint"))
-    identity = f"{stream_settings}|{settings}|{experiment}|{stage}|{agent}|{sorted(p.id for p in pairs)}"
-    identity += f"|{change}" if change else ""
-    if final.exists() and weights.load(final)[1].get("identity") == identity:
+    if final.exists() and lesson.is_in(weights.load(final)[1], ids):
         say(f"{name}: already trained, {final}")
         return final
-    half = half_precision(settings.precision, device)
-    torch.manual_seed(settings.seed)
-    shape = network.NetworkSettings(
-        stream_settings.window, AGENTS[agent], settings.padding, settings.stem, settings.filters, outputs
-    )
-    stream = stream_of(pairs, stream_settings, experiment, stage, AGENTS[agent], settings.seed, device)
-    model = network.ActionValueNetwork(shape, mean).to(device).to(memory_format=torch.channels_last_3d).train()
-    optimiser = _optimiser(model, settings)
-    checks = _Validation(
-        validation or pairs,
-        stream_settings,
-        experiment,
-        stage,
-        AGENTS[agent],
-        settings.validation_samples,
-        device,
-    )
-
-    def forward(x):
-        x = x.to(memory_format=torch.channels_last_3d)
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            return model(x).float()
-
-    samples = settings.samples if stage == "coarse" else settings.fine_samples
-    steps = -(-samples // settings.batch)
-    step, before = _load_checkpoint(checkpoint, model, optimiser, identity)
-    rows, started, losses, saved = _keep_log(log_path, step), time.time(), [], time.time()
-    first = step
-    say(
-        f"{name}: {samples:,} samples on {device.type}{' bf16' if half else ''}, from step {step} of {steps}; result in {final}"
-    )
-    while step < steps:
-        if step % BLOCK == 0:
-            stream.reseed(settings.seed * 1_000_003 + step)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(settings, step, steps)
-        x, q, v = stream.batch(settings.batch)
-        prediction = forward(x)
-        loss = q_loss(prediction, q, settings.value_weight) if loss_of is None else loss_of(prediction, q, v)
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        losses.append(loss.detach())
-        step += 1
-        if step % settings.report_every == 0 or step == steps:
-            seconds = time.time() - started
-            measured = checks.measure(model, forward) if outputs == 12 else (float("nan"),) * 3
-            rate = (step - first) * settings.batch / seconds
-            mean_loss = float(torch.stack(losses).mean())
-            values = (step, step * settings.batch, mean_loss, *measured, group["lr"], rate, before + seconds)
-            rows.append(dict(zip(LOG_COLUMNS, (f"{x:.6g}" for x in values), strict=False)))
+    identity, batch = json.dumps(lesson.identity(ids)), lesson.training.batch
+    learner = _Learner(lesson, pairs, validation or pairs, network.device_for(device))
+    found = weights.load_training(checkpoint, learner.model, learner.optimiser, lambda meta: lesson.is_in(meta, ids))
+    first, before = int(found.get("step", 0)), float(found.get("seconds", 0))
+    rows, started, losses, saved = _keep_log(log_path, first), time.time(), [], time.time()
+    where = f"{learner.device.type}{' bf16' if learner.half else ''}"
+    say(f"{name}: {steps * batch:,} samples on {where}, from step {first} of {steps}; result in {final}")
+    for step in range(first + 1, steps + 1):
+        losses.append(learner.step(step - 1))
+        if step % lesson.training.report_every == 0 or step == steps:
+            seconds, loss, measured = time.time() - started, float(torch.stack(losses).mean()), learner.measure()
+            rate, losses = (step - first) * batch / seconds, []
+            pace = learner.optimiser.param_groups[0]["lr"]
+            values = (step, step * batch, loss, *measured, pace, rate, before + seconds)
+            rows.append(dict(zip(LOG_COLUMNS, (f"{x:.6g}" for x in values), strict=True)))
             _write_log(log_path, rows)
-            losses.clear()
             say(
-                f"{name}: step {step}/{steps} loss {mean_loss:.3f} validation {measured[0]:.3f} greedy action {measured[1]:.0%} "
-                f"{rate:.0f} samples/s, {(steps - step) * settings.batch / rate / 60:.1f} min left"
+                f"{name}: step {step}/{steps} loss {loss:.3f} validation {measured[0]:.3f} greedy action {measured[1]:.0%} "
+                f"{rate:.0f} samples/s, {(steps - step) * batch / rate / 60:.1f} min left"
             )
         if step % BLOCK == 0 and (time.time() - saved > 60 or step == steps):
-            _save_checkpoint(checkpoint, model, optimiser, step, before + time.time() - started, identity)
+            facts = {"step": step, "seconds": before + time.time() - started, "identity": identity}
+            weights.save_training(checkpoint, learner.model, learner.optimiser, facts)
             saved = time.time()
-    meta = {
-        "identity": identity,
-        "agent": agent,
-        "stage": stage,
-        "experiment": experiment,
-        "step": step,
-        "seconds": f"{before + time.time() - started:.0f}",
-        "voxel": stream_settings.voxel(stage),
-        "source": stream_settings.source(stage),
-        "contrast": stream_settings.contrast,
-        "range": " ".join(f"{x:g}" for x in stream_settings.range(experiment, stage)),
-    }
-    network.save(model.cpu(), final, meta)
+    facts = {"identity": identity, "step": steps, "seconds": f"{before + time.time() - started:.0f}"}
+    network.save(learner.model.cpu(), final, _metadata(lesson) | facts)
     checkpoint.unlink(missing_ok=True)
     return final
+
+
+def _metadata(lesson: Lesson) -> dict:
+    """What stands beside the weights, so that they can be used without the lesson."""
+    stream, stage = lesson.stream, lesson.stage
+    return {
+        "agent": lesson.agent,
+        "stage": stage,
+        "experiment": lesson.experiment,
+        "voxel": stream.voxel(stage),
+        "source": stream.source(stage),
+        "contrast": stream.contrast,
+        "range": " ".join(f"{x:g}" for x in stream.range(lesson.experiment, stage)),
+    }

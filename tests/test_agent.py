@@ -1,13 +1,16 @@
 """Normalisation, windows, the stream, the network, weights, training and roll-outs: small, with known answers."""
 
+import ast
 import csv
 import dataclasses
+import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
-from lib import agent, augment, mdp, network, rigid, saliency, stage, train, walks
+from lib import agent, augment, mdp, network, rigid, saliency, train
 from lib.base import weights
 from lib.base.errors import UserError
 from lib.images import normalise, windows
@@ -79,10 +82,9 @@ def test_a_network_sees_what_it_was_trained_on(pair, tmp_path):
     tiny = train.TrainSettings(samples=32, batch=16, report_every=2, validation_samples=16, filters=(4, 4, 4, 4, 4))
     for contrast in ("local", "window"):
         settings = dataclasses.replace(SETTINGS, contrast=contrast)
-        path = train.train(
-            [pair], [pair], settings, tiny, "spine", "coarse", "dsl", tmp_path / contrast, say=lambda _: None
-        )
-        made = stage.Stage.load(path).source_of(cone(body()), True)
+        lesson = train.Lesson(settings, tiny, "spine", "coarse", "dsl")
+        path = train.train(lesson, [pair], [pair], tmp_path / contrast, say=lambda _: None)
+        made = network.Stage.load(path).source_of(cone(body()), True)
         assert torch.equal(made.codes, normalise.prepare(cone(body()), True, settings.coarse_source, contrast).codes)
 
 
@@ -244,7 +246,9 @@ def trained(pair, tmp_path_factory):
     folder = tmp_path_factory.mktemp("agents")
     settings = train.TrainSettings(samples=6400, batch=32, report_every=100, validation_samples=64, learning_rate=2e-3)
     said = []
-    train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl_two_channel", folder, say=said.append)
+    train.train(
+        train.Lesson(SETTINGS, settings, "spine", "coarse", "dsl_two_channel"), [pair], [], folder, say=said.append
+    )
     return folder, said, settings
 
 
@@ -260,32 +264,93 @@ def test_training_learns_and_says_so(trained):
 def test_a_finished_training_is_not_repeated(pair, trained):
     folder, _, settings = trained
     said = []
-    train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl_two_channel", folder, say=said.append)
+    train.train(
+        train.Lesson(SETTINGS, settings, "spine", "coarse", "dsl_two_channel"), [pair], [], folder, say=said.append
+    )
+    assert len(said) == 1 and "already trained" in said[0]
+
+
+OLD = (  # how files named what they were trained on until November 2026: the settings as Python prints them
+    "StreamSettings(window=32, coarse_voxel=6.0, fine_voxel=3.0, coarse_source=4.0, fine_source=2.5, spine_range=(30.0, "
+    "30.0, 150.0, 30.0, 30.0, 30.0), affine=0.12, poses_per_window=1)|TrainSettings(samples=360000, fine_samples=180000, "
+    "learning_rate=0.003, filters=(16, 32, 32, 128, 128), warm_up=100)|spine|coarse|dsl_two_channel|['a', 'b']"
+)
+
+
+def lesson(training=(), objective=None, stage="coarse", **stream):
+    """What `OLD` describes, with something changed."""
+    same = dict(coarse_voxel=6.0, fine_source=2.5, poses_per_window=1)
+    budget = dict(samples=360000, fine_samples=180000, warm_up=100)
+    settings = augment.StreamSettings(**same | stream), train.TrainSettings(**budget | dict(training))
+    return train.Lesson(*settings, "spine", stage, "dsl_two_channel", objective or train.Objective())
+
+
+def test_networks_of_before_are_known_and_what_matters_tells_them_apart():
+    def known(identity, other, ids=("b", "a")):
+        return other.is_in({"identity": identity}, list(ids))
+
+    for identity in (OLD, json.dumps(lesson().identity(["a", "b"]))):
+        assert known(identity, lesson())
+        assert known(identity, lesson(training={"report_every": 100, "validation_samples": 9}))  # the log's business
+        assert known(identity, lesson(training={"fine_samples": 1}, fine_voxel=2.0)), "the other stage's business"
+        for other in (
+            lesson(coarse_voxel=8.0),
+            lesson(affine=0.25),
+            lesson(contrast="window"),
+            lesson(spine_range=(30.0,) * 6),
+            lesson(training={"samples": 64}),
+            lesson(training={"seed": 1}),
+            lesson(training={"learning_rate": 1e-3}),
+            lesson(objective=train.Objective("stop 6")),
+            lesson(stage="fine"),
+        ):
+            assert not known(identity, other)
+        assert not known(identity, lesson(), ids=("a", "c"))
+    assert known(OLD + "|stop 6", lesson(objective=train.Objective("stop 6")))
+    for broken in ("", "nonsense", "{}", OLD.replace("affine", "no_longer_a_setting")):
+        assert not known(broken, lesson())
+
+
+def test_every_setting_is_in_a_networks_identity_or_named_as_idle():
+    fields = {f.name for c in (augment.StreamSettings, train.TrainSettings) for f in dataclasses.fields(c)}
+    by_stage = {f"{stage}_{what}" for stage in ("coarse", "fine") for what in ("voxel", "source")}
+    assert fields - set(lesson().identity([])) == set(train.IDLE) | by_stage
+
+
+def test_released_networks_count_as_trained(root, tmp_path):
+    """The spine's coarse network in results/agents, asked for by the settings it was trained with."""
+    path = root / "results" / "agents" / "spine" / "dsl_two_channel_coarse.safetensors"
+    ids = ast.literal_eval(weights.load(path)[1]["identity"].split("|")[5])
+    shutil.copy(path, tmp_path)
+    pairs = [augment.TrainingPair(name, None, None, None, None) for name in ids]
+    said = []
+    assert train.train(lesson(), pairs, [], tmp_path, say=said.append) == tmp_path / path.name
     assert len(said) == 1 and "already trained" in said[0]
 
 
 def test_an_interrupted_training_goes_on_to_the_same_end(pair, tmp_path):
     settings = train.TrainSettings(samples=1600, batch=16, report_every=50, validation_samples=32, precision="fp32")
-    whole = train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "a", say=lambda s: None)
+    lesson = train.Lesson(SETTINGS, settings, "spine", "coarse", "dsl")
+    whole = train.train(lesson, [pair], [], tmp_path / "a", say=lambda s: None)
 
     class Interrupt(Exception):
         pass
 
-    original = train._save_checkpoint
+    original = weights.save_training
     with pytest.MonkeyPatch.context() as patch:
         clock = iter(range(0, 10_000_000, 100))  # every look at the clock is 100 s later: checkpoints at every block
         patch.setattr(train.time, "time", lambda: float(next(clock)))
         calls = []
         patch.setattr(
-            train,
-            "_save_checkpoint",
+            weights,
+            "save_training",
             lambda *a: (original(*a), calls.append(1), (_ for _ in ()).throw(Interrupt()))[0],
         )
         with pytest.raises(Interrupt):
-            train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "b", say=lambda s: None)
+            train.train(lesson, [pair], [], tmp_path / "b", say=lambda s: None)
     assert calls and list((tmp_path / "b").glob("*.checkpoint"))
     said = []
-    resumed = train.train([pair], [], SETTINGS, settings, "spine", "coarse", "dsl", tmp_path / "b", say=said.append)
+    resumed = train.train(lesson, [pair], [], tmp_path / "b", say=said.append)
     assert "from step 50" in said[0]
     for name, tensor in weights.load(whole)[0].items():
         torch.testing.assert_close(weights.load(resumed)[0][name], tensor, msg=name)
@@ -293,11 +358,12 @@ def test_an_interrupted_training_goes_on_to_the_same_end(pair, tmp_path):
 
 def test_a_misspelt_agent_or_optimiser_is_one_sentence(pair, tmp_path):
     with pytest.raises(UserError, match="there is no agent"):
-        train.train([pair], [], SETTINGS, train.TrainSettings(), "spine", "coarse", "dls", tmp_path)
+        train.Lesson(SETTINGS, train.TrainSettings(), "spine", "coarse", "dls")
     with pytest.raises(UserError, match="adamw or rmsprop"):
-        train.train([pair], [], SETTINGS, train.TrainSettings(optimiser="sgd"), "spine", "coarse", "dsl", tmp_path)
+        sgd = train.Lesson(SETTINGS, train.TrainSettings(optimiser="sgd"), "spine", "coarse", "dsl")
+        train.train(sgd, [pair], [], tmp_path)
     with pytest.raises(UserError, match="no training pairs"):
-        train.train([], [], SETTINGS, train.TrainSettings(), "spine", "coarse", "dsl", tmp_path)
+        train.train(train.Lesson(SETTINGS, train.TrainSettings(), "spine", "coarse", "dsl"), [], [], tmp_path)
 
 
 def oracle(monkeypatch, truth, centre, stage):
@@ -365,7 +431,7 @@ def test_a_path_that_goes_round_is_copied_not_computed(trained, adaptive, monkey
     observe = agent.Windows.observe
     monkeypatch.setattr(agent.Windows, "observe", lambda self, poses: calls.append(len(poses)) or observe(self, poses))
     quick, n = walk(), sum(calls)
-    monkeypatch.setattr(walks, "period", lambda path: np.zeros(path.shape[1], int))
+    monkeypatch.setattr(agent, "period", lambda path: np.zeros(path.shape[1], int))
     calls.clear()
     whole = walk()
     assert n < sum(calls) == 360
@@ -394,15 +460,17 @@ def test_attention_centre_by_hand():
     ],
 )
 def test_an_adaptive_path_goes_round_only_where_its_lengths_do(actions, lengths, same):
-    chosen, long = torch.tensor(actions)[:, None], torch.tensor(lengths)[:, None]
-    assert walks.as_before(chosen, long, np.array([2]))[0] == same
-    assert not walks.as_before(chosen, long, np.array([0]))[0]
+    policy, alone = agent.LongSteps(agent.AgentSettings(adaptive=True), 1), np.array([0])
+    policy.chosen = [torch.tensor([a]) for a in actions]
+    policy.lengths = [torch.tensor([x], dtype=torch.float64) for x in lengths]
+    assert policy.as_before(alone, np.array([2]))[0] == same
+    assert not policy.as_before(alone, np.array([0]))[0]
 
 
 def test_adaptive_lengths_by_hand():
     length, taken = torch.tensor([4.0]), []
     for action in (0, 0, 0, 0, 0, 1, 0, 1, 0):
         taken.append(torch.tensor([action]))
-        length = walks.step_sizes(torch.stack(taken[-4:]), length)
+        length = agent.step_sizes(torch.stack(taken[-4:]), length)
     assert float(length) == 1.0
-    assert float(walks.step_sizes(torch.zeros(4, 1, dtype=torch.long), torch.tensor([4.0]))) == 8.0
+    assert float(agent.step_sizes(torch.zeros(4, 1, dtype=torch.long), torch.tensor([4.0]))) == 8.0

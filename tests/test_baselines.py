@@ -1,7 +1,7 @@
 """Every baseline must solve a case with a small known offset, and in the right direction."""
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,12 @@ from lib import rigid
 from lib.base.errors import UserError
 from lib.baselines import common, fair, forest, ground_truth, itk_search, methods, polish, run, semantic
 from lib.baselines.settings import BaselineSettings
-from lib.cases import Case, Result, write_rows
+from lib.cases import Case, Result, pose_of, write_rows
 from lib.cases import read_rows as cases_rows
 from lib.images import volume
 from lib.images.volume import Volume
-from lib.metrics import EvaluationSettings
-from lib.study import batch, unfinished
+from lib.metrics import PAPER, EvaluationSettings
+from lib.study import batch
 from lib.study.config import Profile
 from lib.tables import table1
 
@@ -161,8 +161,8 @@ def test_solves_a_small_known_offset(name, pair, model):
 
 
 def test_classifier_finds_the_spine_and_survives_the_disk(spine, model, tmp_path):
-    forest.save(model, tmp_path / "f.npz")
-    again = forest.load(tmp_path / "f.npz")
+    forest.save(model, tmp_path / "f.skops")
+    again = forest.load(tmp_path / "f.skops")
     found = semantic.probability(spine.moving, again["moving"], SETTINGS.semantic.spacing)
     assert torch.equal(found.array, semantic.probability(spine.moving, model["moving"], 5.0).array)
     points = found.points().reshape(-1, 3)
@@ -172,23 +172,29 @@ def test_classifier_finds_the_spine_and_survives_the_disk(spine, model, tmp_path
     assert value[bone].mean() > 70 and value[~bone].mean() < 5
 
 
-def test_unfolded_trees_say_what_scikit_learn_says():
-    from sklearn.ensemble import HistGradientBoostingClassifier
+def test_a_file_that_holds_no_classifier_is_refused(tmp_path):
+    import skops.io
+    from sklearn.gaussian_process.kernels import RBF
 
+    (tmp_path / "text.skops").write_text("no zip")
+    skops.io.dump({"fixed": RBF()}, tmp_path / "other.skops")
+    for name in ("text", "other", "missing"):
+        with pytest.raises(UserError, match=f"{name}.skops: not a trained classifier"):
+            forest.load(tmp_path / f"{name}.skops")
+
+
+def test_a_cascade_looks_no_further_at_what_is_hopeless():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3000, 17)).astype(np.float32)
-    y = (x[:, 0] * x[:, 1] > 0) & (x[:, 2] > 0)
-    options = SETTINGS.semantic
-    theirs = HistGradientBoostingClassifier(
-        max_iter=options.trees,
-        max_depth=options.depth,
-        max_leaf_nodes=2**options.depth,
-        learning_rate=options.learning_rate,
-        early_stopping=False,
-        random_state=0,
-    ).fit(x, y)
-    ours = forest.fit(x, y, options, 0).probability(torch.as_tensor(x), hopeless=-np.inf)
-    assert np.allclose(ours, theirs.predict_proba(x)[:, 1], atol=1e-5)
+    trees = forest.fit(x, (x[:, 0] * x[:, 1] > 0) & (x[:, 2] > 0), SETTINGS.semantic, 0)
+    early = np.array(list(trees.staged_decision_function(x)))[14].reshape(-1)
+    whole = trees.predict_proba(x)[:, 1]
+    hopeless = early <= -1.0
+    found = forest.probability(trees, torch.as_tensor(x), hopeless=-1.0).numpy()
+    assert 0.1 < hopeless.mean() < 0.9
+    assert np.allclose(found[~hopeless], whole[~hopeless], atol=1e-6)
+    assert np.allclose(found[hopeless], 1 / (1 + np.exp(-early[hopeless])), atol=1e-6)
+    assert np.abs(found - whole)[hopeless].max() > 0.01
 
 
 def test_ground_truth_by_icp(spine):
@@ -337,8 +343,8 @@ def test_rows_are_resumed_only_if_complete(spine, tmp_path):
     assert not batch.complete(cfg, "ground_truth", cases[:1], tmp_path)
     assert not batch.complete(profile(seed=1), "ground_truth", cases, tmp_path)
     rows = cases_rows(tmp_path / "cases_ground_truth.csv")
-    again = batch.from_rows(cases, rows)
-    assert all(np.allclose(c.initial, r.pose, atol=1e-2) for c, r in zip(again, results, strict=True))
+    again = [pose_of(row, case.patient) for row, case in zip(rows.to_dict("records"), cases, strict=True)]
+    assert all(np.allclose(pose, r.pose, atol=1e-2) for pose, r in zip(again, results, strict=True))
 
 
 def test_another_methods_settings_do_not_run_a_method_again():
@@ -355,6 +361,25 @@ def test_another_methods_settings_do_not_run_a_method_again():
         assert stamps == {batch.stamp(profile(), name)}, name
     assert batch.stamp(profile(ants=changes["ants"]), "ants") != batch.stamp(profile(), "ants")
     assert batch.stamp(profile(), "semantic_5") != batch.stamp(profile(), "semantic")
+
+
+def test_every_line_of_the_registry_holds():
+    """Each method's code is where the registry says, reads sections that there are, and has a name of its own."""
+    values, lines = asdict(SETTINGS), methods.METHODS
+    for name in methods.runnable():
+        assert callable(methods.load(name)) and lines[name].package and lines[name].reads, name
+    for name, line in lines.items():
+        assert tuple(methods.settings_of(name, values)) == line.reads, name  # KeyError: no such section
+    looks = [(line.label, line.colour, line.dash) for line in lines.values()]
+    assert len({label for label, *_ in looks}) == len(looks)
+    assert tuple(m for m in methods.order(PAPER["spine"])) == methods.PAPER_METHODS
+    assert methods.order(["unknown", "dsl", "semantic", "semantic_15", "semantic_5", "itk"]) == [
+        *("itk", "semantic_5", "semantic_15", "semantic", "dsl", "unknown")
+    ]
+    assert methods.label("semantic_5") == "Semantic, 5 training patients" and methods.label("no_such") == "no such"
+    assert [m for m in ("initial", "dsl_coarse", "semantic_5", "semantic", "fft_search") if methods.competes(m)] == [
+        *("semantic", "fft_search")
+    ]
 
 
 def test_an_interrupted_method_goes_on_after_its_last_patient(spine, tmp_path, monkeypatch):
@@ -375,8 +400,13 @@ def test_an_interrupted_method_goes_on_after_its_last_patient(spine, tmp_path, m
     ((_, rows),) = batch.run_all(cfg, ["ants"], cases, folder=tmp_path)
     assert asked == ["one", "two", "two"] and [row["seconds"] for row in rows] == [1.5, 1.5]
     assert batch.complete(cfg, "ants", cases, tmp_path) and not list(tmp_path.glob("unfinished*"))
-    unfinished.write(tmp_path, "ants", "other settings", cases, {0: Result(np.eye(4), 1.0)})
-    assert unfinished.read(tmp_path, "ants", batch.stamp(cfg, "ants"), cases) == {}
+    asked.clear()
+    with pytest.raises(KeyboardInterrupt):
+        list(batch.run_all(profile(seed=1), ["ants"], cases, folder=tmp_path))
+    assert asked == ["one", "two"] and len(list(tmp_path.glob("unfinished_ants.*"))) == 1
+    with pytest.raises(KeyboardInterrupt):
+        list(batch.run_all(profile(seed=2), ["ants"], cases, folder=tmp_path))
+    assert asked == ["one", "two"] * 2, "rows of other settings are not taken"
 
 
 def test_the_polish_is_run_again_only_after_the_agent_walked_again(spine, tmp_path):
@@ -396,35 +426,3 @@ def test_the_door_says_what_is_wrong(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     assert main(["baselines", "itkk"]) == 2 and "there is no method 'itkk'" in capsys.readouterr().err
     assert main(["baselines", "itk", "--profile", "smoke"]) == 2 and "no patient here" in capsys.readouterr().err
-
-
-def test_settings_are_chosen_on_patients_never_tested(spine, tmp_path, monkeypatch, capsys):
-    from lib.patients import store
-    from lib.study import choose, pairs
-
-    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    names = [tmp_path / name for name in ("a", "b", "c", "d")]
-    sides = {0: ("a", "b"), 1: ("c", "b")}  # test, validation; the rest trains
-    monkeypatch.setattr(
-        pairs,
-        "split_folders",
-        lambda cfg: {
-            "test": [tmp_path / sides[cfg.split][0]],
-            "validation": [tmp_path / sides[cfg.split][1]],
-            "train": [n for n in names if n.name not in sides[cfg.split]],
-        },
-    )
-    monkeypatch.setattr(store, "load", lambda folder: replace(spine, id=folder.name))
-    monkeypatch.setattr(run, "_in_processes", in_this_process)
-    two = {"first guess": {}, "no mask": {"use_mask": False}}
-    monkeypatch.setitem(choose.CANDIDATES, "itk_tuned", ("tuned", choose.FIRST, two))
-    words = ["itk_tuned", "--profile", "smoke", "--starts", "1"]
-    assert choose.main(words) == 2 and "run notebook 01" in capsys.readouterr().err
-    for name in names:
-        name.mkdir()
-        (name / "patient.json").touch()
-    assert choose.main(words) == 0
-    table = pd.read_csv(tmp_path / "runs" / "smoke" / "summary" / "baseline_choice.csv")
-    assert list(table["candidate"]) == list(two) and set(table["patients"]) == {2}
-    capsys.readouterr()
-    assert choose.main(words) == 0 and capsys.readouterr().out == "", "what is there is not tried again"

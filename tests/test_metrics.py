@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from trimesh.triangles import closest_point
 
 from lib import metrics, rigid
 from lib.base.errors import UserError
-from lib.capture import capture_range
+from lib.metrics import capture_range
 
 
 def cube(half=10.0):
@@ -58,21 +59,22 @@ def test_tre_without_landmarks_says_so():
         ((4, 0, 4), 5),
     ],
 )
-def test_point_triangle_face_edges_and_corners(point, expected):
+def test_the_distance_to_a_triangles_face_edges_and_corners(point, expected):
     triangle = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
-    assert metrics.point_triangle(np.array(point, float), triangle) == pytest.approx(expected)
+    assert metrics.surface_distance([point], triangle, [[0, 1, 2]]) == pytest.approx([expected])
 
 
 def test_point_to_a_degenerate_triangle_is_the_distance_to_its_edge():
     triangle = np.array([[0.0, 0, 0], [2, 0, 0], [1, 0, 0]])
-    assert metrics.point_triangle(np.array([1.0, 3, 0]), triangle) == pytest.approx(3)
+    assert metrics.surface_distance([[1.0, 3, 0]], triangle, [[0, 1, 2]]) == pytest.approx([3])
 
 
 def test_surface_distance_equals_brute_force():
     rng = np.random.default_rng(1)
     vertices, faces = rng.normal(size=(200, 3)) * 30, rng.integers(0, 200, size=(500, 3))
     points = rng.normal(size=(100, 3)) * 40
-    brute = metrics.point_triangle(points[:, None], vertices[faces][None]).min(axis=1)
+    nearest = [closest_point(vertices[faces], np.tile(point, (len(faces), 1))) for point in points]
+    brute = [np.linalg.norm(n - point, axis=1).min() for n, point in zip(nearest, points, strict=True)]
     assert np.allclose(metrics.surface_distance(points, vertices, faces), brute)
 
 

@@ -1,13 +1,17 @@
 """The rules that every notebook keeps, and that its parameters are the smoke profile's."""
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 from lib.study import config
 from workflow import graph
@@ -109,6 +113,56 @@ def test_checks_its_parameters(path, cells):
 def test_lib_files_are_found(path):
     found = graph.lib_files(path)
     assert found and all((ROOT / name).is_file() for name in found)
+
+
+CHANGES = {  # notebook: a line that a reader adds to its parameters, and what the notebook then knows
+    "01": ('experiment = "heart"', "cfg.experiment == 'heart'"),
+    "02": ('stream = {"window": 16}', "cfg.stream.window == 16"),
+    "03": ('agent_name = "dsl_two_channel"', "agent_name == 'dsl_two_channel' and not hasattr(cfg, 'agent_name')"),
+    "04": ('agent = {"coarse_steps": 5}', "cfg.agent.coarse_steps == 5 and cfg.agent.fine_steps == 100"),
+    "05": ('baselines = {"methods": ["itk"]}', "methods == ('itk',)"),
+    "06": ('evaluation = {"n_bootstrap": 50}', "cfg.evaluation.n_bootstrap == 50"),
+    "07": ('population = "reproduce"', "population == 'reproduce'"),
+    "08": ('profile = "cpu"', "cfg.profile == 'cpu'"),
+    "09": ('drl = {"steps": 10}', "cfg.drl.steps == 10"),
+    "10": ('theory = {"states": 100}', "cfg.theory.states == 100 and n == 100"),
+    "11": ('register = {"starts": 1}', "cfg.register.starts == 1 and cfg.register.coarse_steps == 200"),
+    "12": ('user = "somebody"', "user == 'somebody'"),
+}
+
+
+@pytest.fixture(scope="module")
+def left_by_smoke(smoke_run, tmp_path_factory) -> dict[str, str]:
+    """Environment of a notebook that works on a copy of what the smoke run left: its own artefacts stay."""
+    here, data = tmp_path_factory.mktemp("again"), Path(os.environ.get("DATA_DIR", ROOT / ".test" / "data"))
+    shutil.copytree(smoke_run, here / "results")
+    shutil.copytree(data, here / "data")
+    return os.environ | {"RESULTS_DIR": str(here / "results"), "DATA_DIR": str(here / "data"), "MPLBACKEND": "agg"}
+
+
+def test_runs_again_in_one_kernel(path, left_by_smoke):
+    """*Run All* twice, then with a parameter changed as far as the check, then with a misspelt one, which is refused, and
+    with that one mended: all in one kernel, as a reader does in JupyterLab."""
+    notebook = nbformat.read(path, 4)
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT / "notebooks")}})
+    at = next(i for i, cell in enumerate(notebook.cells) if parameters([cell]))
+    check = next(i for i in range(at + 1, len(notebook.cells)) if notebook.cells[i].cell_type == "code")
+    shipped = notebook.cells[at].source
+    added, then = CHANGES[path.stem[:2]]
+
+    def run(upto: int, more: str = "", first: int = 0) -> None:
+        notebook.cells[at].source = f"{shipped}\n{more}"
+        for index in range(first, upto):
+            client.execute_cell(notebook.cells[index], index)
+
+    with client.setup_kernel(env=left_by_smoke):
+        run(len(notebook.cells))
+        run(len(notebook.cells))
+        run(check + 1, added)
+        assert client.execute_cell(nbformat.v4.new_code_cell(f"assert {then}"), 0)
+        with pytest.raises(CellExecutionError, match="Unknown parameter: splt; did you mean split"):
+            run(check + 1, "splt = 1")
+        run(check + 1)
 
 
 @pytest.mark.parametrize("words", [("-p", "splt", "1"), ("-y", "{stream: {windw: 3}, training: {}}")])

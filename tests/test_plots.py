@@ -2,13 +2,15 @@
 
 import json
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from lib import rigid
-from lib.figures import charts, planes, volumes
+from lib.figures import attention, charts, paths, planes, shown, volumes
 from lib.images.volume import Volume
 
 
@@ -85,11 +87,104 @@ def test_volume_figures_state_window_scale_and_sides():
         volumes.overlay(fixed, moving, pose),
         volumes.difference(fixed, moving, pose, meshes=(mesh, mesh)),
         volumes.contact_sheet([fixed, moving], window=volumes.CT_WINDOW),
-        volumes.saliency(fixed, fixed, np.zeros(3), 10, target=np.zeros(3)),
+        volumes.alone(fixed, moving, np.eye(4), np.zeros(3)),
+        volumes.close(fixed, moving, pose, np.zeros(3)),
+        attention.saliency(fixed, fixed, np.zeros(3), 10, target=np.zeros(3)),
     ]
     for figure in figures:
-        words = " ".join(t.get_text() for ax in figure.axes for t in ax.texts)
-        assert "mm" in words and "S" in words and " W " in figure.get_suptitle()
+        words = [t.get_text() for ax in figure.axes for t in ax.texts]
+        assert "mm" in " ".join(words) and {"H", "F"} < set(words) and " W " in figure.get_suptitle()
+
+
+def scanned(axis: int) -> Volume:
+    """`marked` as a CBCT: its lowest value, here in one corner, means that nothing was seen there."""
+    volume = marked(axis)
+    volume.array[0, 0, 0] = -1000
+    return volume
+
+
+def shown_pixels(figure, ax, size: int = 80) -> np.ndarray:
+    """What a panel of a figure looks like, (size, size, 3) 0..255, its letters and scale bar taken off."""
+    for mark in [*ax.texts, *ax.lines]:
+        mark.remove()
+    figure.set_layout_engine("none")
+    figure.set_size_inches(1, 1)
+    ax.set_position([0, 0, 1, 1])
+    for other in figure.axes:
+        other.set_visible(other is ax)
+    figure.suptitle("")
+    figure.set_dpi(size)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].astype(float)
+
+
+def test_the_left_half_of_the_body_is_drawn_under_the_letter_l():
+    """1000 HU on the patient's left: white on the picture's right side in an axial plane, where its letter stands."""
+    figure = volumes.three_planes(marked(0), centre=np.zeros(3), extent=[(30, 30)] * 3)
+    ax = figure.axes[0]
+    places = {t.get_text(): t.get_position()[0] for t in ax.texts}
+    assert places["R"] < 0.1 and places["L"] > 0.9
+    picture = shown_pixels(figure, ax)
+    assert picture[30:50, 55:75].min() > 240  # 1000 HU is above the window
+    dark = picture[30:50, 5:25]  # 0 HU in level 150, width 900: a third of the way to white
+    assert abs(dark.mean() - 255 / 3) < 4 and np.ptp(dark) < 8
+
+
+def test_overlay_is_orange_blue_and_grey_where_the_images_agree():
+    """CBCT bright on the patient's left, CT bright behind: the four quarters of an axial plane."""
+    figure = volumes.overlay(
+        *(scanned(0), marked(1), np.eye(4)),
+        windows=((500, 1000), (500, 1000)),
+        centre=np.zeros(3),
+        planes=("axial",),
+        half=15,
+    )
+    picture = shown_pixels(figure, figure.axes[0]) / 255
+    quarters = {"CBCT alone": (20, 60), "CT alone": (60, 20), "both": (60, 60)}
+    found = {name: picture[row, column] for name, (row, column) in quarters.items()}
+    assert found["both"].min() > 0.95
+    assert np.allclose(found["CBCT alone"], (1, 0.5, 0), atol=0.03)
+    assert np.allclose(found["CT alone"], (0, 0.5, 1), atol=0.03)
+
+
+def test_difference_is_mid_grey_where_nothing_differs():
+    pose = {"right": np.eye(4), "off by 8 mm": rigid.translation([8, 0, 0])}
+    figure = volumes.difference(*(scanned(0), marked(0), pose), windows=((500, 1000),) * 2, centre=np.zeros(3), half=15)
+    images = [ax.images[0].get_array() for ax in figure.axes]
+    assert np.allclose(images[0], 0.5)
+    edge = images[1][15]  # the CT's edge went 8 mm to the patient's left: there the CBCT is brighter
+    assert np.allclose(edge[16:22], 1.0) and np.allclose(edge[25:29], 0.5) and np.allclose(edge[5:13], 0.5)
+
+
+def test_matched_windows_make_a_scaled_cbct_look_like_the_ct():
+    """The same body in other numbers: whatever a CBCT's scale, both are seen in the same grey."""
+    array = torch.zeros(40, 40, 40)
+    array[10:30, 10:30, 10:30] = torch.linspace(-100, 300, 20)[:, None, None]
+    ct = Volume(torch.where(array == 0, -1000.0, array), 4.0, [-78.0] * 3)
+    cbct = ct.with_array(ct.array * 0.5 + 300)
+    windows = planes.matched(cbct, ct, np.eye(4), np.zeros(3))
+    still, moved = planes.both(cbct, ct, np.eye(4), "axial", np.zeros(3), (60, 60))
+    grey = [planes.grey(image, window) for image, window in zip((still, moved), windows, strict=True)]
+    assert np.abs(grey[0] - grey[1]).max() < 0.02 and 0.05 < grey[1].mean() < 0.95
+
+
+def test_tables_name_methods_and_units():
+    rows = pd.DataFrame(
+        {
+            "method": ["dsl", "my_method"],
+            "experiment": ["spine", "heart"],
+            "n": [3, 4],
+            "success": [0.456, np.nan],
+            "p50": [1.25, np.nan],
+            "gas": [True, False],
+        }
+    )
+    heads = {"method": "method", "experiment": "experiment", "n": "cases", "success": "success (%)"}
+    made = shown.table(rows, heads | {"p50": "median (mm)", "gas": "gas"})
+    assert made.index.tolist() == ["Agent (difference image)", "my method"]
+    assert made.iloc[0].tolist() == ["E1 spine", "3", "46", "1.2", "yes"]
+    assert made.iloc[1].tolist() == ["E2 heart", "4", "–", "–", "no"]
 
 
 def test_charts_and_saving(tmp_path):
@@ -97,12 +192,13 @@ def test_charts_and_saving(tmp_path):
     log["val_agreement"], log["seconds"] = [0.1, np.nan], 1.0
     curves = pd.DataFrame({"method": "dsl", "seed": [0, 0, 1, 1], "step": [0, 9, 0, 9], "success": [0, 1, 0, 0.5]})
     for name, figure in {
-        "path": volumes.trajectories(np.zeros((5, 6)), switch=3),
-        "learning": volumes.learning_curves({"coarse": log}),
+        "path": paths.trajectories(np.zeros((5, 6)), switch=3),
+        "learning": paths.learning_curves({"coarse": log}),
         "fig4": charts.fig4(curves, "success on 100 cases"),
     }.items():
         path = charts.save(figure, tmp_path / "deep" / f"{name}.png", {"cfg": None})
-        assert path.stat().st_size > 5000
+        pixels = plt.imread(path)
+        assert pixels.shape[0] > 300 and np.ptp(pixels[..., :3].mean(axis=(0, 2))) > 0.02  # drawn, and not one colour
         assert json.loads((path.parent / f"{name}.png.provenance.json").read_text())["artefact"] == f"{name}.png"
     assert not [p for p in path.parent.iterdir() if p.name.startswith(".")]
 

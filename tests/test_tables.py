@@ -1,5 +1,7 @@
 """Tables from rows worked by hand, and the tables in results/ recomputed from their rows."""
 
+import argparse
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 from lib import cases
 from lib.base import provenance
 from lib.base.errors import UserError
+from lib.tables import command, documents, words
+from lib.tables import rows as case_rows
 from lib.tables import table1 as tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +63,7 @@ def test_several_profiles_are_not_mixed(rows):
 
 def test_failures_by_kind():
     notes = ["", "vertebra +1", "vertebra -2", "too far", "not installed"]
-    table = tables.failures(pd.DataFrame(rows_of("itk", [1, 25, 50, 99, 5], notes=notes)))
+    table = case_rows.failures(pd.DataFrame(rows_of("itk", [1, 25, 50, 99, 5], notes=notes)))
     line = table.iloc[0]
     assert [line[k] for k in ("n", "vertebra", "too far", "rotated", "lost", "refused")] == [5, 2, 1, 0, 0, 1]
 
@@ -76,16 +80,16 @@ def test_a_starved_method_has_its_own_table(rows):
 
 
 def test_paired_difference(rows):
-    line = tables.paired(rows, "dsl").iloc[0]
+    line = case_rows.paired(rows, "dsl").iloc[0]
     assert line["method"] == "elastix" and line["n"] == 4
     assert line["success_difference"] == pytest.approx(0.5)
     assert line["error_difference_mm"] == pytest.approx(11.5 - 67.75)
 
 
 def test_capture_range():
-    table = tables.capture(pd.DataFrame(rows_of("dsl", [1] * 20 + [99, 1, 99])))
+    table = case_rows.capture(pd.DataFrame(rows_of("dsl", [1] * 20 + [99, 1, 99])))
     assert table["capture_mm"].iloc[0] == 71.0  # 21 of 22 is above 95 %, 21 of 23 is not
-    table = tables.capture(pd.DataFrame(rows_of("itk", [99, 99])))
+    table = case_rows.capture(pd.DataFrame(rows_of("itk", [99, 99])))
     assert table["capture_mm"].iloc[0] == 0
 
 
@@ -99,46 +103,114 @@ def test_markdown_says_what_was_not_measured(rows):
 
 def test_inject_replaces_only_its_block():
     text = "a\n<!-- TABLE1 -->\nold\n<!-- /TABLE1 -->\nb <!-- CLAIMS -->x<!-- /CLAIMS -->"
-    new = tables.inject(text, "TABLE1", "| new |")
-    assert "old" not in new and tables.extract(new, "TABLE1") == "| new |" and new.endswith("x<!-- /CLAIMS -->")
-    assert tables.inject(new, "TABLE1", "| new |") == new
+    new = words.inject(text, "TABLE1", "| new |")
+    assert "old" not in new and words.extract(new, "TABLE1") == "| new |" and new.endswith("x<!-- /CLAIMS -->")
+    assert words.inject(new, "TABLE1", "| new |") == new
     with pytest.raises(UserError, match="markers"):
-        tables.inject("nothing", "TABLE1", "x")
+        words.inject("nothing", "TABLE1", "x")
 
 
 def test_write_then_verify_then_tamper(tmp_path, rows):
     cases.write_rows(tmp_path / "cases.csv", rows)
     tables.write(cases.read_rows(tmp_path / "cases.csv"), tmp_path)
-    blocks = tables.readme_blocks(tmp_path)
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- TABLE1 -->\n" + blocks["TABLE1"] + "\n<!-- /TABLE1 -->\n")
-    assert tables.verify(tmp_path, readme) == []
+    assert command.verify(tmp_path) == []
     table = pd.read_csv(tmp_path / "table1.csv")
     table.loc[table["method"] == "dsl", "success"] = 0.99
     table.to_csv(tmp_path / "table1.csv", index=False)
-    assert [w for w in tables.verify(tmp_path, readme) if "table1.csv" in w]
+    assert command.verify(tmp_path) == [f"{tmp_path / 'table1.csv'} is not what its case rows give"]
+    (tmp_path / "paired.csv").unlink()
+    assert f"{tmp_path / 'paired.csv'} is missing" in command.verify(tmp_path)
+
+
+def pages(root, **texts):
+    """A house with a front page and docs: the marker of every block in its page, empty, and what is given."""
+    for name, block in documents.BLOCKS.items():
+        page = root / block.file
+        page.parent.mkdir(parents=True, exist_ok=True)
+        with page.open("a", encoding="utf-8") as stream:
+            stream.write(f"before {name}\n<!-- {name} --><!-- /{name} -->\nafter {name}\n")
+    for name, text in texts.items():
+        with (root / "docs" / f"{name}.md").open("a", encoding="utf-8") as stream:
+            stream.write(text)
+
+
+def test_documents_are_filled_and_a_planted_change_is_caught(tmp_path, monkeypatch):
+    made = documents.blocks(ROOT / "results")
+    monkeypatch.setattr(documents, "blocks", lambda folder: made)  # made once: it takes seconds
+    pages(tmp_path, deviations="row 9: <!-- v:fixed30 -->old<!-- / --> end\n")
+    changed = {path.name for path in documents.write(ROOT / "results", tmp_path)}
+    assert changed == {Path(block.file).name for block in documents.BLOCKS.values()} | {"deviations.md"}
+    assert documents.verify(ROOT / "results", tmp_path) == [] and documents.write(ROOT / "results", tmp_path) == []
+    for name, block in documents.BLOCKS.items():
+        page = tmp_path / block.file
+        right = page.read_text(encoding="utf-8")
+        assert f"before {name}\n<!-- {name} -->\n\n" in right and f"<!-- /{name} -->\nafter {name}\n" in right
+        digit = next(c for c in reversed(words.extract(right, name)) if c.isdigit())
+        block_text = words.extract(right, name)
+        at = block_text.rindex(digit)
+        planted = block_text[:at] + str((int(digit) + 1) % 10) + block_text[at + 1 :]
+        page.write_text(words.inject(right, name, planted), encoding="utf-8")
+        found = documents.verify(ROOT / "results", tmp_path)
+        page.write_text(right, encoding="utf-8")
+        assert found == [f"{block.file}: the block {name} is not what the results give"]
+    page = tmp_path / "docs/deviations.md"
+    right = page.read_text(encoding="utf-8")
+    page.write_text(right.replace("success 48 %", "success 49 %") + "<!-- MINE -->1<!-- /MINE -->")
+    assert documents.verify(ROOT / "results", tmp_path) == [
+        "docs/deviations.md: the sentence v:fixed30 is not what the results give",
+        "docs/deviations.md: nobody fills the block MINE",
+    ]
+    page.write_text("<!-- v:halt --><!-- / -->")
+    with pytest.raises(UserError, match="v:halt is no variant"):
+        documents.write(ROOT / "results", tmp_path)
+
+
+def test_a_missing_marker_is_one_sentence(tmp_path):
+    pages(tmp_path)
+    (tmp_path / "docs/claims.md").write_text("nothing")
+    with pytest.raises(UserError, match="<!-- CLAIMS --> and <!-- /CLAIMS --> are missing"):
+        documents.write(ROOT / "results", tmp_path)
+
+
+def test_every_block_of_the_registry_is_made_from_the_committed_tables():
+    made = documents.blocks(ROOT / "results")
+    assert set(made) == set(documents.BLOCKS)
+    for name, text in made.items():
+        assert re.search(r"^\|.*\d.*\|$", text, re.M) and "nan" not in text, name
+
+
+def test_a_markdown_table_has_as_many_cells_as_its_head():
+    assert words.table(["a", "b"], [[1, "x"], ["", 2.5]]) == "| a | b |\n|---|---|\n| 1 | x |\n|  | 2.5 |"
+    with pytest.raises(ValueError, match="as many cells"):
+        words.table(["a", "b"], [[1]])
 
 
 def test_collect_takes_each_case_once(tmp_path):
     cases.write_rows(tmp_path / "spine/split0/cases_dsl.csv", rows_of("dsl", [1, 2]))
     cases.write_rows(tmp_path / "spine/split0/cases_initial.csv", rows_of("initial", [50, 51]))
     cases.write_rows(tmp_path / "again/cases_dsl.csv", rows_of("dsl", [1, 2]))
-    assert tables.collect(tmp_path, "smoke")["method"].tolist() == ["initial", "dsl"] * 2
-    assert tables.collect(tmp_path, "cpu").empty
+    assert case_rows.collect(tmp_path, "smoke")["method"].tolist() == ["initial", "dsl"] * 2
+    assert case_rows.collect(tmp_path, "cpu").empty
 
 
 @pytest.mark.skipif(not (ROOT / "results/cases.csv").exists(), reason="no results yet: make reproduce")
 def test_the_committed_tables_are_what_their_rows_give():
-    """After `make reproduce` the rows are this machine's; README.md still shows the committed ones."""
-    shown = provenance.committed(ROOT / "results/cases.csv")
-    assert tables.verify(ROOT / "results", ROOT / "README.md" if shown else None) == []
+    assert command.verify(ROOT / "results") == []
+
+
+@pytest.mark.skipif(not provenance.committed(ROOT / "results/cases.csv"), reason="the rows are this machine's own")
+def test_the_front_page_and_the_docs_show_the_committed_results():
+    assert documents.verify(ROOT / "results") == [], "run: python -m lib tables documents"
 
 
 def test_verify_after_a_run_of_ones_own_says_what_the_readme_shows(monkeypatch, capsys):
-    monkeypatch.setattr(tables, "verify", lambda folder, readme: [] if readme is None else ["README.md differs"])
+    monkeypatch.setattr(command, "verify", lambda folder: [])
+    monkeypatch.setattr(documents, "verify", lambda folder: ["README.md differs"])
+    parser = argparse.ArgumentParser()
+    command.arguments(parser)
     for committed, status, said in ((True, 1, "README.md differs"), (False, 0, "the committed ones")):
         monkeypatch.setattr(provenance, "committed", lambda path, answer=committed: answer)
-        assert tables.main(["verify"]) == status and said in capsys.readouterr().out
+        assert command.run(parser.parse_args(["verify"])) == status and said in capsys.readouterr().out
 
 
 def test_what_was_changed_is_not_as_committed(tmp_path, monkeypatch):
@@ -157,7 +229,7 @@ def test_what_was_changed_is_not_as_committed(tmp_path, monkeypatch):
 
 
 def test_splits_run_elsewhere_are_joined(rows, tmp_path):
-    from lib.study import join
+    from lib.tables import join
 
     here, there = tmp_path / "here", tmp_path / "there"
     cases.write_rows(here / "cases.csv", rows)
@@ -176,7 +248,7 @@ def test_splits_run_elsewhere_are_joined(rows, tmp_path):
 
 
 def test_joining_other_patients_or_profiles_is_refused(rows, tmp_path):
-    from lib.study import join
+    from lib.tables import join
 
     cases.write_rows(tmp_path / "here" / "cases.csv", rows)
     for name, other in {

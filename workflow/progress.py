@@ -22,6 +22,8 @@ MINUTES = {
     "real_baselines": 8.0,
     "baselines": 6.0,
     "summary": 1.0,
+    "study": 60.0,
+    "real_scans": 60.0,
     "variant_train": 4.0,
     "variant_walk": 1.0,
     "drl": 20.0,

@@ -94,8 +94,8 @@ def record(
 ) -> Path:
     """Write the provenance JSON beside the finished file `path`; returns the JSON's path.
 
-    `cfg` is the `config.Profile` used, `inputs` the files it was made from, `started` the `time.time()` at
-    which the work began, `more` anything else worth keeping. No machine name, no absolute path is written.
+    `cfg` is the `config.Profile` used, `inputs` the files it was made from, `started` the `time.time()` at which the
+    work began, `more` anything else worth keeping. No machine name, no absolute path is written.
     """
     path = Path(path)
     value = {
@@ -214,14 +214,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"cannot write {type(value).__name__} as JSON")
-
-
-def main() -> int:
-    """`python -m lib.base.provenance FOLDER`: exit status 1 and one sentence a file that was changed by hand."""
-    problems = [problem for folder in sys.argv[1:] or ["results"] for problem in verify(folder)]
-    print("\n".join(problems) or "Every file is what its provenance says.")
-    return 1 if problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

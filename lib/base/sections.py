@@ -20,7 +20,7 @@ SECTIONS = {
     "baselines": ("lib.baselines.settings", "BaselineSettings"),
     "drl": ("lib.study.planar.settings", "DrlSettings"),
     "evaluation": ("lib.metrics", "EvaluationSettings"),
-    "theory": ("lib.mdp", "TheorySettings"),
+    "theory": ("lib.theory", "TheorySettings"),
     "register": ("lib.registration.register", "RegisterSettings"),
     "transfer": ("lib.study.populations", "TransferSettings"),
     "variants": ("lib.study.variants", "VariantSettings"),

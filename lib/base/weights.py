@@ -1,7 +1,8 @@
-"""Weights as data: the safetensors format, tensors by name with string metadata, and small networks smaller on disk."""
+"""Weights as data: tensors by name with string metadata (safetensors), checkpoints, and networks made small for the disk."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -31,6 +32,35 @@ def load(path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError):
         raise UserError(f"{path}: not a complete safetensors file; fetch or train it again.") from None
+
+
+def save_training(path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, metadata: dict) -> None:
+    """A checkpoint: weights and the optimiser's state."""
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    save(tensors, path, metadata)
+
+
+def load_training(path, model, optimiser, accept: Callable[[dict[str, str]], bool]) -> dict[str, str]:
+    """Put a checkpoint back into model and optimiser and return its metadata; {} where there is none that `accept`
+    accepts. Raises UserError on a damaged file."""
+    if not Path(path).exists():
+        return {}
+    tensors, metadata = load(path)
+    if not accept(metadata):
+        return {}
+    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    state, parameters = {}, list(model.parameters())
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, key = name.split(".", 2)
+            parameter = parameters[int(index)]
+            if value.shape == parameter.shape:  # fused kernels read memory in the parameter's own (channels-last) order
+                value = torch.empty_like(parameter).detach().copy_(value)
+            state.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    return metadata
 
 
 def packed(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

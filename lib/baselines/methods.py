@@ -37,7 +37,9 @@ METHODS = {  # in the order of the tables
     "quasi_global": Method(
         "Quasi-global", "#009e73", "-", "quasi_global", "register", ITK, ("quasi_global",), paper=True
     ),
-    "semantic": Method("Semantic", "#cc79a7", "-", "semantic", "register", "scikit-learn", ("semantic",), paper=True),
+    "semantic": Method(
+        "Semantic", "#cc79a7", "-", "semantic", "register", "scikit-learn skops", ("semantic",), paper=True
+    ),
     "dsl": Method("Agent (difference image)", "#d55e00", paper=True),
     "dsl_coarse": Method("Agent, coarse only", "#d55e00", "--"),
     "dsl_two_channel": Method("Agent (two channels)", "#0072b2"),
@@ -63,6 +65,9 @@ METHODS = {  # in the order of the tables
     "ants_search": Method("ANTs, searched starts", "#b8a600", "-.", "ants", "search", "antspyx", ("ants", "search")),
     "greedy": Method("greedy", "#7a5195", "-", "greedy", "register", "picsl_greedy", ("greedy",)),
     "greedy_search": Method("greedy -search", "#7a5195", "-.", "greedy", "search", "picsl_greedy", ("greedy",)),
+    "fft_search": Method(
+        "All shifts by FFT, then at bone", "#882255", "-", "fft_search", "register", "scipy", ("fft_search",)
+    ),
     "dqn": Method("DRL (DQN)", SKY),
     "double_dqn": Method("DRL (double DQN)", "#009e73", "--"),
     "dsl_weighted": Method("DSL, our loss", "#e69f00"),

@@ -6,16 +6,16 @@ something else does not make a method slower in the tables.
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import numpy as np
 
+from lib.base import pools
 from lib.baselines import common
 from lib.baselines.methods import METHODS, base, check, load
 from lib.cases import Case, Result
@@ -88,7 +88,7 @@ def _in_processes(jobs, cases, settings, models):
     afterwards.
     """
     broken, finished = [], set()
-    with _pool(settings.workers) as pool:
+    with pools.pool(settings.workers, pools.one_thread) as pool:
         sent = {
             pool.submit(run_group, job[0], [cases[n] for n in job[1]], settings, models.get(job[0])): job
             for job in jobs
@@ -105,23 +105,11 @@ def _in_processes(jobs, cases, settings, models):
 
 def _alone(name, case, settings, model) -> Result:
     begin = time.perf_counter()  # the time of a process that died is not known otherwise
-    with _pool(1) as pool:
+    with pools.pool(1, pools.one_thread) as pool:
         try:
             return pool.submit(run_group, name, [case], settings, model).result()[0]
         except BrokenProcessPool:
             return Result(case.initial, time.perf_counter() - begin, "crashed: the tool ended its process")
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # Fresh processes: forking after the tools have started their threads hangs.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(max(1, workers), mp_context=context, initializer=_one_thread)
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def run_group(name: str, cases: Sequence[Case], settings, model=None) -> list[Result]:

@@ -32,13 +32,11 @@ _maps: dict = {}  # the last patient's probability maps: (key, map, seconds it t
 
 
 def register(fixed, moving, initial, settings, mask=None, rng=None, model=None) -> Result:
-    """Pose moving -> fixed. `model`: what `train` gave, {"fixed": Forest, "moving": Forest}.
+    """Pose moving -> fixed. `model`: what `train` gave, a classifier each for "fixed" and "moving".
 
     A patient's maps are made once for all its starts; their time is counted in each.
     """
     if model is None:
-        import sklearn  # noqa: F401  (where it is not installed, this says why there is no classifier)
-
         raise UserError("semantic registration has no trained classifier; run semantic.train first.")
     begin = time.process_time()
     options = settings.semantic
@@ -51,14 +49,14 @@ def register(fixed, moving, initial, settings, mask=None, rng=None, model=None) 
     return Result(pose, time.process_time() - begin + made_fixed + made_moving)
 
 
-def probability(image: Volume, model: forest.Forest, spacing: float, mask=None) -> Volume:
+def probability(image: Volume, model, spacing: float, mask=None) -> Volume:
     """Probability map x 100 of the object in a CBCT or CT, at `spacing` mm; 0 outside `mask`."""
     small, field = forest.prepare(image, mask, spacing)
     field_body = field & (small.array > -300)  # neither bone nor heart is air
     index = torch.nonzero(field_body)
     out = torch.zeros_like(small.array)
     for part in index.split(100_000):
-        out[part[:, 0], part[:, 1], part[:, 2]] = 100 * model.probability(forest.features(small, field, part))
+        out[part[:, 0], part[:, 1], part[:, 2]] = 100 * forest.probability(model, forest.features(small, field, part))
     return small.with_array(out)
 
 
@@ -78,7 +76,7 @@ def _map(role, image, model, options, mask):
 # --- training -------------------------------------------------------------------------------------
 
 
-def train(patients, settings) -> dict[str, forest.Forest]:
+def train(patients, settings) -> dict:
     """Both classifiers from training patients (an iterable; one is held at a time). Raises UserError for
     none.
     """

@@ -39,7 +39,7 @@ def _published() -> MattesSettings:
 
 
 def _tuned() -> MattesSettings:
-    # The winner of lib.study.choose among sixteen, on patients that are tested in no split.
+    # The winner of the study choice_of_settings among sixteen, on patients that are tested in no split.
     return MattesSettings(
         spacing=4.0, clamp=(-200.0, 800.0), bins=32, samples=20000, learning_rate=4.0, smooth=(12.0, 6.0, 2.0)
     )
@@ -125,6 +125,27 @@ class BoneSearchSettings:
     refined: int = 64  # of them optimised; 16 do on patients made for the choice, not on the real pair
     apart: float = 8.0  # mm between those, on average
     final_voxel: float = 4.0  # mm, where ends are compared
+
+
+@dataclass(frozen=True)
+class FftSearchSettings:
+    """`fft_search`: all shifts of a range by FFT at a lattice of rotations, then likeness at bone."""
+
+    reach: tuple[float, ...] = (40.0, 40.0, 160.0)  # +- mm about the start along x, y, z: as the box of `search`
+    degrees: float = 30.0  # the same of each component of the rotation
+    step: float = 20.0  # degrees, cell of the body-centred lattice: no rotation is further than 11 from one tried
+    voxel: float = 8.0  # mm, of the correlated images
+    overlap: float = 0.35  # least share of the field of view inside the CT
+    floor: float = 0.03  # variance of local contrast (-1 to 1) below which a region counts as this flat
+    peaks: int = 6  # shifts kept for a rotation
+    apart: float = 7.0  # mm between distinct places; degrees: twice that
+    ranked: int = 24  # places that climb at `coarse` mm
+    coarse: float = 8.0
+    coarse_steps: int = 10
+    refined: int = 8  # of them at `fine` mm
+    fine: float = 4.0
+    fine_steps: int = 10
+    points: int = 4000  # of the CT, near bone
 
 
 def _gentle() -> MattesSettings:
@@ -218,6 +239,7 @@ class BaselineSettings:
     bone: BoneSettings = field(default_factory=BoneSettings)
     bone_search: BoneSearchSettings = field(default_factory=BoneSearchSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
+    fft_search: FftSearchSettings = field(default_factory=FftSearchSettings)
     quasi_global: QuasiGlobalSettings = field(default_factory=QuasiGlobalSettings)
     semantic: SemanticSettings = field(default_factory=SemanticSettings)
     polish: PolishSettings = field(default_factory=PolishSettings)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import capture, metrics
+from lib import metrics
 from lib.baselines.methods import METHODS, OURS, PAPER_METHODS, competes, label, order
 
 EXPERIMENTS = {"spine": ("E1 spine", "TRE"), "heart": ("E2 heart", "MME")}
@@ -144,7 +144,7 @@ def _capture_panel(ax, method: str, lines: dict, mine):
     x, rate, low, high = lines[method].T
     ax.fill_between(x, 100 * low, 100 * high, color=colour(method), alpha=0.2, lw=0)
     ax.plot(x, 100 * rate, "o-", color=colour(method), ms=3, lw=2.0, clip_on=False)
-    reach, whole = capture.capture_range(mine["initial_error_mm"], mine["success"])
+    reach, whole = metrics.capture_range(mine["initial_error_mm"], mine["success"])
     if reach:
         ax.axvline(reach, color="#333333", ls="--", lw=0.9)
     words = f"95 % up to {reach:.0f} mm{', the farthest' if whole else ''}" if reach else "95 % nowhere"

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from lib.figures import charts
-from lib.study.variants import FUTURE, KNOWN, REFERENCE
 
 BETTER, WORSE, OPEN = "#009e73", "#d55e00", "#777777"  # Okabe and Ito's, as everywhere
+REFERENCE = "reference"  # the variant with nothing changed
 
 
-def write(folder, cfg) -> list[Path]:
-    """Draw what there are tables for, into `folder`/figures; returns the files."""
+def write(folder, cfg, known=(), future=()) -> list[Path]:
+    """Draw what there are tables for, into `folder`/figures; returns the files. known: names of the variants; future: of
+    those that are the authors' future work."""
     folder, made = Path(folder), []
-    for name, draw in (("fig4", charts.fig4), ("ablations", ablations)):
+    for name, draw in (("fig4", charts.fig4), ("ablations", partial(ablations, known=known, future=future))):
         source = folder / f"{name}.csv"
         table = pd.read_csv(source) if source.exists() else pd.DataFrame()
         if len(table):
@@ -26,11 +28,11 @@ def write(folder, cfg) -> list[Path]:
     return made
 
 
-def ablations(table: pd.DataFrame):
+def ablations(table: pd.DataFrame, known, future=()):
     """Success of every variant minus its reference's, in points, same cases, with the 95 % interval.
 
     Green: surely better, red: surely worse. In brackets the success itself."""
-    some = table[table["variant"].isin(KNOWN) & table["difference"].notna()]
+    some = table[table["variant"].isin(list(known)) & table["difference"].notna()]
     some = some.sort_values("difference").reset_index(drop=True)
     fig, axes = charts.new_figure(1, 1, widths=[2.6], height=max(2.0, 0.24 * len(some) + 0.8))
     ax = axes[0][0]
@@ -42,7 +44,7 @@ def ablations(table: pd.DataFrame):
     names = [f"{row.what} ({100 * row.success:.0f} %)" for row in some.itertuples()]
     ax.set_yticks(np.arange(len(some)), names, fontsize=7.5)
     for tick, name in zip(ax.get_yticklabels(), some["variant"], strict=True):
-        tick.set_fontweight("bold" if name in FUTURE else "normal")
+        tick.set_fontweight("bold" if name in future else "normal")
     ax.axvline(0, color="#333333", lw=0.8)
     reference = table[table["variant"] == REFERENCE]
     base = f" ({100 * reference['success'].iloc[0]:.0f} %)" if len(reference) else ""

@@ -44,6 +44,21 @@ def trajectories(states, title: str = "", switch: int | None = None):
     return fig
 
 
+def walk(params, margins, title: str = ""):
+    """One registration without the truth: the pose's six parameters (steps + 1, 6; mm and degrees, zero at the start) and
+    the action-value margin of each step (steps,), in standard deviations."""
+    fig, axes = new_figure(1, 2, widths=[2.2, 2.2], height=2.8)
+    for name, tint, values in zip(PARAMETERS, _PARAMETER_COLOURS, np.asarray(params).T, strict=True):
+        dash = "-" if name[0] == "t" else "--"
+        axes[0][0].plot(values, color=tint, ls=dash, lw=1.4, label=f"{name} ({'mm' if dash == '-' else '°'})")
+    axes[0][0].set(xlabel="step", ylabel="mm (solid), degrees (dashed)", title="the CT's parameters, from its start")
+    axes[0][0].legend(fontsize=7, ncols=2, frameon=False)
+    axes[0][1].plot(margins, color="#333333", lw=1.2)
+    axes[0][1].set(xlabel="step", ylabel="margin (standard deviations)", title="how clearly it preferred its action")
+    fig.suptitle(title, fontsize=9)
+    return fig
+
+
 def learning_curves(logs, title: str = ""):
     """Loss and agreement against samples. logs: name -> CSV path or DataFrame with the columns
     step, samples, loss, val_loss, val_agreement, seconds."""

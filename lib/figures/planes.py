@@ -1,4 +1,4 @@
-"""One plane through a volume and how it is drawn: cuts in world coordinates, windows, letters, scale bars."""
+"""One plane through a volume and how it is drawn: cuts in world coordinates, windows, colours, letters, scale bars."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import torch
 
 from lib import rigid
 from lib.figures.charts import new_figure
-from lib.images.volume import Volume, sample
+from lib.images.normalise import tissue_level
+from lib.images.volume import Volume
 
 CT_WINDOW = (150.0, 900.0)  # level, width: bone and soft tissue together
 PLANES = ("axial", "coronal", "sagittal")
 # In-plane directions (columns to the right, rows downwards) in LPS, and letters left, right, top, bottom.
 AXES = {
     "axial": (np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), "RLAP"),
-    "coronal": (np.array([1.0, 0, 0]), np.array([0, 0, -1.0]), "RLSI"),
-    "sagittal": (np.array([0, 1.0, 0]), np.array([0, 0, -1.0]), "APSI"),
+    "coronal": (np.array([1.0, 0, 0]), np.array([0, 0, -1.0]), "RLHF"),
+    "sagittal": (np.array([0, 1.0, 0]), np.array([0, 0, -1.0]), "APHF"),
 }
+EDGES = {plane: letters for plane, (_, _, letters) in AXES.items()}
+HALF = 110.0  # mm from the centre to the edge of a close picture
+LEVEL, WIDTH = 150.0, 600.0  # HU of a close picture: soft tissue and bone
+OUTSIDE = -30000.0  # no image has values near it
 _OTHERS = ((0, 0), (0, 1), (1, 1))  # reducing these axes in turn leaves i, j, k of an array [k, j, i]
-YELLOW = np.array([1.0, 0.82, 0.1])
 
 
 def cut(volume: Volume, plane: str, centre, extent, pose=None, step: float = 1.0, fill: float = -1000.0):
@@ -31,7 +35,25 @@ def cut(volume: Volume, plane: str, centre, extent, pose=None, step: float = 1.0
     points = np.asarray(centre, dtype=np.float64) + y[:, None, None] * down + x[None, :, None] * right
     if pose is not None:
         points = rigid.apply(rigid.invert(np.asarray(pose)), points.reshape(-1, 3)).reshape(points.shape)
-    return sample(volume, torch.as_tensor(points, dtype=torch.float32), fill=fill).numpy()
+    return _values(volume, points, fill)
+
+
+def _values(volume: Volume, points: np.ndarray, fill: float) -> np.ndarray:
+    """Linear interpolation at world points (h, w, 3), `fill` beyond the grid; touches only the voxels that it needs."""
+    from scipy.ndimage import map_coordinates
+
+    index = rigid.apply(np.linalg.inv(volume.affine), points.reshape(-1, 3))[:, ::-1].T
+    array = volume.array.cpu().numpy()
+    return map_coordinates(array, index, order=1, output=np.float32, cval=fill).reshape(points.shape[:2])
+
+
+def both(fixed: Volume, moving: Volume, pose, plane: str, centre, extent) -> tuple[np.ndarray, np.ndarray]:
+    """The CBCT's plane and the moved CT's at `pose` (4, 4, moving -> fixed); NaN where either has no data."""
+    still = cut(fixed, plane, centre, extent, fill=OUTSIDE)
+    moved = cut(moving, plane, centre, extent, pose, fill=OUTSIDE)
+    still[still <= max(float(fixed.array.min()) + 1e-3, -4000)] = np.nan  # what a CBCT is padded with
+    moved[moved < -4000] = np.nan
+    return still, moved
 
 
 def _corners(low, high) -> np.ndarray:
@@ -79,10 +101,45 @@ def window_of(volume: Volume) -> tuple[float, float]:
     return round((middle + 0.12 * width) / 10) * 10.0, round(width / 10) * 10.0
 
 
+def matched(fixed: Volume, moving: Volume, pose, centre) -> tuple:
+    """Windows of CBCT and CT in which tissue looks alike: `LEVEL`, `WIDTH` in the CT's HU, and the CBCT's so that its spread
+    of values where both have tissue looks as the CT's does there (a CBCT is no HU, and often darker in the middle)."""
+    ct = _tissue_window(moving)
+    pairs = [both(fixed, moving, pose, plane, centre, (2 * HALF, 2 * HALF)) for plane in PLANES]
+    still, moved = (np.concatenate([pair[k].ravel() for pair in pairs]) for k in (0, 1))
+    tissue = np.isfinite(still) & (np.nan_to_num(moved, nan=-9999.0) > ct[0] - ct[1] / 2 - 150)
+    if tissue.sum() < 2000:
+        return _tissue_window(fixed), ct
+    (a, b), (low, high) = (np.quantile(v[tissue], [0.1, 0.9]) for v in (still, moved))
+    gain = (b - a) / max(high - low, 1e-6)
+    return (a + (ct[0] - low) * gain, ct[1] * gain), ct
+
+
+def _tissue_window(volume: Volume) -> tuple[float, float]:
+    """(level, width) that show `LEVEL`, `WIDTH` HU; found from soft tissue, for images whose values are no HU."""
+    thin = volume.array[::2, ::2, ::2]
+    gain, offset = tissue_level(thin[thin > float(thin.min()) + 1e-3])
+    return (LEVEL - offset) / gain, WIDTH / gain
+
+
 def grey(image, window) -> np.ndarray:
-    """HU -> 0..1 in a (level, width) window."""
+    """HU -> 0..1 in a (level, width) window; no data is black."""
     level, width = window
-    return np.clip((image - level) / width + 0.5, 0, 1)
+    return np.nan_to_num(np.clip((image - level) / max(width, 1e-6) + 0.5, 0, 1))
+
+
+def blend(still: np.ndarray, moved: np.ndarray, windows) -> np.ndarray:
+    """RGB (h, w, 3) of `both`: CBCT orange, CT blue, grey where they agree; where only one has data it is dark grey."""
+    a, b = grey(still, windows[0]), grey(moved, windows[1])
+    overlap = (np.isfinite(still) & np.isfinite(moved))[..., None]
+    alone = 0.45 * np.where(np.isfinite(still), a, b)[..., None]
+    return np.where(overlap, np.stack([a, (a + b) / 2, b], axis=-1), alone)
+
+
+def difference(still: np.ndarray, moved: np.ndarray, windows) -> np.ndarray:
+    """Grey of CBCT minus CT, each in its window: 0.5 where they agree, black where either has no data."""
+    value = 0.5 + 0.5 * (grey(still, windows[0]) - grey(moved, windows[1]))
+    return np.where(np.isfinite(still) & np.isfinite(moved), value, 0.0)
 
 
 def words(name: str, window) -> str:

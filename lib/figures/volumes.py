@@ -1,4 +1,4 @@
-"""Pictures of volumes as a radiologist reads them; charts are in `lib.figures.charts` and reachable from here.
+"""Pictures of volumes, and of two of them laid over each other, as a radiologist reads them.
 
 Every plane is cut in world coordinates (LPS mm), so oblique grids and poses need no special care. Axial
 and coronal views face the patient (the patient's right is on the picture's left), sagittal views have the
@@ -11,23 +11,24 @@ from __future__ import annotations
 import numpy as np
 
 from lib import rigid
-from lib.figures.charts import (
-    new_figure,
-)
-from lib.figures.paths import learning_curves, trajectories  # noqa: F401
+from lib.figures.charts import new_figure
 from lib.figures.planes import (
     AXES,
     CT_WINDOW,
+    HALF,
     PLANES,
-    YELLOW,
+    blend,
+    both,
     cut,
     draw,
     frame,
     grey,
+    matched,
     scaled,
     window_of,
     words,
 )
+from lib.figures.planes import difference as image_of_difference
 from lib.images.volume import Volume
 
 
@@ -50,23 +51,6 @@ def three_planes(volume: Volume, title: str = "", window=None, centre=None, poin
     return fig
 
 
-def blend(fixed_grey, moving_grey, seen) -> np.ndarray:
-    """RGB as in the paper's Figure 1: the CT in grey, the CBCT in yellow where it sees (`seen`, bool)."""
-    ct = np.repeat(moving_grey[..., None], 3, axis=-1)
-    mixed = 0.5 * ct + 0.85 * fixed_grey[..., None] * YELLOW
-    return np.clip(np.where(seen[..., None], mixed, 0.8 * ct), 0, 1)
-
-
-def _pair(fixed, moving, pose, plane, centre, shape, windows):
-    """(fixed grey, moved grey, seen by the CBCT, inside the moved CT) on one plane."""
-    cbct, ct = cut(fixed, plane, centre, shape), cut(moving, plane, centre, shape, pose, fill=-3000)
-    return grey(cbct, windows[0]), grey(ct, windows[1]), cbct > -985, ct > -2000
-
-
-def _windows(fixed, windows):
-    return windows or (window_of(fixed), CT_WINDOW)
-
-
 def overlay(
     fixed: Volume,
     moving: Volume,
@@ -76,25 +60,43 @@ def overlay(
     centre=None,
     margin: float = 60,
     planes=("coronal", "sagittal"),
+    half: float | None = None,
 ):
-    """Figure 1: CBCT (yellow) over the moved CT (grey), a row of planes for each pose.
+    """Figure 1: CBCT (orange) and moved CT (blue), grey where they agree; a row a plane, a column a pose.
 
-    poses: one pose (4, 4) or a dict name -> pose; windows: ((level, width) CBCT, (level, width) CT);
-    margin: mm of the CT shown around the CBCT.
+    poses: one pose (4, 4, moving -> fixed) or a dict name -> pose; windows: ((level, width) CBCT, (level, width) CT);
+    margin: mm of the CT shown around the CBCT, or half: mm from the centre to every edge, for a close look.
     """
     poses = poses if isinstance(poses, dict) else {"": poses}
-    windows, (middle, shapes) = _windows(fixed, windows), frame(fixed)
-    centre = middle if centre is None else np.asarray(centre, dtype=np.float64)
-    shapes = [(w + 2 * margin, h + 2 * margin) for w, h in (shapes[PLANES.index(p)] for p in planes)]
-    fig, axes = new_figure(len(planes), len(poses), widths=[shapes[0][0] / shapes[0][1]] * len(poses), height=3.2)
+    windows, (centre, shapes) = _windows(fixed, windows), _shapes(fixed, planes, centre, margin, half)
+    tallest = shapes[0][1]
+    fig, axes = new_figure(len(planes), len(poses), widths=[shapes[0][0] / tallest] * len(poses), height=3.2)
     for column, (name, pose) in enumerate(poses.items()):
         for row, (plane, shape) in enumerate(zip(planes, shapes, strict=True)):
-            cbct, ct, seen, _ = _pair(fixed, moving, pose, plane, centre, shape, windows)
-            draw(axes[row][column], blend(cbct, ct, seen), plane, shape, f"{name} ({plane})" if name else plane)
-    fig.suptitle(
-        f"{title}  CBCT yellow ({words('CBCT', windows[0])}), CT grey ({words('CT', windows[1])})",
-        fontsize=8,
-    )
+            image = blend(*both(fixed, moving, pose, plane, centre, shape), windows)
+            draw(axes[row][column], image, plane, shape, f"{name} ({plane})" if name else plane)
+    colours = f"CBCT orange ({words('CBCT', windows[0])}), CT blue ({words('CT', windows[1])})"
+    fig.suptitle(_lines(f"{title}  {colours}", len(poses)), fontsize=8)
+    return fig
+
+
+def close(fixed: Volume, moving: Volume, poses, centre, title: str = ""):
+    """`overlay` of three planes near `centre`, in windows in which both images look alike at the last pose."""
+    poses = poses if isinstance(poses, dict) else {"": poses}
+    windows = matched(fixed, moving, [*poses.values()][-1], centre)
+    return overlay(fixed, moving, poses, title, windows, centre, planes=PLANES, half=HALF)
+
+
+def alone(fixed: Volume, moving: Volume, pose, centre, title: str = ""):
+    """Each image by itself, in grey, near `centre`: the CBCT above, below the CT where `pose` puts it."""
+    windows, shape = matched(fixed, moving, pose, centre), (2 * HALF, 2 * HALF)
+    fig, axes = new_figure(2, 3, widths=[1.0] * 3, height=3.2)
+    for column, plane in enumerate(PLANES):
+        pair = both(fixed, moving, pose, plane, centre, shape)
+        for row, name in enumerate(("CBCT", "CT")):
+            draw(axes[row][column], grey(pair[row], windows[row]), plane, shape, f"{name}, {plane}")
+    shown = ", ".join(words(name, window) for name, window in zip(("CBCT", "CT"), windows, strict=True))
+    fig.suptitle(f"{title}  {shown}".strip(), fontsize=8)
     return fig
 
 
@@ -105,39 +107,54 @@ def difference(
     title: str = "",
     windows=None,
     centre=None,
-    plane="coronal",
+    planes=("coronal",),
     meshes=None,
-    margin: float = 0,
+    half: float | None = None,
     columns: int = 6,
     inches: float = 1.9,
 ):
-    """Figure 5: fixed minus moved image inside both (mid-grey: equal), one picture for each pose.
+    """Figure 5: fixed minus moved image inside both (mid-grey: equal), a picture for each pose and plane.
 
-    poses: dict name -> pose (4, 4, moving -> fixed). meshes: (mesh_moving, mesh_fixed), each (vertices,
-    faces); their outlines on the plane are drawn: fixed in yellow, moved in blue. inches: height of a
-    picture.
+    poses: dict name -> pose (4, 4, moving -> fixed). meshes: (mesh_moving, mesh_fixed), each (vertices, faces); their
+    outlines on the plane are drawn: fixed in orange, moved in blue. inches: height of a picture.
     """
-    windows, (middle, shapes) = _windows(fixed, windows), frame(fixed)
-    centre = middle if centre is None else np.asarray(centre, dtype=np.float64)
-    width, height = shapes[PLANES.index(plane)]
-    shape = (width + 2 * margin, height + 2 * margin)
+    windows, (centre, shapes) = _windows(fixed, windows), _shapes(fixed, planes, centre, 0, half)
     n = min(columns, len(poses))
-    fig, axes = new_figure(-(-len(poses) // n), n, widths=[shape[0] / shape[1]] * n, height=inches)
+    lines = -(-len(poses) // n) * len(planes)
+    fig, axes = new_figure(lines, n, widths=[shapes[0][0] / shapes[0][1]] * n, height=inches)
     flat = [ax for row in axes for ax in row]
-    for ax, (name, pose) in zip(flat, poses.items(), strict=False):
-        cbct, ct, seen, inside = _pair(fixed, moving, pose, plane, centre, shape, windows)
-        image = np.where(seen & inside, 0.5 + 0.5 * (cbct - ct), 0.0)
-        draw(ax, image, plane, shape, name)
+    pictures = [(name, pose, k) for k in range(len(planes)) for name, pose in poses.items()]
+    for ax, (name, pose, k) in zip(flat, pictures, strict=False):
+        pair = both(fixed, moving, pose, planes[k], centre, shapes[k])
+        draw(ax, image_of_difference(*pair, windows), planes[k], shapes[k], name)
         if meshes is not None:
-            _outline(ax, meshes[1], np.eye(4), plane, centre, "#f0e442")
-            _outline(ax, meshes[0], pose, plane, centre, "#56b4e9")
-    for ax in flat[len(poses) :]:
+            _outline(ax, meshes[1], np.eye(4), planes[k], centre, "#f0a030")
+            _outline(ax, meshes[0], pose, planes[k], centre, "#56b4e9")
+    for ax in flat[len(pictures) :]:
         ax.set_axis_off()
-    fig.suptitle(
-        f"{title}  CBCT minus moved CT, {plane}; {words('CBCT', windows[0])}, {words('CT', windows[1])}",
-        fontsize=8,
-    )
+    shown = f"{words('CBCT', windows[0])}, {words('CT', windows[1])}"
+    fig.suptitle(_lines(f"{title}  CBCT minus moved CT, {', '.join(planes)}; {shown}", n), fontsize=8)
     return fig
+
+
+def _windows(fixed, windows):
+    return windows or (window_of(fixed), CT_WINDOW)
+
+
+def _shapes(fixed, planes, centre, margin, half):
+    """(where planes are cut, (width, height) in mm of each): all of the CBCT and a margin, or `half` mm on every side."""
+    middle, shapes = frame(fixed)
+    centre = middle if centre is None else np.asarray(centre, dtype=np.float64)
+    if half is not None:
+        return centre, [(2 * half, 2 * half)] * len(planes)
+    return centre, [(w + 2 * margin, h + 2 * margin) for w, h in (shapes[PLANES.index(p)] for p in planes)]
+
+
+def _lines(words_: str, columns: int) -> str:
+    """A title broken where its figure of so many pictures would be too narrow for it."""
+    import textwrap
+
+    return textwrap.fill(words_.strip(), 48 * columns)
 
 
 def _outline(ax, mesh, pose, plane, centre, line):
@@ -184,40 +201,4 @@ def contact_sheet(volumes, titles=None, plane: str = "coronal", window=None, col
         ax.set_axis_off()
     note = f"({plane}, {words('window', window)})" if window else f"({plane}; W, L in HU)"
     fig.suptitle(f"{suptitle}  {note}".strip(), fontsize=9)
-    return fig
-
-
-def saliency(fixed: Volume, attention: Volume, centre, box_mm, title: str = "", target=None, window=None):
-    """Figure 3: where the coarse network looks. `attention`: a non-negative map placed in the fixed
-    world, shown from its 95th percentile up; the box (edges `box_mm`) around `centre` is the fine
-    network's region of interest; `target` (3,) world mm, the true object, is a cross."""
-    from matplotlib.patches import Rectangle
-
-    window, centre = window or window_of(fixed), np.asarray(centre, dtype=np.float64)
-    (whole, shapes), box = frame(fixed), np.broadcast_to(np.asarray(box_mm, dtype=np.float64), (3,))
-    high = float(np.quantile(attention.array.cpu().numpy(), 0.95))
-    top = float(attention.array.max())
-    fig, axes = scaled(shapes)
-    for ax, plane, shape in zip(axes[0], PLANES, shapes, strict=True):
-        right, down, _ = AXES[plane]
-        middle = np.where(np.abs(right) + np.abs(down) > 0, whole, centre)  # the plane passes through the box
-        draw(ax, grey(cut(fixed, plane, middle, shape), window), plane, shape, plane)
-        heat = cut(attention, plane, middle, shape, fill=0.0)
-        ax.imshow(
-            np.ma.masked_less_equal(heat, high),
-            extent=(-shape[0] / 2, shape[0] / 2, shape[1] / 2, -shape[1] / 2),
-            cmap="autumn",
-            vmin=high,
-            vmax=max(top, high + 1e-12),
-            alpha=0.65,
-        )
-        off, size = centre - middle, np.array([np.abs(right) @ box, np.abs(down) @ box])
-        ax.add_patch(Rectangle(np.array([off @ right, off @ down]) - size / 2, *size, fill=False, ec="#00a5ff", lw=2))
-        if target is not None:
-            gap = np.asarray(target) - middle
-            ax.plot(gap @ right, gap @ down, "+", color="#00e0a0", ms=12, mew=2)
-    fig.suptitle(
-        f"{title}  saliency above its 95th percentile, region of interest ({words('CBCT', window)})",
-        fontsize=9,
-    )
     return fig

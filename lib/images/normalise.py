@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from lib.base.errors import UserError
+from lib.images.values import tissue_level
 from lib.images.volume import Volume, along, gaussian_rows, linear_rows, resample
 
 LOW, HIGH = -150.0, 500.0  # HU kept
@@ -29,7 +30,8 @@ def field_of_view(volume: Volume) -> torch.Tensor:
     """
     array = volume.array
     finite = torch.isfinite(array)
-    data = finite & (array > torch.where(finite, array, torch.inf).min() + 1e-3)
+    low, high = torch.where(finite, array, torch.inf).min(), torch.where(finite, array, -torch.inf).max()
+    data = finite & (array > low + (1e-3 if high - low > 200 else 1e-6 * (high - low)))  # not every image is in HU
     if data.float().mean() > 0.995:
         return torch.ones_like(data)
     between = torch.zeros_like(data)
@@ -40,47 +42,6 @@ def field_of_view(volume: Volume) -> torch.Tensor:
         last = data.shape[dim] - 1 - seen.flip(dim).argmax(dim, keepdim=True)
         between |= (index >= first) & (index <= last) & seen.amax(dim, keepdim=True).bool()
     return data | between
-
-
-def tissue_level(values: torch.Tensor) -> tuple[float, float]:
-    """Gain and offset bringing `values` (n,) near HU: soft tissue to 40, and air to -1000 where it is no HU at all."""
-    values = values[torch.isfinite(values)]
-    if values.numel() > 200_000:
-        values = values[:: values.numel() // 200_000]
-    if values.numel() < 10:
-        return 1.0, 0.0
-    low, high = np.percentile(values.numpy(), [0.5, 99.5])
-    middle = float(values.median())
-    hounsfield_like = low > -1500 and -700 < middle < 400 and high < 4000 and high - low > 200
-    gain, offset = 1.0, 0.0
-    if not hounsfield_like and high > low:
-        air, tissue = _two_levels(values.clamp(low, high))
-        gain = 1040.0 / max(tissue - air, 1e-6)
-        offset = 40.0 - gain * tissue
-    peak = _mode(values * gain + offset, -250.0, 300.0)
-    return gain, offset + 40.0 - peak
-
-
-def _mode(values: torch.Tensor, low: float, high: float) -> float:
-    """Peak of the smoothed histogram between low and high; 40 where there is nothing."""
-    inside = values[(values > low) & (values < high)]
-    if inside.numel() < 10:
-        return 40.0
-    counts = torch.histc(inside.float(), 110, low, high)
-    kernel = torch.tensor([1, 2, 4, 6, 8, 6, 4, 2, 1], dtype=torch.float32)
-    smooth = torch.nn.functional.conv1d(counts[None, None], kernel[None, None], padding=4)[0, 0]
-    return low + (float(smooth.argmax()) + 0.5) * (high - low) / 110
-
-
-def _two_levels(values: torch.Tensor) -> tuple[float, float]:
-    """Air and tissue levels by Otsu's threshold."""
-    counts = torch.histc(values.float(), 256).double()
-    centres = torch.linspace(float(values.min()), float(values.max()), 256, dtype=torch.float64)
-    weight = counts.cumsum(0)
-    mean = (counts * centres).cumsum(0)
-    between = (mean[-1] * weight / weight[-1] - mean) ** 2 / (weight * (weight[-1] - weight)).clamp(min=1e-9)
-    threshold = centres[int(between[:-1].argmax())]
-    return float(values[values <= threshold].median()), float(values[values > threshold].median())
 
 
 def normalise(volume: Volume, is_cbct: bool, contrast: str = "local") -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,15 +18,19 @@ def shrink(volume: Volume, spacing: float, is_cbct: bool) -> Volume:
     """
     volume = trim(volume) if is_cbct else volume  # most of a padded CBCT is padding: less to average
     factors = [max(1, int(spacing / s + 0.25)) for s in volume.spacing]  # i, j, k
-    array = volume.array.float()
+    array = volume.array
     if is_cbct:
-        low = float(array.min())
-        inside = (array > low + 1e-3).float()
+        array = array.float()
+        low, high = float(array.min()), float(array.max())
+        least = 1.0 if high - low > 200 else (high - low) * 1e-3  # what lifts data above padding, in any unit
+        inside = (array > low + 1e-3 * least).float()
         weight = pool(inside, factors)
         mean = pool(array * inside, factors) / weight.clamp(min=1e-6)
-        array = torch.where(weight > 0.5, mean.clamp(min=low + 1), torch.tensor(low))
+        array = torch.where(weight > 0.5, mean.clamp(min=low + least), torch.tensor(low))
     else:
-        array = pool(array.clamp(min=-1024), factors)
+        many = factors[2] * max(1, int(2**24 / (array[0].numel() * factors[2])))  # slices at once: a slab, not the scan
+        slabs = [slab for slab in array.split(many) if len(slab) >= factors[2]]
+        array = torch.cat([pool(slab.float().clamp(min=-1024), factors) for slab in slabs])
     factors = np.array(factors)
     origin = volume.origin + volume.direction @ (volume.spacing * (factors - 1) / 2)
     small = Volume(array, volume.spacing * factors, origin, volume.direction)
@@ -40,7 +44,8 @@ def pool(array: torch.Tensor, factors) -> torch.Tensor:
 
 def trim(volume: Volume, border: int = 1) -> Volume:
     """Cut away what is padding only (the lowest value), leaving `border` voxels of it."""
-    data = volume.array > volume.array.min() + 1e-3
+    low, high = volume.array.min(), volume.array.max()
+    data = volume.array > low + (1e-3 if high - low > 200 else 1e-6 * (high - low))
     spans = []
     for axis in range(3):
         hit = torch.nonzero(data.any(dim=tuple(other for other in range(3) if other != axis)))
@@ -55,7 +60,11 @@ def overlap(fixed: Volume, moving: Volume, pose: np.ndarray) -> float:
     """Share of the fixed field of view that lies inside the moving volume's grid at `pose`."""
     stride = [max(1, int(8 / s)) for s in fixed.spacing]
     thin = Volume(fixed.array[:: stride[2], :: stride[1], :: stride[0]], fixed.spacing * stride)
-    index = np.argwhere(field_of_view(thin).numpy())[:, ::-1] * stride
+    return share_inside(fixed, moving, pose, np.argwhere(field_of_view(thin).numpy())[:, ::-1] * stride)
+
+
+def share_inside(fixed: Volume, moving: Volume, pose: np.ndarray, index: np.ndarray) -> float:
+    """Share of voxels (n, 3), i, j, k of `fixed`, that lie inside the moving volume's grid at `pose`; 0 of none."""
     world = rigid.apply(rigid.invert(pose) @ fixed.affine, index.astype(np.float64))
     place = rigid.apply(np.linalg.inv(moving.affine), world)
     inside = ((place >= -0.5) & (place <= np.array(moving.size) - 0.5)).all(axis=1)
@@ -127,12 +136,40 @@ def _codes(volume: Volume, is_cbct: bool, voxel: float) -> Volume:
 
 
 def resample_moving(fixed: Volume, moving: Volume, pose: np.ndarray) -> Volume:
-    """The moving image on the fixed grid at `pose` (moving -> fixed), -1000 outside; through ITK, once."""
+    """The moving image at `pose` (moving -> fixed), -1000 outside, on the grid of the fixed file in its own order of axes
+    (of the fixed volume, where it was not read from a file); through ITK, once, a few slices at a time."""
     import SimpleITK as sitk
 
-    from lib.images.volume import AIR, from_sitk, to_sitk
+    from lib.images.volume import AIR, to_sitk
 
     inverse = rigid.invert(np.asarray(pose, dtype=np.float64))
     transform = sitk.AffineTransform([float(x) for x in inverse[:3, :3].ravel()], [float(x) for x in inverse[:3, 3]])
-    reference = to_sitk(fixed)
-    return from_sitk(sitk.Resample(to_sitk(moving), reference, transform, sitk.sitkLinear, AIR))
+    size, grid = fixed.size, fixed
+    if fixed.given is not None:
+        g = fixed.given
+        size, grid = g.size, Volume(torch.zeros(1, 1, 1), g.spacing, g.origin, g.direction)
+    place = _part(moving, grid, size, inverse)
+    dtype = np.int16 if moving.array.dtype == torch.int16 else np.float32
+    image = to_sitk(place, dtype)
+    slabs, at_once = [], max(1, int(2**25 / (size[0] * size[1])))
+    for first in range(0, size[2], at_once):
+        many = min(at_once, size[2] - first)
+        origin = [float(x) for x in (grid.affine @ [0, 0, first, 1])[:3]]
+        shape = [int(size[0]), int(size[1]), many]
+        direction, spacing = [float(x) for x in grid.direction.ravel()], [float(x) for x in grid.spacing]
+        slab = sitk.Resample(image, shape, transform, sitk.sitkLinear, origin, spacing, direction, AIR)
+        slabs.append(torch.from_numpy(sitk.GetArrayFromImage(slab)))
+    return Volume(torch.cat(slabs), grid.spacing, grid.origin, grid.direction)
+
+
+def _part(moving: Volume, grid: Volume, size, inverse: np.ndarray) -> Volume:
+    """The part of a large moving volume that a grid of `size` meets; a small one as it is."""
+    if moving.array.numel() < 2**27:
+        return moving
+    corners = np.array(np.meshgrid(*[(-1.0, n) for n in size])).reshape(3, -1).T
+    index = rigid.apply(np.linalg.inv(moving.affine) @ inverse @ grid.affine, corners)
+    first = np.clip(np.floor(index.min(axis=0)).astype(int) - 1, 0, np.array(moving.size) - 2)
+    last = np.clip(np.ceil(index.max(axis=0)).astype(int) + 2, first + 2, moving.size)
+    (i0, j0, k0), (i1, j1, k1) = first, last
+    origin = (moving.affine @ [i0, j0, k0, 1])[:3]
+    return Volume(moving.array[k0:k1, j0:j1, i0:i1], moving.spacing, origin, moving.direction)

@@ -14,20 +14,24 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lib import rigid
 from lib.base.errors import UserError
+from lib.images.given import Given
+from lib.images.transforms import read_transform, write_transform
 
 AIR = -1000.0
+__all__ = ["AIR", "Given", "Volume", "read_transform", "write_transform"]
 
 
 @dataclass
 class Volume:
-    """`array` float32 (nz, ny, nx), indexed [k, j, i]; spacing, origin (3,) in mm; direction (3, 3), columns = i, j, k."""
+    """`array` (nz, ny, nx), indexed [k, j, i], float32 (int16 where it was read so: `lib.images.read`); spacing, origin (3,)
+    in mm; direction (3, 3), columns = i, j, k."""
 
     array: torch.Tensor
     spacing: np.ndarray = field(default_factory=lambda: np.ones(3))
     origin: np.ndarray = field(default_factory=lambda: np.zeros(3))
     direction: np.ndarray = field(default_factory=lambda: np.eye(3))
+    given: Given | None = None  # the file it was read from, where it was
 
     def __post_init__(self):
         self.spacing = np.broadcast_to(np.asarray(self.spacing, dtype=np.float64), (3,)).copy()
@@ -141,7 +145,7 @@ def from_sitk(image) -> Volume:
 
 
 def to_sitk(volume: Volume, dtype=np.float32):
-    """A Volume as a SimpleITK image."""
+    """A Volume as a SimpleITK image of `dtype`."""
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.cpu().numpy().astype(dtype)))
@@ -176,44 +180,3 @@ def write(volume: Volume, path, dtype=np.int16) -> None:
     except (RuntimeError, OSError) as error:
         temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: could not be written ({str(error).strip().splitlines()[-1]}).") from None
-
-
-def write_transform(pose: np.ndarray, path, centre=(0.0, 0.0, 0.0)) -> None:
-    """Write `pose` (moving -> fixed) as the ITK Euler3DTransform that maps fixed -> moving points (LPS)."""
-    import SimpleITK as sitk
-
-    inverse = rigid.invert(np.asarray(pose, dtype=np.float64))
-    transform = sitk.Euler3DTransform()
-    transform.SetCenter([float(c) for c in centre])
-    transform.SetMatrix([float(m) for m in inverse[:3, :3].ravel()], 1e-5)
-    offset = inverse[:3, 3] + inverse[:3, :3] @ np.asarray(centre) - np.asarray(centre)
-    transform.SetTranslation([float(t) for t in offset])
-    path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        sitk.WriteTransform(transform, str(temporary))
-        os.replace(temporary, path)
-    except (RuntimeError, OSError) as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: the transform could not be written ({str(error).strip().splitlines()[-1]})."
-        ) from None
-
-
-def read_transform(path) -> np.ndarray:
-    """Read an ITK rigid transform (fixed -> moving points) as a pose (moving -> fixed). Raises UserError."""
-    import SimpleITK as sitk
-
-    if not Path(path).exists():
-        raise UserError(f"{path}: no such file; check the path of the transform.")
-    try:
-        transform = sitk.ReadTransform(str(path))
-    except RuntimeError:
-        raise UserError(f"{path}: not an ITK transform file; save it from 3D Slicer as .tfm.") from None
-    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-    columns = [np.array(transform.TransformPoint(tuple(e))) - origin for e in np.eye(3)]
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = np.stack(columns, axis=1), origin
-    if not np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-3) or np.linalg.det(matrix[:3, :3]) < 0:
-        raise UserError(f"{path}: the transform is not rigid; give a rotation and translation only.")
-    return rigid.invert(matrix)

@@ -15,8 +15,8 @@ Mesh = tuple[np.ndarray, np.ndarray]  # vertices (n, 3) LPS mm, faces (m, 3)
 class Anatomy:
     """One patient in the CT's frame (LPS mm: x = left, y = posterior, z = superior).
 
-    `ct` is what the diagnostic scanner sees, `body_at_cbct` the same body, grid and rigid frame, in HU, as it
-    is when the cone-beam scan is made: other gas, contrast, table and devices (E2: a heart in another state).
+    `ct` is what the diagnostic scanner sees, `body_at_cbct` the same body, grid and rigid frame, in HU, as it is when
+    the cone-beam scan is made: other gas, contrast, table and devices (E2: a heart in another state).
     """
 
     ct: Volume

@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lib import rigid
 from lib.base.errors import UserError
 from lib.images.volume import AIR, Volume, gaussian, sample
 from lib.patients.anatomy import Anatomy
@@ -14,8 +15,7 @@ from lib.patients.warps import Warp, axes, clamp_ends, on_grid, smooth_field
 
 
 def recolour(volume: Volume, labels: torch.Tensor | None, rng, bone: float) -> Volume:
-    """Other grey values: a smooth shift of soft tissue, a shift for each labelled organ, weaker or stronger
-    bone."""
+    """Other grey values: a smooth shift of soft tissue, a shift for each labelled organ, weaker or stronger bone."""
     hu = volume.array
     low, high = volume.origin, volume.origin + volume.spacing * np.array(volume.size)
     field = smooth_field(low, high, rng, rng.uniform(3, 12), 100.0, 1)[0]
@@ -69,8 +69,7 @@ def new_state(volume: Volume, rng) -> torch.Tensor:
 
 
 def body_mask(hu: np.ndarray, spacing: float) -> np.ndarray:
-    """The patient without the table: the largest piece after an opening of about 8 mm, its holes filled
-    slice by slice."""
+    """The patient without the table: the largest piece after an opening of about 8 mm, its holes filled slice by slice."""
     from scipy import ndimage
 
     turns = max(1, int(round(8.0 / spacing / 2)))
@@ -83,9 +82,9 @@ def body_mask(hu: np.ndarray, spacing: float) -> np.ndarray:
 
 
 def breath(vertebrae: np.ndarray, rng, size: float) -> dict[str, float]:
-    """How breathing may have moved the organs by the time of the CBCT, for `breathe`. `size` (mm): standard deviation of
-    `along`, how far up; a third of it forwards or backwards (`across`); most at the height `middle`, half of it
-    83 % of `reach` away from there."""
+    """How breathing may have moved the organs by the time of the CBCT, for `breathe`. `size` (mm): standard deviation
+    of `along`, how far up; a third of it forwards or backwards (`across`); most at the height `middle`, half of it 83 %
+    of `reach` away from there."""
     along, across = rng.normal(0, [size, 0.3 * size]).clip(-2 * size, 2 * size)
     heights = vertebrae[:, 2]
     numbers = along, across, rng.uniform(heights.min(), heights.max()), rng.uniform(100, 220)
@@ -120,8 +119,7 @@ def _rise(t: np.ndarray) -> np.ndarray:
 
 
 def beat(anatomy: Anatomy, rng) -> Anatomy:
-    """E2: the body at the CBCT in another heart and breathing state, moving between three; adds
-    `heart_pose`."""
+    """E2: the body at the CBCT in another heart and breathing state, moving between three; adds `heart_pose`."""
     body, vertices = anatomy.body_at_cbct, np.asarray(anatomy.mesh_ct[0])
     high = body.origin + body.spacing * np.array(body.size)
     field = smooth_field(body.origin, high, rng, rng.uniform(1.5, 3.5), 80.0, 3)
@@ -132,15 +130,5 @@ def beat(anatomy: Anatomy, rng) -> Anatomy:
     moved = warps[1].inverse(vertices)
     anatomy.body_at_cbct = body.with_array(phases[1])
     anatomy.mesh_cbct = (moved, anatomy.mesh_ct[1])
-    anatomy.meta |= {"body_phases": phases, "heart_pose": fit(vertices, moved).tolist()}
+    anatomy.meta |= {"body_phases": phases, "heart_pose": rigid.fit(vertices, moved).tolist()}
     return anatomy
-
-
-def fit(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The rigid transform (4, 4) that brings points (n, 3) nearest to their partners, by least squares."""
-    a, b = source.mean(axis=0), target.mean(axis=0)
-    u, _, vt = np.linalg.svd((source - a).T @ (target - b))
-    rotation = vt.T @ np.diag([1, 1, np.linalg.det(vt.T @ u.T)]) @ u.T
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = rotation, b - rotation @ a
-    return matrix

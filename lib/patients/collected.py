@@ -74,7 +74,7 @@ def load(name: str, experiment: str, root=None) -> list:
 
 def fingerprint(found: manifest.Manifest, case: layouts.Case, experiment: str) -> str:
     files = [p for p in (case.ct, case.cbct, case.labels) if p is not None and p.is_file()]
-    return provenance.fingerprint([VERSION, found.model_dump(), case.id, experiment, [p.stat().st_size for p in files]])
+    return provenance.fingerprint([VERSION, found.identity(), case.id, experiment, [p.stat().st_size for p in files]])
 
 
 def _mark(folder: Path) -> str | None:

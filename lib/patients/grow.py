@@ -49,8 +49,7 @@ def grow(
     mesh: Mesh | None = None,
     breathing: float = 0.0,
 ) -> Anatomy:
-    """A new patient from a CT (HU): E1 with `landmarks` and `vertebrae` (n, 3), E2 with `mesh`, the
-    epicardium.
+    """A new patient from a CT (HU): E1 with `landmarks` and `vertebrae` (n, 3), E2 with `mesh`, the epicardium.
 
     target (3,): where the cone-beam scan is centred. All positions are those of the old body, LPS mm; the
     Anatomy holds the new ones. breathing (mm): how far E1's organs have moved at the CBCT, `breathe`.
@@ -115,8 +114,8 @@ def spine_target(vertebrae: np.ndarray, ends, rng) -> np.ndarray:
 
 
 def new_grid(warp: Warp, low, high, spacing: float) -> Volume:
-    """A grid that holds the new body: its middle column inside the old scan, end slices cropped at random
-    by the caller."""
+    """A grid that holds the new body: its middle column inside the old scan, end slices cropped at random by the
+    caller."""
     half = (high - low) / 2
     size = np.maximum((2 * half / np.abs(np.diag(warp.matrix)) / spacing).astype(int), 8)
     return Volume(torch.empty(*size[::-1].tolist()), spacing, warp.centre - spacing * (size - 1) / 2)

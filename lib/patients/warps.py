@@ -62,8 +62,7 @@ def smooth_field(low, high, rng, deviation: float, wavelength: float, count: int
 
 
 def axes(grid: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """World positions along L (1, 1, nx), P (1, ny, 1), S (nz, 1, 1) of a grid whose direction is the
-    identity."""
+    """World positions along L (1, 1, nx), P (1, ny, 1), S (nz, 1, 1) of a grid whose direction is the identity."""
     x, y, z = (
         (o + s * np.arange(n)).astype(np.float32) for o, s, n in zip(grid.origin, grid.spacing, grid.size, strict=True)
     )

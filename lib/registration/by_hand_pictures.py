@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lib import rigid
-from lib.figures.overlays import EDGES, PLANES
+from lib.figures.planes import EDGES, PLANES
 from lib.images.normalise import tissue_level
 from lib.images.pair import shrink
 from lib.images.volume import Volume, to_sitk

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,14 @@ import numpy as np
 from lib import rigid
 from lib.base.errors import UserError
 from lib.base.provenance import ROOT
+from lib.images import values
 from lib.images.normalise import field_of_view, field_of_view_centre
 from lib.images.pair import Likeness, overlap, shrink
+from lib.images.transforms import read_transform
 from lib.images.volume import Volume
 from lib.registration import trust
+from lib.registration.couch import Couch, couch
+from lib.registration.fair import check_size, doubts, within
 
 AGENTS = ROOT / "results" / "agents"  # the released agents: <experiment>/<agent>_<stage>.safetensors
 
@@ -63,10 +67,33 @@ class Registration:
     note: str = ""
     agent_pose: np.ndarray | None = None  # where the agent ended, before any polish
     agent_trust: trust.Trust | None = None  # the verdict on that
+    before: np.ndarray = field(default_factory=lambda: np.eye(4))  # how the scans came, or the initial pose that was given
+    settings: RegisterSettings = RegisterSettings()
+    couch: Couch | None = None  # the six numbers of the couch
+    notes: list[str] = field(default_factory=list)  # what the files left to be said
 
     def parameters(self) -> np.ndarray:
         """The six parameters (mm, degrees, about `centre`) of each pose of the path, (steps + 1, 6)."""
         return rigid.matrix_to_params(rigid.centred(self.trajectory, self.centre))
+
+    def summary(self) -> dict:
+        """Pose, six numbers, verdict, reasons and settings in plain types: what `--json` writes."""
+        six = rigid.matrix_to_params(rigid.centred(self.pose, self.centre))
+        return {
+            "pose_moving_to_fixed_lps_mm": self.pose.tolist(),
+            "six_numbers": dict(zip(("tx", "ty", "tz", "rx", "ry", "rz"), six.tolist(), strict=True)),
+            "centre_lps_mm": np.asarray(self.centre).tolist(),
+            "couch": None if self.couch is None else asdict(self.couch),
+            "verdict": self.trust.verdict,
+            "reasons": self.trust.reasons,
+            "numbers": {name: float(value) for name, value in self.trust.numbers().items()},
+            "calibrated": self.trust.calibration.n > 0,
+            "starts": len(self.ends),
+            "settings": asdict(self.settings),
+            "polished": self.polished,
+            "seconds": self.seconds,
+            "notes": [*self.notes, *([self.note] if self.note else [])],
+        }
 
 
 def register(
@@ -78,13 +105,14 @@ def register(
     polish: bool = False,
     settings: RegisterSettings | None = None,
     series: tuple[str | None, str | None] = (None, None),
+    isocentres: tuple = (None, None),
     say: Callable[[str], None] = lambda line: None,
 ) -> Registration:
     """Register `moving` (CT) to `fixed` (CBCT): paths or Volumes. `initial` is a pose (4, 4), a .tfm path,
     or None.
 
     agent: a folder with trained networks, or a loaded `lib.agent.Agent` (its verdict is not calibrated); None means
-    the released one. polish: end with mutual information, kept where it is better supported. Raises UserError for
+    the released one. isocentres: of the CBCT and of the plan, for the couch's numbers (`lib.registration.couch`). polish: end with mutual information, kept where it is better supported. Raises UserError for
     anything that cannot be read or registered, fields of view that do not overlap, an agent of another experiment.
     """
     settings, clock = settings or RegisterSettings(), {}
@@ -97,12 +125,16 @@ def register(
         shrink(fixed, settings.working_mm, True),
         shrink(moving, settings.working_mm, False),
     )
+    check_size(small_fixed)
+    if isinstance(initial, str | Path):
+        initial = read_transform(initial)
     centre = field_of_view_centre(small_fixed)
     poses = starting_poses(small_fixed, small_moving, initial, centre, experiment, settings)
     clock["preparing"] = time.perf_counter() - begin
     say(f"{len(poses)} starts, {settings.coarse_steps} coarse and {settings.fine_steps} fine steps")
     begin = time.perf_counter()
     results = _roll_out(player, small_fixed, small_moving, poses, centre, settings)
+    cut = within(results, experiment, centre)
     clock["agent"] = time.perf_counter() - begin
     begin = time.perf_counter()
     look = Look(small_fixed, small_moving, centre, experiment)
@@ -112,6 +144,10 @@ def register(
         begin = time.perf_counter()
         _polish(result, look)
         clock["polish"] = time.perf_counter() - begin
+    result.trust.reasons += doubts(fixed, moving, result.trust, cut, len(poses))
+    result.before = np.eye(4) if initial is None else np.asarray(initial, dtype=float)
+    result.couch, result.settings = couch(result.pose, fixed, *isocentres), settings
+    result.notes = [f"{v.given.name}: {note}" for v in (fixed, moving) if v.given is not None for note in v.given.notes]
     clock["total"] = time.perf_counter() - started
     result.seconds = {name: round(value, 2) for name, value in clock.items()}
     return result
@@ -149,21 +185,17 @@ def load_agent(agent, experiment: str, name: str):
 
 def _volume(source, kind: str, series: str | None) -> Volume:
     if isinstance(source, Volume):
-        return source
+        return source if source.given is not None else values.settle(source, kind, "The CBCT" if kind == "cbct" else "The CT")[0]
     from lib.images import read
 
-    return read.read_image(source, series, kind)
+    return read.read_image(source, series, kind, compact=True)
 
 
 def starting_poses(fixed: Volume, moving: Volume, initial, centre, experiment: str, settings) -> np.ndarray:
-    """(starts, 4, 4): `initial` and poses around it. Without one: the scanners' own coordinates if the
+    """(starts, 4, 4): `initial` (4, 4) and poses around it. Without one: the scanners' own coordinates if the
     images overlap
     there, else the middles of the two on each other. Raises UserError where the fields of view do not
     meet."""
-    if isinstance(initial, str | Path):
-        from lib.images.volume import read_transform
-
-        initial = read_transform(initial)
     given, along = initial is not None, settings.spread_along
     if given and overlap(fixed, moving, np.asarray(initial)) < 0.05:
         raise UserError(

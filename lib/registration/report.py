@@ -10,16 +10,11 @@ from pathlib import Path
 
 from lib import rigid
 from lib.base.errors import UserError
-from lib.figures.overlays import (
-    LEVEL,
-    NAMES,
-    WINDOW,
-    difference_figure,
-    overlay_figure,
-    path_figure,
-    single_figure,
-)
+from lib.figures import paths, volumes
+from lib.figures.paths import PARAMETERS
+from lib.figures.planes import HALF, LEVEL, PLANES, WIDTH, matched
 from lib.images.volume import Volume
+from lib.registration.trust import margins
 
 STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:62em;margin:2em auto;padding:0 1em;color:#222;background:#fff}"
@@ -39,22 +34,23 @@ def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, st
     import matplotlib
 
     matplotlib.use("agg", force=False)
-    before, after, centre = result.trajectory[0], result.pose, result.centre
-    window = f"Window {WINDOW:.0f}, level {LEVEL:.0f} HU"
+    before, after, centre = result.before, result.pose, result.centre
+    window = f"Window {WIDTH:.0f}, level {LEVEL:.0f} HU"
     pictures = (
         (
             "Before and after",
+            "Before: how the scans came, in their own coordinates (or at the initial transform that was given). "
             "<b class='orange'>CBCT orange</b>, <b class='blue'>CT blue</b>, grey where they agree; dark grey where only "
             f"one has data. Look along the edges of the vertebrae: double contours are misalignment. {window}; the CBCT, "
             "which is seldom in HU, is scaled to look alike. R right, L left, A anterior, P posterior, H head, F feet.",
-            overlay_figure(fixed, moving, {"before": before, "after": after}, centre),
+            volumes.close(fixed, moving, {"before": before, "after": after}, centre),
         ),
         (
             "Difference",
-            "CBCT minus CT within the window. White where they agree; dark grey where only one has data.",
-            difference_figure(fixed, moving, after, centre, before),
+            "CBCT minus CT within the window: mid-grey where they agree, white where the CBCT is brighter; black where only one has data.",
+            difference_figure(fixed, moving, {"before": before, "after": after}, centre),
         ),
-        ("Each image alone", "The CBCT, and the CT where it ended.", single_figure(fixed, moving, after, centre)),
+        ("Each image alone", "The CBCT, and the CT where it ended.", volumes.alone(fixed, moving, after, centre)),
         ("The agent's path", "Solid: millimetres; dashed: degrees.", path_figure(result)),
     )
     shown = "".join(
@@ -78,6 +74,19 @@ def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, st
         raise UserError(f"{path}: the report could not be written ({error.strerror}).") from None
 
 
+def difference_figure(fixed: Volume, moving: Volume, poses: dict, centre):
+    """CBCT minus CT near `centre`, three planes, a column for each named pose (4, 4, moving -> fixed)."""
+    windows = matched(fixed, moving, [*poses.values()][-1], centre)
+    return volumes.difference(fixed, moving, poses, "", windows, centre, PLANES, half=HALF, inches=3.2)
+
+
+def path_figure(result):
+    """The six parameters along the path (about the fixed centre, zero at the start) and the action-value margin."""
+    start = rigid.invert(result.trajectory[0])
+    moved = rigid.matrix_to_params(rigid.centred(result.trajectory @ start, result.centre))
+    return paths.walk(moved, margins(result.values))
+
+
 def _verdict(trust) -> str:
     """The verdict in a coloured box, each reason on a line of its own."""
     if not trust.reasons:
@@ -90,9 +99,10 @@ def _table(result) -> str:
     """Pose and the numbers behind the verdict, each beside its limit."""
     t, limits = result.trust, result.trust.calibration.limits
     params = rigid.matrix_to_params(rigid.centred(result.pose, result.centre))
-    pose = ", ".join(f"{n} {v:+.1f}" for n, v in zip(NAMES, params, strict=True))
+    pose = ", ".join(f"{n} {v:+.1f}" for n, v in zip(PARAMETERS, params, strict=True))
     rows = [
         ("CT to CBCT about the CBCT's centre (mm, degrees)", pose, ""),
+        ("couch", result.couch.sentence() if result.couch else "", ""),
         ("CBCT inside the CT", f"{t.overlap:.0%}", f"at least {limits.min_overlap:.0%}"),
         ("starts that agree", f"{t.agreement:.0%} of {len(result.ends)}", f"at least {limits.min_agreement:.0%}"),
         ("wandering at the end", f"{t.wander:.1f} mm", f"at most {limits.max_wander:g} mm"),
@@ -102,7 +112,7 @@ def _table(result) -> str:
         ("lead over any other place", f"{t.lead:+.2f}", f"at least {limits.min_lead:+g}"),
         ("seconds", ", ".join(f"{k} {v:g}" for k, v in result.seconds.items()), ""),
     ]
-    rows += [("note", result.note, "")] if result.note else []
+    rows += [("note", note, "") for note in (result.note, *result.notes) if note]
     cells = "".join(
         f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td><td>{html.escape(w)}</td></tr>" for k, v, w in rows
     )

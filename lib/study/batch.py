@@ -1,8 +1,8 @@
-"""What notebook 05 calls: methods over a split's test cases, their rows on disk, and what is already
-there.
+"""What notebook 05 calls: methods over a split's test cases, their rows on disk, and what is already there.
 
-Every method leaves `cases_<method>.csv`; one that is complete and was made with the same settings *of its own*
-is not run again, whatever else changed in the profile.
+Every method leaves `cases_<method>.csv`; one that is complete and was made with the same settings *of its own* is not run
+again, whatever else changed in the profile. Until then its rows stand in `unfinished_<method>.<stamp>.csv`, so that an
+interrupted run goes on after the last finished patient: searches take minutes a patient.
 """
 
 from __future__ import annotations
@@ -12,17 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-
 from lib import cases as case_rows
-from lib import rigid
 from lib.base import provenance
 from lib.base.errors import UserError
 from lib.baselines import ground_truth, methods, run
 from lib.cases import Case, Result
-from lib.study import config, unfinished
-
-READS = {name: method.reads for name, method in methods.METHODS.items()}
+from lib.study import config
 
 
 def path_of(cfg, name: str, folder=None) -> Path:
@@ -33,7 +28,7 @@ def path_of(cfg, name: str, folder=None) -> Path:
 def stamp(cfg, name: str, folder=None) -> str:
     """Fingerprint of everything that a method's rows depend on, but the cases (`complete` compares them)."""
     b = asdict(_own(cfg.baselines))
-    parts = [name, b["seed"], {k: b[k] for k in READS.get(run.base(name), ())}, asdict(cfg.evaluation)]
+    parts = [name, b["seed"], methods.settings_of(name, b), asdict(cfg.evaluation)]
     if name.endswith("_polish"):
         parts.append(provenance.sha256(path_of(cfg, name.removesuffix("_polish"), folder)))
     return provenance.fingerprint(parts)
@@ -52,30 +47,60 @@ def complete(cfg, name: str, cases: Sequence[Case], folder=None) -> bool:
         return False
     if json.loads(beside.read_text(encoding="utf-8")).get("stamp") != stamp(cfg, name, folder):
         return False
-    rows = case_rows.read_rows(path)
-    there = list(zip(rows["case"], rows["start"], rows["initial_error_mm"].round(3), strict=True))
-    return there == [(c.id, c.start, round(c.initial_error, 3)) for c in cases]
+    return [_key(row) for row in case_rows.read_rows(path).to_dict("records")] == [_key(case) for case in cases]
+
+
+def _key(one) -> tuple:
+    """What names a case, and the start that it must have: of a Case or of its row."""
+    if isinstance(one, Case):
+        return one.id, one.start, round(one.initial_error, 3)
+    return one["case"], one["start"], round(one["initial_error_mm"], 3)
 
 
 def save(cfg, name: str, cases: Sequence[Case], results: Sequence[Result], folder=None) -> list[dict]:
     """Write the rows, then the provenance whose stamp calls them complete."""
-    path = path_of(cfg, name, folder)
     rows = [case_rows.row(case, name, result, cfg) for case, result in zip(cases, results, strict=True)]
+    return _save(cfg, name, rows, folder)
+
+
+def _save(cfg, name: str, rows: list[dict], folder) -> list[dict]:
+    path = path_of(cfg, name, folder)
     case_rows.write_rows(path, rows)
     seeds = {"starts": cfg.evaluation.seed, "baselines": cfg.baselines.seed}
     provenance.record(path, cfg, seeds=seeds, stamp=stamp(cfg, name, folder))
+    for old in path.parent.glob(f"unfinished_{name}.*"):
+        old.unlink()
     return rows
 
 
 def run_all(cfg, names: Sequence[str], cases: Sequence[Case], models=None, folder=None) -> Iterator[tuple]:
     """(name, rows) of each method that was not complete, saved as it ends; after each patient what there is
     so far. models: name -> what `semantic_model` gave."""
-    where = Path(folder or config.run_dir(cfg))
-    stamps = {name: stamp(cfg, name) for name in names if not complete(cfg, name, cases, folder)}
-    for name, results in unfinished.go_on(where, stamps, cases, cfg.baselines, models):
-        rows = save(cfg, name, cases, results, folder)
-        unfinished.path_of(where, name).unlink(missing_ok=True)
-        yield name, rows
+    todo = [name for name in names if not complete(cfg, name, cases, folder)]
+    paths = {name: _unfinished(cfg, name, folder) for name in todo}
+    known = {name: _known(paths[name], cases) for name in todo}
+
+    def keep(name, numbers, results):
+        made = (case_rows.row(cases[n], name, result, cfg) for n, result in zip(numbers, results, strict=True))
+        known[name].update(zip(numbers, made, strict=True))
+        case_rows.write_rows(paths[name], list(known[name].values()))
+
+    for name, _ in run.run_methods(todo, cases, cfg.baselines, models, known, keep):
+        yield name, _save(cfg, name, [known[name][n] for n in range(len(cases))], folder)
+
+
+def _unfinished(cfg, name: str, folder) -> Path:
+    """Not among the `cases_*.csv` that tables are made from; other settings, another name."""
+    return path_of(cfg, name, folder).with_name(f"unfinished_{name}.{stamp(cfg, name, folder)[:12]}.csv")
+
+
+def _known(path: Path, cases: Sequence[Case]) -> dict[int, dict]:
+    """Case number -> its row, of those that an interrupted run has left."""
+    try:
+        left = {_key(row): row for row in case_rows.read_rows(path).to_dict("records")}
+    except UserError:  # none, or cut off: nothing is lost but time
+        return {}
+    return {n: left[_key(case)] for n, case in enumerate(cases) if _key(case) in left}
 
 
 def run_split(cfg, names: Sequence[str]) -> Iterator[tuple]:
@@ -113,20 +138,6 @@ def ground_truth_results(cases: Sequence[Case], settings) -> list[Result]:
     return [known[case.id] for case in cases]
 
 
-def from_rows(cases: Sequence[Case], rows) -> list[Case]:
-    """The cases, begun anew where a method's `rows` (DataFrame) ended: for `dsl_polish`. A case without
-    row is left out.
-    """
-    ends = {(r.case, int(r.start)): np.array([r.tx, r.ty, r.tz, r.rx, r.ry, r.rz]) for r in rows.itertuples()}
-    moved = []
-    for case in cases:
-        state = ends.get((case.id, case.start))
-        if state is not None:
-            left = rigid.about(rigid.params_to_matrix(state), case.centre)
-            moved.append(replace(case, initial=rigid.invert(left) @ case.patient.truth))
-    return moved
-
-
 def polish(cfg, cases: Sequence[Case], agent: str = "dsl", folder=None) -> list[dict] | None:
     """`<agent>_polish` rows from the agent's rows; None where the agent has not walked yet (notebook 04)."""
     source, name = path_of(cfg, agent, folder), f"{agent}_polish"
@@ -134,13 +145,13 @@ def polish(cfg, cases: Sequence[Case], agent: str = "dsl", folder=None) -> list[
         return None
     if complete(cfg, name, cases, folder):
         return case_rows.read_rows(path_of(cfg, name, folder)).to_dict("records")
-    rows = case_rows.read_rows(source)
-    moved = from_rows(cases, rows)
+    ends = {(row["case"], row["start"]): row for row in case_rows.read_rows(source).to_dict("records")}
+    walked = [case for case in cases if (case.id, case.start) in ends]
+    rows = [ends[case.id, case.start] for case in walked]
+    moved = [replace(c, initial=case_rows.pose_of(row, c.patient)) for c, row in zip(walked, rows, strict=True)]
     ((_, results),) = run.run_methods(["dsl_polish"], moved, cfg.baselines)
-    before = {(r.case, int(r.start)): float(r.seconds) for r in rows.itertuples()}
-    results = [replace(r, seconds=r.seconds + before[c.id, c.start]) for c, r in zip(moved, results, strict=True)]
-    originals = {(c.id, c.start): c for c in cases}
-    return save(cfg, name, [originals[c.id, c.start] for c in moved], results, folder)
+    taken = [replace(r, seconds=r.seconds + row["seconds"]) for r, row in zip(results, rows, strict=True)]
+    return save(cfg, name, walked, taken, folder)
 
 
 def semantic_models(cfg, names: Sequence[str]) -> dict:
@@ -173,7 +184,7 @@ def semantic_model(cfg, folders: Sequence[Path], count: int | None = None, folde
         raise UserError("semantic registration: this split has no training patients; build some (notebook 01).")
     settings = asdict(_own(cfg.baselines).semantic)
     key = provenance.fingerprint([[f.name for f in folders], settings, cfg.baselines.seed])[:12]
-    path = Path(folder or config.run_dir(cfg)) / "semantic" / f"forest_{len(folders)}_{key}.npz"
+    path = Path(folder or config.run_dir(cfg)) / "semantic" / f"forest_{len(folders)}_{key}.skops"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         forest.save(semantic.train((store.load(f) for f in folders), cfg.baselines), path)

@@ -63,11 +63,11 @@ def _pair(ct, cbct, voxel) -> augment.TrainingPair:
 def training(window: int, shape: network.NetworkSettings, batch: int, pair, voxel: float) -> tuple[float, float]:
     """Seconds a batch of the stream alone, and of the stream with a training step."""
     settings = augment.StreamSettings(window=window, coarse_voxel=voxel)
-    stream = augment.Stream([pair] * 10, settings, "spine", "coarse", shape.observation, device=train.device_for())
-    device = train.device_for()
+    stream = augment.Stream([pair] * 10, settings, "spine", "coarse", shape.observation, device=network.device_for())
+    device = network.device_for()
     model = network.ActionValueNetwork(shape).to(device).to(memory_format=torch.channels_last_3d).train()
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
-    half = train.half_precision("auto", device)
+    half = network.half_precision("auto", device)
 
     def draw():
         for _ in range(5):
@@ -90,11 +90,11 @@ def roll_out(ct: Volume, cbct: Volume, settings: agent.AgentSettings) -> float:
     stages = []
     for voxel, source, linear in ((8.0, 4.0, False), (3.0, 2.5, True)):
         net = network.ActionValueNetwork(network.NetworkSettings(32, "two_channel")).eval()
-        device = train.device_for()
-        half = train.half_precision("auto", device)
+        device = network.device_for()
+        half = network.half_precision("auto", device)
         model = network.fuse(net).to(device).to(memory_format=torch.channels_last_3d)
         model = model.to(torch.bfloat16) if half else model
-        stages.append(agent.Stage(model, "two_channel", 32, voxel, source, device, half, linear))
+        stages.append(network.Stage(model, "two_channel", 32, voxel, source, device, half, linear))
     walker = agent.Agent("dsl_two_channel", *stages)
     return seconds(lambda: agent.register(cbct, ct, np.eye(4), walker, settings), 1)
 
@@ -169,8 +169,8 @@ def run(options) -> None:
     ct = body()
     cbct = cone(ct)
     say = _line
-    device = train.device_for()
-    say("device, threads", f"{device.type}, 1", "bf16" if train.half_precision("auto", device) else "fp32")
+    device = network.device_for()
+    say("device, threads", f"{device.type}, 1", "bf16" if network.half_precision("auto", device) else "fp32")
     v = (torch.rand(10_000, 6) * 2 - 1) * torch.tensor([30.0, 30, 150, 30, 30, 30])
     residuals = rigid.params_to_matrix(v)
     say(

@@ -6,7 +6,6 @@ GPU box gets the `pair_<stage>_<voxel>mm.npz` files.
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from lib import rigid
 from lib.augment import StreamSettings, TrainingPair
 from lib.base.errors import UserError
+from lib.base.pools import one_thread, pool
 from lib.images.normalise import field_of_view, field_of_view_centre, prepare
 
 
@@ -41,25 +41,14 @@ def anchors(patient, stage: str) -> np.ndarray:
 def split_folders(cfg, root=None) -> dict[str, list[Path]]:
     """Patient folders of this split: train, validation, test; below `root`, by default the project's data folder.
 
-    Test patients are drawn ones only; other data sets are for testing alone (`rollouts.cases_of`).
-
-    What was grown from a real scan trains; it never validates or tests.
+    They are drawn patients; other data sets are for testing alone (`lib.study.walk.cases_of`).
     """
-    from lib.patients import population
-    from lib.patients.scans import manifest
+    from lib.patients import population, splits
 
     s = cfg.patients
-    drawn = [
-        population.folder_of(t, cfg.profile, root) for t in population.tasks(s, cfg.experiment) if t.source is None
-    ]
-    grown = [
-        population.folder_of(t, cfg.profile, root) for t in population.tasks(s, cfg.experiment) if t.source is not None
-    ]
-    parts = manifest.split([f.name for f in drawn], cfg.split, s.n_splits, s.n_test, s.n_validation, s.seed)
-    folder = {f.name: f for f in drawn}
-    found = {side: [folder[name] for name in names] for side, names in parts.items()}
-    found["train"] += [f for f in grown if (f / "patient.json").exists()]
-    return found
+    folder = {t.id: population.folder_of(t, cfg.profile, root) for t in population.tasks(s, cfg.experiment)}
+    parts = splits.split(folder, cfg.split, s.n_splits, s.n_test, s.n_validation, s.seed)
+    return {side: [folder[name] for name in names] for side, names in parts.items()}
 
 
 def pair_path(folder, stage: str, settings: StreamSettings) -> Path:
@@ -69,12 +58,14 @@ def pair_path(folder, stage: str, settings: StreamSettings) -> Path:
 
 def _make(folder, stage, settings) -> Path:
     from lib.patients import store
+    from lib.patients.scanner import second
 
     path = pair_path(folder, stage, settings)
     source = Path(folder) / "patient.json"
     if path.exists() and path.stat().st_mtime >= source.stat().st_mtime:
         return path
     patient, mm = store.load(folder), settings.source(stage)
+    second.refuse(patient.meta)
     pair = TrainingPair(
         patient.id,
         prepare(patient.fixed, True, mm, settings.contrast),
@@ -86,12 +77,6 @@ def _make(folder, stage, settings) -> Path:
     return path
 
 
-def _one_thread():
-    import torch
-
-    torch.set_num_threads(1)
-
-
 def prepare_pairs(folders, stage: str, settings: StreamSettings, workers: int = 2) -> list[Path]:
     """Make the training pairs of patients that have none yet, in parallel. Returns their paths, in order."""
     folders = [Path(f) for f in folders]
@@ -100,8 +85,8 @@ def prepare_pairs(folders, stage: str, settings: StreamSettings, workers: int = 
         raise UserError(f"{missing[0]}: there is no patient here; run notebook 01 (make reproduce does) first.")
     todo = [f for f in folders if not pair_path(f, stage, settings).exists()]
     if workers > 1 and len(todo) > 2:
-        with ProcessPoolExecutor(workers, initializer=_one_thread) as pool:
-            return list(pool.map(_make, folders, [stage] * len(folders), [settings] * len(folders)))
+        with pool(workers, one_thread) as processes:
+            return list(processes.map(_make, folders, [stage] * len(folders), [settings] * len(folders)))
     return [_make(f, stage, settings) for f in folders]
 
 

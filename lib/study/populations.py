@@ -1,27 +1,19 @@
-"""What carries over to real scans: agents trained on drawn patients and on patients grown from some real scans, tried on
-the others.
+"""Populations: the real scans that an agent's training patients grew from, and so the ones it may be tried on.
 
-A *population* names the real scans that an agent's training patients grew from. Scans are in two folds: `without_0` grew
-from the scans of every fold but the first and is tried on the first fold's, so no agent is tried on a scan it trained on.
-`drawn` has no real anatomy; `fresh` has what a fresh machine has, the CT of the package index; `reproduce` is the agent
-that `make reproduce` trained, on drawn patients too. All of them share the drawn patients of split 0. `fresh+coarse_8mm` is
-`fresh` with one thing changed (`lib.study.changes`). `python -m lib.study.populations train POPULATION` makes one.
+Scans are in two folds: `without_0` grew from the scans of every fold but the first and is tried on the first fold's, so no
+agent is tried on a scan it trained on. `drawn` has no real anatomy; `fresh` has what a fresh machine has, the CT of the
+package index; `reproduce` is the agent that `make reproduce` trained, on drawn patients too; `released` the one whose
+networks are in results/agents. All of them share the drawn patients of split 0.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-from lib import train
-from lib.base import folders, provenance
-from lib.base.errors import UserError, status
+from lib.base.errors import UserError
 from lib.patients import population
 from lib.patients.scans import manifest
-from lib.study import changes, config, pairs
+from lib.study.schema import Change
 
 PER_SCAN = 50  # numbers kept for the patients grown from one scan
 
@@ -59,7 +51,6 @@ class TransferSettings:
     starts: int = 2  # starts a vertebral level (or heart) and range
     near: tuple[float, ...] = (30.0, 30.0, 30.0, 15.0, 15.0, 15.0)  # +- mm, mm, mm, degrees x 3
     min_overlap: float = 0.5  # share of the CBCT's field of view inside the CT at a start, both ranges
-    methods: tuple[str, ...] = ("itk_tuned",)  # beside the agents, from the same starts
 
 
 def real_scans(settings: TransferSettings, experiment: str) -> list[manifest.Scan]:
@@ -68,11 +59,16 @@ def real_scans(settings: TransferSettings, experiment: str) -> list[manifest.Sca
     return [scan for scan in found if not settings.among or scan.name in settings.among]
 
 
-def scans(settings: TransferSettings, experiment: str, name: str) -> list[str]:
+def real_name(settings: TransferSettings, experiment: str, name: str) -> str:
+    """`released` -> the population that is."""
+    return getattr(settings, f"released_{experiment}") if name == "released" else name
+
+
+def scans(settings: TransferSettings, experiment: str, name: str, change: Change | None = None) -> list[str]:
     """The real scans on this machine that training patients of a population grow from. Raises UserError."""
+    name = real_name(settings, experiment, name)
     there = [s.name for s in real_scans(settings, experiment) if not s.is_pair]
-    name, change = changes.parts(name)
-    known = ("reproduce", "drawn", "fresh", *(f"without_{k}" for k in range(len(settings.folds))))
+    known = ("released", "reproduce", "drawn", "fresh", *(f"without_{k}" for k in range(len(settings.folds))))
     if name not in known:
         raise UserError(f"There is no population {name!r}; choose one of {', '.join(known)}.")
     if name in ("reproduce", "drawn"):
@@ -90,110 +86,31 @@ def scans(settings: TransferSettings, experiment: str, name: str) -> list[str]:
 
 def held_out(settings: TransferSettings, experiment: str, name: str) -> list[str]:
     """The real scans on this machine that a population's agents may be tried on: none that they grew from. A pair
-    trains nobody and is tried by all. A population with one thing changed is tried on the same as without."""
-    name, _ = changes.parts(name)
-    seen = scans(settings, experiment, name)
-    there = real_scans(settings, experiment)
+    trains nobody and is tried by all."""
+    name, there = real_name(settings, experiment, name), real_scans(settings, experiment)
     if name.startswith("without_"):
+        scans(settings, experiment, name)  # raises where there is no such fold
         fold = settings.folds[int(name.removeprefix("without_"))]
         return [scan.name for scan in there if scan.is_pair or scan.name in fold]
+    seen = scans(settings, experiment, name)
     return [scan.name for scan in there if scan.name not in seen]
 
 
-def tasks(settings: TransferSettings, experiment: str, name: str) -> list[population.Task]:
-    """The patients to grow for a population; a scan's patients are the same ones in each. Raises UserError."""
+def tasks(
+    settings: TransferSettings, experiment: str, name: str, change: Change | None = None
+) -> list[population.Task]:
+    """Training patients grown for a population: the same patient for a scan, whichever population asks. With a change of
+    the number of scans there are as many patients as without."""
+    used, grown = scans(settings, experiment, name, change), settings.grown
     place = {scan: k for k, scan in enumerate(manifest.names())}
-    used, grown = scans(settings, experiment, name), settings.grown
-    if len(used):  # a change of the number of scans leaves the number of patients
-        grown = grown * len(scans(settings, experiment, changes.parts(name)[0])) // len(used)
+    if used:
+        grown = grown * len(scans(settings, experiment, name)) // len(used)
     if grown > PER_SCAN:
         raise UserError(f"{name} needs {grown} patients of one scan; there can be {PER_SCAN}.")
     return [population.Task(experiment, place[scan] * PER_SCAN + n, scan) for scan in used for n in range(grown)]
 
 
-def budget(settings: TransferSettings, name: str) -> dict[str, int]:
+def budget(settings: TransferSettings, name: str, change: Change | None = None) -> dict[str, int]:
     """How many samples a population's networks are trained with, as `lib.train.TrainSettings` names them."""
-    _, change = changes.parts(name)
     longer = "without_" if name.startswith("without_") and not (change and change.short) else ""
     return {k: getattr(settings, longer + k) for k in ("samples", "fine_samples")}
-
-
-def folder(cfg, name: str) -> Path:
-    """Where a population's agents and rows go: results/runs/<profile>/<experiment>/transfer/<population>/."""
-    return folders.results_root() / "runs" / cfg.profile / cfg.experiment / "transfer" / name
-
-
-def agents_folder(cfg, name: str) -> Path:
-    """Where the networks of a population are."""
-    return config.agents_dir(cfg) if name == "reproduce" else folder(cfg, name) / "agents"
-
-
-def networks(cfg, name: str, agent: str) -> dict[str, Path]:
-    """Stage -> the weights that a population's agent walks with: its own, or, of a stage that its change does not touch,
-    those of the population without it."""
-    base, change = changes.parts(name)
-    own = change.stages if change else changes.BOTH
-    return {s: agents_folder(cfg, name if s in own else base) / f"{agent}_{s}.safetensors" for s in changes.BOTH}
-
-
-def train_agent(cfg, name: str, agent: str, stages=None, say=print) -> list[Path]:
-    """Patients, pairs and networks of a population, each made where it is missing; returns the networks' paths."""
-    t = cfg.transfer
-    if name == "reproduce":
-        raise UserError("The population reproduce is trained by `make reproduce`.")
-    wanted = tasks(t, cfg.experiment, name)  # first: a misspelt name must not cost the building of patients
-    base, change = changes.parts(name)
-    if change and stages is None and change.stages != changes.BOTH:
-        kept = [s for s in changes.BOTH if s not in change.stages]
-        train_agent(cfg, base, agent, kept, say)
-        stages = change.stages
-    if change and not set(stages or ()) <= set(change.stages):
-        raise UserError(f"{name} has no {stages[0]} network of its own: it walks with that of {base}.")
-    cfg, root = changes.applied(cfg, name), changes.patients_root(cfg, name)
-    settings = dataclasses.replace(cfg.training, **budget(t, name))
-    population.build(cfg.patients, cfg.experiment, cfg.profile, root, progress=say)
-    grown = population.build_tasks(wanted, cfg.patients, cfg.profile, root, progress=say)
-    sides = pairs.split_folders(cfg, root)
-    sides["train"] += grown
-    made = []
-    for stage in stages or (changes.BOTH if cfg.experiment == "spine" else ("coarse",)):
-        data = [pairs.load_pairs(pairs.prepare_pairs(sides[s], stage, cfg.stream)) for s in ("train", "validation")]
-        where = agents_folder(cfg, name)
-        made.append(train.train(*data, cfg.stream, settings, cfg.experiment, stage, agent, where, say=say))
-        grown_from = scans(t, cfg.experiment, name)
-        provenance.record(made[-1], cfg, seeds={"training": settings.seed}, population=name, grown_from=grown_from)
-    return made
-
-
-def load_config(profile: str, experiment: str):
-    """The profile with the sections that this module uses; split 0."""
-    sections = ("patients", "stream", "training", "agent", "baselines", "evaluation", "transfer")
-    return config.load(profile, sections=sections, experiment=experiment, split=0)
-
-
-def main(words: list[str] | None = None) -> int:
-    """One population's agent; one sentence and exit status 2 on bad input."""
-    import torch
-
-    parser = argparse.ArgumentParser(prog="python -m lib.study.populations", description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=("train",))
-    parser.add_argument(
-        "population",
-        help=f"drawn, fresh, without_0 or without_1; or with a change, fresh+: {', '.join(changes.CHANGES)}",
-    )
-    parser.add_argument("--profile", default="cpu")
-    parser.add_argument("--experiment", default="spine", choices=config.EXPERIMENTS)
-    parser.add_argument("--agent", default="dsl_two_channel", choices=sorted(train.AGENTS))
-    parser.add_argument("--stage", choices=("coarse", "fine"), help="one of them only")
-    given = parser.parse_args(words)
-    torch.set_num_threads(1)
-
-    def work():
-        cfg = load_config(given.profile, given.experiment)
-        train_agent(cfg, given.population, given.agent, (given.stage,) if given.stage else None)
-
-    return status(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,7 +14,7 @@ import torch
 
 from lib import mdp, network, rigid, train
 from lib.augment import Stream
-from lib.stage import Stage
+from lib.network import Stage, Windows
 from lib.study import config, pairs
 
 WITHIN = 0.75  # window voxels: a state with every parameter within it has arrived, for the 13th output
@@ -39,10 +39,10 @@ def agent(cfg, name: str, say=print) -> dict[str, Path]:
     sides = {"train": folders["train"][: few or None], "validation": folders["validation"]}
     for stage in stages(cfg):
         data = [pairs.load_pairs(pairs.prepare_pairs(sides[s], stage, cfg.stream)) for s in sides]
-        how = _how(cfg, name, stage, data[0], say)
-        trained[stage] = train.train(
-            *data, cfg.stream, cfg.training, cfg.experiment, stage, name, config.agents_dir(cfg), say=say, **how
+        lesson = train.Lesson(
+            cfg.stream, cfg.training, cfg.experiment, stage, name, _objective(cfg, name, stage, data[0], say)
         )
+        trained[stage] = train.train(lesson, *data, config.agents_dir(cfg), say=say)
     return trained
 
 
@@ -56,25 +56,24 @@ def _outputs(cfg) -> int:
     return {"parameters": 6, "stop": 13}.get(cfg.change and cfg.change.learns, 12)
 
 
-def _how(cfg, name, stage, data, say) -> dict:
-    """Keyword arguments of `train.train` for a variant's way to learn."""
-    if cfg.change is None:
-        return {}
-    how = {"outputs": _outputs(cfg)}
-    if cfg.change.learns == "parameters":
+def _objective(cfg, name, stage, data, say) -> train.Objective:
+    """What a network is to learn: the paper's action values, or what a variant has instead of them."""
+    change, stream = cfg.change, Stream
+    if change is None:
+        return train.Objective()
+    words = {"name": "", "outputs": _outputs(cfg)}
+    if change.learns == "parameters":
         scale = torch.tensor(cfg.stream.range(cfg.experiment, stage))
-        how |= {"loss_of": partial(regression_loss, scale=scale), "mean": 0.0, "change": "parameters"}
-    elif cfg.change.learns == "stop":
+        words |= {"name": "parameters", "mean": 0.0, "loss": partial(regression_loss, scale=scale)}
+    elif change.learns == "stop":
         within = WITHIN * cfg.stream.voxel(stage)
         loss = partial(stop_loss, within=within, value_weight=cfg.training.value_weight)
-        how |= {"loss_of": loss, "mean": [7.0] * 12 + [0.0], "change": f"stop {within:g}"}
-    if cfg.change.boost and stage == "coarse":
+        words |= {"name": f"stop {within:g}", "mean": (7.0,) * 12 + (0.0,), "loss": loss}
+    if change.boost and stage == "coarse":
         hard = failures(cfg, name, data, say)
-        how |= {
-            "stream_of": partial(BoostedStream, hard=hard, share=cfg.change.boost),
-            "change": f"boost {cfg.change.boost:g} of {len(hard)}",
-        }
-    return how
+        stream = partial(BoostedStream, hard=hard, share=change.boost)
+        words["name"] = f"boost {change.boost:g} of {len(hard)}"
+    return train.Objective(**words, stream=stream)
 
 
 def regression_loss(prediction, targets, v, scale):
@@ -115,7 +114,7 @@ def failures(cfg, name: str, data, say=print) -> torch.Tensor:
 
     The reference is trained first where it is not there yet. `STARTS` random starts a pair, drawn as in training.
     """
-    from lib.agent import Windows, roll_out
+    from lib.agent import roll_out
 
     reference = config.load(
         cfg.profile,

@@ -27,4 +27,5 @@ def run(options) -> None:
     sides = [pairs.prepare_pairs(folders[side], options.stage, cfg.stream) for side in ("train", "validation")]
     data = [pairs.load_pairs(side) for side in sides]
     out = config.run_dir(cfg) / "agents"
-    train.train(*data, cfg.stream, cfg.training, cfg.experiment, options.stage, options.agent, out)
+    lesson = train.Lesson(cfg.stream, cfg.training, cfg.experiment, options.stage, options.agent)
+    train.train(lesson, *data, out)

@@ -8,21 +8,30 @@ import numpy as np
 import torch
 
 from lib import cases as case_rows
-from lib import metrics, rigid, saliency, train
-from lib.agent import Agent, AgentResult, Windows, run
+from lib import metrics, rigid, saliency
+from lib.agent import Agent, AgentResult, run
 from lib.base import provenance
 from lib.base.errors import UserError
+from lib.network import Windows, device_for
 from lib.study import config, pairs, train_agent, variants
 
 
 def trained_agent(cfg, name: str) -> Agent:
     """The agent of this split, or the one that its variant walks with; trained here, as notebook 03 does, where it is
     not there yet."""
-    lender = variants.source(cfg)
+    lender = lender_of(cfg)
     folder = config.agents_dir(lender)
     if any(not (folder / f"{name}_{stage}.safetensors").exists() for stage in train_agent.stages(lender)):
         train_agent.agent(lender, name)
     return Agent.load(folder, name)
+
+
+def lender_of(cfg):
+    """The profile whose networks `cfg` walks with: `cfg` itself, or that of the variant it names."""
+    if cfg.change is None or not cfg.change.networks:
+        return cfg
+    base = {"experiment": cfg.experiment, "split": cfg.split, "variant": cfg.change.networks}
+    return config.load(cfg.profile, ("patients", "stream", "training", "agent", "evaluation"), **base)
 
 
 def test_cases(cfg, folders) -> list:
@@ -85,7 +94,7 @@ def write(cfg, name: str, cases, results, folder=None) -> list[dict]:
     A variant's rows are named after it, `<name>_<variant>`; the start is written by the agent alone. Returns all rows.
     """
     folder, rows, name = Path(folder or config.run_dir(cfg)), [], variants.method(cfg, name)
-    device = str(train.device_for())
+    device = str(device_for())
     for method, pose_of in (
         (name, lambda r: r.pose),
         (f"{name}_coarse", lambda r: r.coarse.poses[-1]),
@@ -169,38 +178,17 @@ def attention_distances(cfg, agent: Agent, cases, results):
 
 def attention_figure(cfg, agent: Agent, case, result, title: str):
     """Figure 3: saliency over the CBCT and the fine window's box."""
-    from lib.figures import charts, volumes
+    from lib.figures import attention as figures
+    from lib.figures import charts
     from lib.images.volume import Volume
 
     values, roi = attention(agent, case, result.coarse.poses[-1])
     size, voxel = agent.coarse.window, agent.coarse.voxel
     volume = Volume(torch.as_tensor(values), voxel, case.centre - (size - 1) / 2 * voxel)
     box = (agent.fine.window * agent.fine.voxel) if agent.fine else 0.4 * size * voxel
-    figure = volumes.saliency(case.patient.fixed, volume, roi, box, title)
+    figure = figures.saliency(case.patient.fixed, volume, roi, box, title)
     charts.save(figure, config.run_dir(cfg) / f"attention_{variants.method(cfg, agent.name)}.png", provenance.record)
     return figure
-
-
-def convergence(cases, results: dict):
-    """Per agent: net over gross path, revisited states, and net motion over the last twenty steps; a DataFrame of medians."""
-    import pandas as pd
-
-    rows = []
-    for name, walks in results.items():
-        for case, result in zip(cases, walks, strict=True):
-            rows.append({"agent": name, **metrics_of_walk(states(case, result.coarse.poses))})
-    return pd.DataFrame(rows).groupby("agent").median().round(3)
-
-
-def metrics_of_walk(path: np.ndarray) -> dict[str, float]:
-    """path (n, 6): net/gross length, share of states revisited after leaving by more than four steps, largest late cycle."""
-    gross = float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
-    net = float(np.linalg.norm(path[-1] - path[0]))
-    apart = np.linalg.norm(path[:, None] - path[None], axis=2)
-    late = np.abs(np.subtract.outer(np.arange(len(path)), np.arange(len(path)))) > 4
-    revisited = float(((apart < 0.5) & late).any(axis=1).mean())
-    spread = float(np.linalg.norm(path[-20:] - path[-20:].mean(axis=0), axis=1).max())
-    return {"net_over_gross": net / max(gross, 1e-9), "revisited": revisited, "last_20_spread": spread}
 
 
 def summary(cfg, names):

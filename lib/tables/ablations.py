@@ -1,31 +1,24 @@
-"""Every variant (lib.study.variants) beside its reference, from the case rows: `ablations.csv` and docs/deviations.md.
-
-`python -m lib.tables.ablations docs`  write the numbers into docs/deviations.md: the table between `<!-- ABLATIONS -->`
-and `<!-- /ABLATIONS -->`, and a sentence between `<!-- v:NAME -->` and `<!-- / -->` in the row of an open point.
-"""
+"""Every variant (lib.study.variants) beside its reference, from the case rows: `ablations.csv`, tables and sentences."""
 
 from __future__ import annotations
 
-import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from lib import metrics
-from lib.base.errors import UserError
 from lib.baselines.methods import OURS
-from lib.study import config
 from lib.study.variants import FUTURE, KNOWN, REFERENCE
-from lib.tables.words import pairs_of, percent
+from lib.tables.evidence import pairs_of
+from lib.tables.words import number, percent
+from lib.tables.words import table as as_markdown
 
 COLUMNS = (
     *("variant", "what", "experiment", "agent", "n", "success", "success_low", "success_high", "p50_mm"),
     *("difference", "difference_low", "difference_high", "settled", "actions", "window_mm"),
 )
 REFINED = ("dsl_refined", "DRL refines the policy of DSL: 2-D, second half of the steps (notebook 09)")
-DOCUMENT = "docs/deviations.md"
 
 
 def table(data) -> pd.DataFrame:
@@ -102,25 +95,25 @@ def _interval(line, name: str, scale: float = 100) -> str:
     return "" if pd.isna(low) else f" [{scale * low:.0f}, {scale * high:.0f}]"
 
 
+def parts(made: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table's lines in two: what was changed, and the authors' future work (with the reference, where it was run)."""
+    future = made["variant"].isin(FUTURE) | made["variant"].str.startswith(REFINED[0])
+    return made[~future], made[future | (made["variant"] == REFERENCE)] if future.any() else made[future]
+
+
 def markdown(made: pd.DataFrame) -> str:
     """The table as Markdown; "not run yet" where it is empty."""
     if made.empty:
         return "Not run yet: `make claims`."
-    head = "| what is changed | success % [95 % CI] | against the reference, points | median mm | settled after | actions | n |"
-    lines = [head, "|---|---|---|---|---|---|---|"]
+    head = ["what is changed", "success % [95 % CI]", "against the reference, points", "median mm"]
+    lines = []
     for line in made.to_dict("records"):
         points = "" if pd.isna(line["difference"]) else f"{100 * line['difference']:+.0f}"
-        numbers = ["" if pd.isna(line[c]) else f"{line[c]:.0f}" for c in ("settled", "actions")]
-        cells = [
-            f"{line['what']} (`{line['agent']}_{line['variant']}`)" if line["variant"] in KNOWN else line["what"],
-            f"{100 * line['success']:.0f}{_interval(line, 'success')}",
-            points + _interval(line, "difference"),
-            f"{line['p50_mm']:.1f}",
-            *numbers,
-            f"{line['n']}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        known = f"{line['what']} (`{line['agent']}_{line['variant']}`)" if line["variant"] in KNOWN else line["what"]
+        rate = f"{100 * line['success']:.0f}{_interval(line, 'success')}"
+        cells = [known, rate, points + _interval(line, "difference"), f"{line['p50_mm']:.1f}"]
+        lines.append([*cells, *(number(line[c], 0) for c in ("settled", "actions")), line["n"]])
+    return as_markdown([*head, "settled after", "actions", "n"], lines)
 
 
 def sentence(made: pd.DataFrame, name: str) -> str:
@@ -134,59 +127,3 @@ def sentence(made: pd.DataFrame, name: str) -> str:
         f"{percent(base['success'])}, median {one['p50_mm']:.1f} against {base['p50_mm']:.1f} mm "
         f"(n = {one['n']}, small budget)"
     )
-
-
-def beyond(rows: pd.DataFrame) -> str:
-    """How many starts of E1 200 steps cannot undo, and what becomes of them: success there and elsewhere."""
-    from lib.tables.hard_case import beyond_reach
-
-    found = beyond_reach(rows[rows["experiment"] == "spine"])
-    if found.empty:
-        return "not measured yet (`make reproduce`)"
-    start = found[found["method"] == "initial"].iloc[0]
-    said = [
-        f"`{line['method']}` ends within 10 mm from {percent(line['success_beyond'])} of them and from "
-        f"{percent(line['success_within'])} of the others"
-        for line in found[found["method"].isin(OURS)].to_dict("records")
-    ]
-    share = percent(start["beyond"] / start["n"])
-    return "; ".join([f"{start['beyond']} of {start['n']} test starts of E1 ({share}) lie beyond", *said])
-
-
-def document(text: str, made: pd.DataFrame, rows: pd.DataFrame) -> str:
-    """`text` of docs/deviations.md with every marked place filled in. Raises UserError for a name that is no variant."""
-    from lib.tables.table1 import inject
-
-    def fill(found) -> str:
-        name = found[1]
-        if name not in {*KNOWN, "beyond"}:
-            raise UserError(f"{DOCUMENT}: v:{name} is no variant; use one of {', '.join(KNOWN)}, beyond.")
-        return f"<!-- v:{name} -->{beyond(rows) if name == 'beyond' else sentence(made, name)}<!-- / -->"
-
-    text = re.sub(r"<!-- v:(\w+) -->.*?<!-- / -->", fill, text)
-    future = made["variant"].isin(FUTURE) | made["variant"].str.startswith(REFINED[0])
-    reference = made["variant"] == REFERENCE
-    text = inject(text, "ABLATIONS", markdown(made[~future]))
-    return inject(text, "FUTURE", markdown(made[future | reference] if future.any() else made[future]))
-
-
-def write_document(folder=None) -> Path:
-    """docs/deviations.md from `ablations.csv` and `cases.csv` in `folder` (default: results/)."""
-    from lib.base import provenance
-    from lib.tables import claims
-
-    data = claims.load(folder or config.results_dir("cpu"))
-    path = config.ROOT / DOCUMENT
-    text = document(path.read_text(encoding="utf-8"), table(data), data.rows)
-    with provenance.atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path
-
-
-if __name__ == "__main__":
-    try:
-        if sys.argv[1:] != ["docs"]:
-            raise UserError("usage: python -m lib.tables.ablations docs")
-        print(write_document())
-    except UserError as problem:
-        sys.exit(str(problem))

@@ -7,7 +7,9 @@ import numpy as np
 from lib import metrics
 from lib.baselines.methods import OURS, label
 from lib.study.variants import KNOWN, REFERENCE
-from lib.tables.words import alone, by_rule, line, pairs_of, percent
+from lib.tables.evidence import pairs_of
+from lib.tables.rules import alone, by_rule, line
+from lib.tables.words import percent
 
 UNTESTED = "untested there"
 FEW = ("pairs5", "pairs10", "pairs20")

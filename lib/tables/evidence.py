@@ -1,15 +1,17 @@
-"""What the claims need besides case rows, gathered from the runs into the results folder as small tables.
+"""What the claims are judged by: `load` reads it from a results folder, `gather` puts there what the runs have left.
 
 * cases.csv: rows of variants (lib.study.variants) are added, those of an earlier run replaced
 * attention.csv: distance (mm) of the fine window's centre, and of the image's, to the true object, a line a case
-* walks.csv: how each test case's path went, see `walk`
+* walks.csv: how each test case's path went, see `lib.study.course`
 * patients.csv: what is in each test patient's CBCT: stent, table, gas, devices; whether much of the body is not
 * fig4.csv: Figure 4's curves; theory.json: Appendix A in numbers (both copied from their notebooks' runs)
 """
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,11 @@ import pandas as pd
 
 from lib import cases, rigid
 from lib.base import folders, provenance
+from lib.base.errors import UserError
+from lib.baselines.methods import OURS
 from lib.patients import store
 from lib.study import config
+from lib.study.course import course
 
 FLAGS = ("stent", "table", "gas", "devices")
 BODY = -300.0  # HU: tissue, not air
@@ -32,6 +37,48 @@ KEYS = {
     "patients.csv": ["experiment", "case"],
     "fig4.csv": ["method", "seed", "step"],
 }
+
+
+@dataclass
+class Evidence:
+    """Everything a claim may look at; a table that is missing is empty."""
+
+    profile: str
+    rows: pd.DataFrame  # case rows of the virtual patients
+    tables: dict[str, pd.DataFrame]  # attention, walks, patients, fig4
+    theory: dict
+
+    def of(self, experiment: str, method: str) -> pd.DataFrame:
+        """Rows of one method."""
+        return self.rows[(self.rows["experiment"] == experiment) & (self.rows["method"] == method)]
+
+    def agents(self, experiment: str) -> list[str]:
+        """The paper's agent, always, and ours where it was run."""
+        return [a for a in OURS if a == "dsl" or len(self.of(experiment, a))]
+
+
+def load(folder, profile: str = "cpu") -> Evidence:
+    """Evidence from a results folder. Raises UserError if there is none."""
+    folder = Path(folder)
+    if not any((folder / name).exists() for name in ("cases.csv", "fig4.csv", "theory.json")):
+        raise UserError(f"{folder} holds no results yet; run: make reproduce PROFILE={profile}")
+    there = (folder / "cases.csv").exists()  # not where `make claims CLAIM=C7` was all that ran
+    rows = cases.read_rows(folder / "cases.csv") if there else pd.DataFrame(columns=cases.COLUMNS)
+    rows = rows[rows["dataset"].isin(["virtual_spine", "virtual_heart"])]
+    tables = {}
+    for name in ("attention", "walks", "patients", "fig4"):
+        path = folder / f"{name}.csv"
+        tables[name] = pd.read_csv(path) if path.exists() else pd.DataFrame()
+    theory = folder / "theory.json"
+    return Evidence(profile, rows, tables, json.loads(theory.read_text()) if theory.exists() else {})
+
+
+def pairs_of(data, experiment: str, method: str, other: str):
+    """Rows of two methods on the same cases, side by side; the second's columns end in `_other`. May be
+    empty."""
+    keys = [k for k in cases.KEY if k != "case"]
+    first, second = (data.of(experiment, m).set_index([*keys, "case"]) for m in (method, other))
+    return first.join(second, rsuffix="_other", how="inner").reset_index("case")
 
 
 def gather(profile: str) -> list[Path]:
@@ -114,43 +161,15 @@ def attention(runs: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True).round(2) if tables else pd.DataFrame()
 
 
-def walk(path: np.ndarray, last: int = 20) -> dict[str, float]:
-    """How a path of states (steps + 1, 6) goes, in units of D.
-
-    straight: net over gross length, 1 for a straight line. revisited: share of states to which the path
-    comes back (within half a step) after five steps or more. spread: largest distance of the `last`
-    states from their mean. cycle: the widest loop, that is the largest distance reached between two
-    visits of one state. actions: how many were taken. settled: after how many the path stays within 3 of
-    its end.
-    """
-    path = np.asarray(path, dtype=np.float64)
-    gross = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
-    apart = np.linalg.norm(path[:, None] - path[None], axis=2)
-    again = np.argwhere((apart < 0.5) & (np.subtract.outer(np.arange(len(path)), np.arange(len(path))) >= 5))
-    cycle = max((float(apart[j, j : i + 1].max()) for i, j in again), default=0.0)
-    end = path[-last:].mean(axis=0)
-    tail = path[-last:] - end
-    moved = np.abs(np.diff(path, axis=0)).max(axis=1) > 1e-6
-    away = np.flatnonzero(np.linalg.norm(path - end, axis=1) > 3)
-    return {
-        "straight": float(np.linalg.norm(path[-1] - path[0]) / max(gross, 1e-9)),
-        "revisited": len(set(again.ravel().tolist())) / len(path),
-        "spread": float(np.linalg.norm(tail, axis=1).max()),
-        "cycle": cycle,
-        "actions": int(moved.sum()),
-        "settled": int(moved[: away[-1] + 1].sum()) if len(away) else 0,
-    }
-
-
 def walks(runs: Path) -> pd.DataFrame:
-    """`walk` of every path in the `trajectories_<agent>.npz` of the runs."""
+    """`course` of every path in the `trajectories_<agent>.npz` of the runs."""
     lines = []
     for path in _all(runs, "trajectories_*.npz"):
         with np.load(path, allow_pickle=False) as data:
             agent = path.stem.removeprefix("trajectories_")
             for case, start, states in zip(data["case"], data["start"], data["states"], strict=True):
                 lines.append(
-                    {**_where(path, runs), "agent": agent, "case": str(case), "start": int(start), **walk(states)}
+                    {**_where(path, runs), "agent": agent, "case": str(case), "start": int(start), **course(states)}
                 )
     return pd.DataFrame(lines).round(3)
 

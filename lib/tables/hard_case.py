@@ -7,14 +7,15 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from lib import cases, metrics, rigid
+from lib import cases, rigid
 from lib.base import folders, provenance
 from lib.baselines.methods import OURS, competes, order
 from lib.figures import charts, volumes
+from lib.figures.scans import object_centre
+from lib.metrics import PAPER
+from lib.patients.scans.manifest import real_cbct
 from lib.study import config
-from lib.tables import table1
-from lib.tables.real import PAIRS
-from lib.tables.rows import PAPER
+from lib.tables.rows import collect, main_methods
 
 STATE = ["tx", "ty", "tz", "rx", "ry", "rz"]
 
@@ -24,16 +25,16 @@ def gather(cfg) -> pd.DataFrame:
     variants. A profile that has run nothing yet gets the rows of the initial position of its first split, so
     that there is something to show."""
     runs = folders.results_root() / "runs" / cfg.profile
-    rows = table1.collect(runs, cfg.profile)
+    rows = collect(runs, cfg.profile)
     if rows.empty:
         print("No method has been run yet: the initial positions alone. `make reproduce` runs the methods.")
         for experiment in PAPER:
             initial_rows(dataclasses.replace(cfg, experiment=experiment, split=0))
-        rows = table1.collect(runs, cfg.profile)
+        rows = collect(runs, cfg.profile)
     folder = config.results_dir(cfg)
     cases.write_rows(folder / "cases.csv", rows)
     provenance.record(folder / "cases.csv", cfg, seeds={"starts": cfg.evaluation.seed})
-    return table1.main_methods(rows)
+    return main_methods(rows)
 
 
 def initial_rows(cfg) -> None:
@@ -49,12 +50,6 @@ def initial_rows(cfg) -> None:
         for case in cases.starts(patient, e.n_starts, ranges, e.seed, e.min_overlap):
             rows.append(cases.row(case, "initial", cases.Result(case.initial, 0.0), cfg))
     cases.write_rows(config.run_dir(cfg) / "cases_initial.csv", rows)
-
-
-def pose_of(row, patient) -> np.ndarray:
-    """The pose (4, 4, moving -> fixed) of a case row: the state v left there, taken off the truth."""
-    left = rigid.params_to_matrix(np.array([row[name] for name in STATE], dtype=np.float64))
-    return rigid.invert(rigid.about(left, patient.fixed.centre)) @ patient.truth
 
 
 def hard_case(rows: pd.DataFrame, experiment: str, dataset: str = "virtual_"):
@@ -83,7 +78,7 @@ def figure5(cfg, rows: pd.DataFrame, experiment: str):
     poses = {f"before: {one['initial_error_mm']:.1f} mm": initial_pose(chosen, patient, cfg)}
     for method in [m for m in order(chosen) if competes(m)]:
         name = f"{charts.label(method)}:\n{chosen[method]['final_error_mm']:.1f} mm"
-        poses[name] = pose_of(chosen[method], patient)
+        poses[name] = cases.pose_of(chosen[method], patient)
     poses["truth"] = patient.truth
     meshes = (patient.mesh_moving, patient.mesh_fixed) if patient.mesh_fixed is not None else None
     title = f"{words_of(one)}, start {one['start']}."
@@ -94,7 +89,7 @@ def words_of(row: dict) -> str:
     """What the images of a case row are, in words: nothing simulated is called real."""
     if row["dataset"].startswith("virtual_"):
         return f"Simulated patient {row['case']}"
-    return f"Real CT {row['case']}" + (" and its CBCT" if row["dataset"] in PAIRS else ", simulated CBCT")
+    return f"Real CT {row['case']}" + (" and its CBCT" if real_cbct(row["dataset"]) else ", simulated CBCT")
 
 
 def patient_of(cfg, chosen: dict):
@@ -113,7 +108,7 @@ def patient_of(cfg, chosen: dict):
 def figure1_datasets(rows: pd.DataFrame) -> list[str]:
     """Data sets of which Figure 1 is drawn: simulated patients, and pairs whose CBCT is real."""
     there = set(rows.loc[rows["experiment"] == "spine", "dataset"])
-    return sorted(d for d in there if d.startswith("virtual_") or d in PAIRS)
+    return sorted(d for d in there if d.startswith("virtual_") or real_cbct(d))
 
 
 def figure1(cfg, rows: pd.DataFrame, dataset: str = "virtual_spine"):
@@ -129,9 +124,9 @@ def figure1(cfg, rows: pd.DataFrame, dataset: str = "virtual_spine"):
     if done:
         ours = [m for m in OURS if m in done and done[m]["success"]]
         method = ours[-1] if ours else min(done, key=lambda m: done[m]["final_error_mm"])
-        poses[f"{charts.label(method)}: {done[method]['final_error_mm']:.1f} mm"] = pose_of(done[method], patient)
+        poses[f"{charts.label(method)}: {done[method]['final_error_mm']:.1f} mm"] = cases.pose_of(done[method], patient)
     if not done or not done[method]["success"]:
-        poses["truth" if dataset not in PAIRS else "truth (an estimate)"] = patient.truth
+        poses["truth" if not real_cbct(dataset) else "truth (an estimate)"] = patient.truth
     if patient.vertebrae is not None and len(patient.vertebrae) > 2:
         bodies = rigid.apply(patient.truth, np.asarray(patient.vertebrae, dtype=np.float64))
         n = min(int(np.argmin(np.linalg.norm(bodies - object_centre(patient), axis=1))), len(bodies) - 2)
@@ -142,24 +137,11 @@ def figure1(cfg, rows: pd.DataFrame, dataset: str = "virtual_spine"):
 def initial_pose(chosen: dict, patient, cfg) -> np.ndarray:
     """The start: its row where there is one, else drawn again from the seed."""
     if "initial" in chosen:
-        return pose_of(chosen["initial"], patient)
+        return cases.pose_of(chosen["initial"], patient)
     start = next(iter(chosen.values()))["start"]
     e = cfg.evaluation
     drawn = cases.starts(patient, start + 1, e.ranges(patient.experiment), e.seed, e.min_overlap)
     return drawn[start].initial
-
-
-def object_centre(patient) -> np.ndarray:
-    """Where planes are cut: the heart's middle, or among the vertebral bodies the point nearest the
-    CBCT's middle."""
-    if patient.mesh_fixed is not None:
-        return np.asarray(patient.mesh_fixed[0]).mean(axis=0)
-    middle = np.asarray(volumes.frame(patient.fixed)[0])
-    if patient.vertebrae is None:
-        return middle
-    bodies = rigid.apply(patient.truth, np.asarray(patient.vertebrae, dtype=np.float64))
-    nearest = bodies[np.argmin(np.abs(bodies[:, 2] - middle[2]))]
-    return np.array([nearest[0], nearest[1], middle[2]])
 
 
 def coarse_to_fine(rows: pd.DataFrame) -> pd.DataFrame:
@@ -176,24 +158,6 @@ def coarse_to_fine(rows: pd.DataFrame) -> pd.DataFrame:
                     lines.append((experiment, agent, stage, len(some), some["success"].mean(), p50, good))
     names = ["experiment", "agent", "after", "n", "success", "median_mm", "median_mm_of_successes"]
     return pd.DataFrame(lines, columns=names).round(2)
-
-
-def beyond_reach(rows: pd.DataFrame) -> pd.DataFrame:
-    """Starts that 200 steps of one unit cannot undo (L1 norm of the state above 200), and success on both
-    sides."""
-    start = rows[rows["method"] == "initial"]
-    if start.empty:
-        return pd.DataFrame()
-    far = start.assign(far=start[STATE].abs().sum(axis=1) > metrics.COARSE_STEPS)
-    both = rows.merge(far[[*cases.KEY, "far"]], on=cases.KEY)
-    lines = []
-    for (experiment, method), some in both.groupby(["experiment", "method"]):
-        share = [some.loc[some["far"] == side, "success"].mean() for side in (False, True)]
-        lines.append((experiment, method, len(some), int(some["far"].sum()), *share))
-    table = pd.DataFrame(lines, columns=["experiment", "method", "n", "beyond", "success_within", "success_beyond"])
-    rank = {m: i for i, m in enumerate(order(table["method"]))}
-    place = table["method"].map(rank)
-    return table.assign(_m=place).sort_values(["experiment", "_m"]).drop(columns="_m").round(2)
 
 
 def save_figures(cfg, figures: dict) -> list:

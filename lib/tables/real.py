@@ -1,17 +1,21 @@
-"""Real scans, scan by scan: from `real_cases.csv` (`lib.study.transfer`) and nothing else."""
+"""Real scans, scan by scan: from the rows of the studies `real_scans`, `transfer` and `transfer_changes`, nothing else."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from lib import metrics
 from lib.baselines.methods import label, order
+from lib.patients.scans.manifest import real_cbct
+from lib.study import config
+from lib.study import rows as study_rows
+from lib.tables import transfer
+from lib.tables.shares import NUMBERS, numbers, rounded
+from lib.tables.words import table as as_markdown
 
-PAIRS = ("pancreatic_ct_cbct_001",)  # scans whose CBCT is real; of all others it is simulated
-NUMBERS = ("n", "success", "success_low", "success_high", "within_20_mm", "vertebra_off", "p10", "p50", "p90")
+STUDIES = ("real_scans", "transfer", "transfer_changes")
 REAL = ("experiment", "range", "scan", "cbct", "method", *NUMBERS)
 ALL = "all scans"
-# What the README shows; table_real.csv has every method.
+# What docs/real_scans.md shows; table_real.csv has every method.
 SHOWN = (
     "initial",
     "dsl_two_channel",
@@ -25,15 +29,6 @@ SHOWN = (
 )
 
 
-def numbers(some: pd.DataFrame, clusters, n_bootstrap: int) -> tuple:
-    """`NUMBERS` of rows; intervals resample `clusters` (the starts of one image are dependent)."""
-    low, high = metrics.success_interval(some["success"], clusters, n_bootstrap)
-    off = some["note"].str.startswith("vertebra").sum()
-    near = (some["final_error_mm"] <= 20).mean()
-    values = (*metrics.percentiles(some["final_error_mm"]),)
-    return (len(some), some["success"].mean(), low, high, near, int(off), *values)
-
-
 def released(rows: pd.DataFrame, settings) -> pd.DataFrame:
     """The rows to show scan by scan: baselines, and the agents of the released recipe, each on scans that it never saw;
     on a pair, which no fold's agent has seen, the released one."""
@@ -41,7 +36,7 @@ def released(rows: pd.DataFrame, settings) -> pd.DataFrame:
     shown = {"spine": settings.released_spine, "heart": settings.released_heart}
     keep = {e: {"", *(folds if name in folds else [name])} for e, name in shown.items()}
     kinds = zip(rows["population"], rows["experiment"], rows["dataset"], strict=True)
-    return rows[[p in ({"", shown[e]} if scan in PAIRS else keep[e]) for p, e, scan in kinds]]
+    return rows[[p in ({"", shown[e]} if real_cbct(scan) else keep[e]) for p, e, scan in kinds]]
 
 
 def real(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
@@ -49,7 +44,7 @@ def real(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
     lines = []
     for (experiment, reach), mine in rows.groupby(["experiment", "range"], sort=False):
         for scan, group in [*mine.groupby("dataset"), (ALL, mine)]:
-            kinds = {"real" if name in PAIRS else "simulated" for name in group["dataset"]}
+            kinds = {"real" if real_cbct(name) else "simulated" for name in set(group["dataset"])}
             kind = "both" if len(kinds) > 1 else kinds.pop()
             for method in order(set(group["method"])):
                 found = group[group["method"] == method]
@@ -66,36 +61,27 @@ def of_run(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
 
 
 def read_rows(folder) -> pd.DataFrame:
-    """The rows of a folder's `real_cases.csv`."""
-    rows = pd.read_csv(folder / "real_cases.csv", dtype={"case": str, "note": str})
-    return rows.fillna({"population": "", "note": ""})
-
-
-def read(folder, n_bootstrap: int):
-    """What `tables` needs, for the `real_cases.csv` of a folder."""
-    from lib.study import config
-
-    rows = read_rows(folder)
-    return rows, config.load(rows["profile"].iloc[0], sections=("transfer",)).transfer, n_bootstrap
-
-
-def rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """Digits a reader can believe: shares to 0.001, millimetres to 0.01."""
-    shares = ("success", "success_low", "success_high", "within_20_mm")
-    return table.round(dict.fromkeys(shares, 3) | dict.fromkeys(("p10", "p50", "p90"), 2))
+    """The studies' rows in a folder of results, with the column `population`: whose agent it was, "" for a baseline."""
+    rows = study_rows.read(folder, *STUDIES)
+    return rows.assign(
+        population=[p + f"+{c}" * bool(p and c) for p, c in zip(rows["recipe"], rows["change"], strict=True)]
+    )
 
 
 def tables(rows: pd.DataFrame, settings, n_bootstrap: int = 500) -> dict[str, pd.DataFrame]:
-    """File name -> table."""
-    from lib.tables import transfer
-
-    rows = rows.sort_values(
-        ["experiment", "range"], ascending=False, kind="stable"
-    )  # spine before heart, near before full
+    """File name -> table. settings: `transfer` of the rows' profile, which knows what is released."""
+    by = ["experiment", "range"]  # spine before heart, near before full
+    rows = rows.sort_values(by, ascending=False, kind="stable")
     return {
         "table_real.csv": real(released(rows, settings), n_bootstrap),
         "transfer.csv": transfer.table(rows, n_bootstrap),
     }
+
+
+def read(folder, n_bootstrap: int) -> tuple:
+    """What `tables` needs, for the rows in a folder."""
+    rows = read_rows(folder)
+    return rows, config.load(rows["profile"].iloc[0], sections=("transfer",)).transfer, n_bootstrap
 
 
 def markdown(table: pd.DataFrame, methods=None) -> str:
@@ -108,12 +94,12 @@ def markdown(table: pd.DataFrame, methods=None) -> str:
         title = "E1 spine" if experiment == "spine" else "E2 heart"
         title = f"**{title}, {ranges.get(reach, reach)}**: success ({measure}) and median in mm"
         head = ["scan", "CBCT", "starts", *(label(m) for m in names)]
-        lines = [title, "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+        lines = []
         for scan, group in some.groupby("scan", sort=False):
             by = group.set_index("method")
             cells = [_cell(by.loc[m], scan == ALL) if m in by.index else "" for m in names]
-            lines.append("| " + " | ".join([f"`{scan}`", group["cbct"].iloc[0], str(group["n"].max()), *cells]) + " |")
-        blocks.append("\n".join(lines))
+            lines.append([f"`{scan}`", group["cbct"].iloc[0], group["n"].max(), *cells])
+        blocks.append(f"{title}\n\n{as_markdown(head, lines)}")
     return "\n\n".join(blocks)
 
 

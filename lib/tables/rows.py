@@ -1,4 +1,4 @@
-"""The paper's Table 1, and what rows say beyond it: failures by kind, paired differences, capture range."""
+"""Case rows of a study: collected, and what they say beyond Table 1 (failures by kind, paired differences, capture range)."""
 
 from __future__ import annotations
 
@@ -6,29 +6,7 @@ import pandas as pd
 
 from lib import cases, metrics
 from lib.baselines.methods import learnt_on, order
-from lib.capture import capture_range
-
-# The paper's Table 1: success, 10th, 50th, 90th percentile (mm); None: N/A there.
-PAPER = {
-    "spine": {
-        "ground_truth": (None, 0.8, 0.9, 1.2),
-        "initial": (None, 35.5, 73.9, 116.2),
-        "itk": (0.12, 1.9, 77.3, 130.4),
-        "quasi_global": (0.20, 1.6, 60.9, 136.2),
-        "semantic": (0.24, 3.0, 34.9, 71.0),
-        "dsl": (0.92, 1.7, 2.5, 3.8),
-        "human": (0.70, 0.8, 1.6, 15.8),
-    },
-    "heart": {
-        "ground_truth": (None, 2.1, 4.0, 5.9),
-        "initial": (None, 9.2, 22.8, 30.5),
-        "itk": (0.14, 14.9, 34.9, 47.6),
-        "quasi_global": (0.14, 16.2, 35.9, 58.7),
-        "semantic": (0.72, 7.6, 15.3, 30.6),
-        "dsl": (1.00, 3.2, 4.8, 6.9),
-        "human": (0.96, 4.0, 6.2, 13.4),
-    },
-}
+from lib.study import variants
 
 
 def failures(rows: pd.DataFrame) -> pd.DataFrame:
@@ -111,6 +89,40 @@ def capture(rows: pd.DataFrame, share: float = 0.95) -> pd.DataFrame:
     to it succeed; 0 where not even the nearest do."""
     lines = []
     for key, some in rows[rows["method"] != "initial"].groupby(["experiment", "dataset", "method"]):
-        reach, _ = capture_range(some["initial_error_mm"], some["success"], share)
+        reach, _ = metrics.capture_range(some["initial_error_mm"], some["success"], share)
         lines.append((*key, len(some), round(reach, 1)))
     return pd.DataFrame(lines, columns=["experiment", "dataset", "method", "n", "capture_mm"])
+
+
+def beyond_reach(rows: pd.DataFrame) -> pd.DataFrame:
+    """Starts that 200 steps of one unit cannot undo (L1 norm of the state above 200), and success on both
+    sides."""
+    start = rows[rows["method"] == "initial"]
+    if start.empty:
+        return pd.DataFrame()
+    far = start.assign(far=start[list(cases.COLUMNS[-6:])].abs().sum(axis=1) > metrics.COARSE_STEPS)
+    both = rows.merge(far[[*cases.KEY, "far"]], on=cases.KEY)
+    lines = []
+    for (experiment, method), some in both.groupby(["experiment", "method"]):
+        share = [some.loc[some["far"] == side, "success"].mean() for side in (False, True)]
+        lines.append((experiment, method, len(some), int(some["far"].sum()), *share))
+    table = pd.DataFrame(lines, columns=["experiment", "method", "n", "beyond", "success_within", "success_beyond"])
+    rank = {m: i for i, m in enumerate(order(table["method"]))}
+    place = table["method"].map(rank)
+    return table.assign(_m=place).sort_values(["experiment", "_m"]).drop(columns="_m").round(2)
+
+
+def collect(run_root, profile: str) -> pd.DataFrame:
+    """All case rows of a profile below its run folder: every experiment, split, method and data set, once
+    each."""
+    rows = cases.read_rows(*cases.find_rows(run_root))
+    rows = rows[rows["profile"] == profile].drop_duplicates([*cases.KEY, "method"], keep="last")
+    known = {m: i for i, m in enumerate(order(rows["method"]))}
+    place = rows["method"].map(known)
+    names = ["experiment", "dataset", "split", "case", "start"]
+    return rows.assign(_m=place).sort_values([*names, "_m"]).drop(columns="_m").reset_index(drop=True)
+
+
+def main_methods(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those of variants, which have a budget and a table of their own."""
+    return rows[[not variants.name_of(method) for method in rows["method"]]]

@@ -1,32 +1,27 @@
-"""Table 1, today's table and their sisters, computed from the case rows and from nothing else.
-
-`python -m lib.tables.table1 write`   results/cases.csv -> the tables
-`python -m lib.tables.table1 readme`  the tables -> README.md, between `<!-- NAME -->` and `<!-- /NAME -->`; docs/deviations.md too
-`python -m lib.tables.table1 verify`  recompute everything and compare; exit status 1 and one sentence if it differs
-"""
+"""Table 1, today's table and their sisters, computed from the case rows and from nothing else."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib import cases, metrics
+from lib import metrics
+from lib.base import provenance
 from lib.base.errors import UserError
 from lib.baselines.methods import PAPER_METHODS, label, learnt_on, order
-from lib.study import variants
+from lib.metrics import PAPER
 from lib.tables import real
-from lib.tables.rows import PAPER, capture, failures, kind, paired, starvation  # noqa: F401
+from lib.tables.rows import capture, failures, main_methods, paired, starvation
+from lib.tables.words import number
+from lib.tables.words import table as as_markdown
 
 COLUMNS = (
     *("experiment", "dataset", "method", "n", "success", "success_low", "success_high", "p10", "p50", "p90"),
     *("seconds_p50", "paper_success", "paper_p10", "paper_p50", "paper_p90"),
 )
 TABLE1 = (*PAPER_METHODS, "dsl_two_channel")  # the last is ours: both images instead of their difference
-BLOCKS = ("TABLE1", "TABLE1_TODAY")
 
 
 def summarise(rows: pd.DataFrame, experiment: str, dataset: str, method: str, n_bootstrap: int = 500) -> dict:
@@ -75,17 +70,18 @@ def markdown(table: pd.DataFrame, paper: bool = True) -> str:
         name, measure = ("E1 spine", "TRE") if experiment == "spine" else ("E2 heart", "MME")
         head = ["method", "success % [95 % CI]", *(f"{measure} {q} mm" for q in ("10th", "50th", "90th"))]
         head += ["s a case", "n"] + (["*paper: success %*", "*10th / 50th / 90th*"] if paper else [])
-        lines = [f"**{name}, `{dataset}`**", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-        lines += ["| " + " | ".join(_cells(line, paper)) + " |" for line in some.to_dict("records")]
-        blocks.append("\n".join(lines))
+        lines = [_cells(line, paper) for line in some.to_dict("records")]
+        blocks.append(f"**{name}, `{dataset}`**\n\n{as_markdown(head, lines)}")
     return "\n\n".join(blocks)
+
+
+def virtual(table: pd.DataFrame) -> pd.DataFrame:
+    """The lines of a table on simulated patients."""
+    return table[table["dataset"].str.startswith("virtual_")]
 
 
 def _cells(line: dict, paper: bool) -> list[str]:
     """The cells of one Markdown line; what was not run says so."""
-
-    def number(value, digits=1, scale=1.0):
-        return "" if pd.isna(value) else f"{scale * value:.{digits}f}"
 
     cells = [label(line["method"])]
     if line["n"]:
@@ -101,39 +97,8 @@ def _cells(line: dict, paper: bool) -> list[str]:
     return cells
 
 
-def inject(text: str, name: str, block: str) -> str:
-    """`text` with what stands between `<!-- name -->` and `<!-- /name -->` replaced. Raises UserError
-    without them."""
-    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    if start not in text or end not in text:
-        raise UserError(f"README.md: the markers {start} and {end} are missing; put them where the table belongs.")
-    before, rest = text.split(start, 1)
-    return f"{before}{start}\n\n{block}\n\n{end}{rest.split(end, 1)[1]}"
-
-
-def extract(text: str, name: str) -> str:
-    """What stands between the markers of `name`."""
-    return text.split(f"<!-- {name} -->", 1)[1].split(f"<!-- /{name} -->", 1)[0].strip()
-
-
-def collect(run_root, profile: str) -> pd.DataFrame:
-    """All case rows of a profile below its run folder: every experiment, split, method and data set, once
-    each."""
-    rows = cases.read_rows(*cases.find_rows(run_root))
-    rows = rows[rows["profile"] == profile].drop_duplicates([*cases.KEY, "method"], keep="last")
-    known = {m: i for i, m in enumerate(order(rows["method"]))}
-    place = rows["method"].map(known)
-    names = ["experiment", "dataset", "split", "case", "start"]
-    return rows.assign(_m=place).sort_values([*names, "_m"]).drop(columns="_m").reset_index(drop=True)
-
-
-def main_methods(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows without those of variants, which have a budget and a table of their own."""
-    return rows[[not variants.name_of(method) for method in rows["method"]]]
-
-
 def all_tables(rows: pd.DataFrame, n_bootstrap: int = 500) -> dict[str, pd.DataFrame]:
-    """File name -> table, for every table made from the rows; variants are not among them (lib.tables.ablations)."""
+    """File name -> table, for every table made from the rows; variants have their own (lib.tables.ablations)."""
     rows = main_methods(rows)
     table1, today = gather(rows, n_bootstrap)
     pairs = [paired(rows, agent, n_bootstrap) for agent in ("dsl", "dsl_two_channel")]
@@ -152,138 +117,8 @@ def all_tables(rows: pd.DataFrame, n_bootstrap: int = 500) -> dict[str, pd.DataF
 
 def write(rows: pd.DataFrame, folder, n_bootstrap: int = 500) -> dict[str, pd.DataFrame]:
     """Write every table into `folder`, each to a temporary name first; returns them."""
-    from lib.base import provenance
-
     tables = all_tables(rows, n_bootstrap)
     for name, table in tables.items():
         with provenance.atomic(Path(folder) / name) as temporary:
             table.to_csv(temporary, index=False)
     return tables
-
-
-def readme_blocks(folder) -> dict[str, str]:
-    """Marker name -> Markdown, read from the tables in `folder`."""
-    folder = Path(folder)
-    blocks = {
-        "TABLE1": markdown(_virtual(pd.read_csv(folder / "table1.csv"))),
-        "TABLE1_TODAY": markdown(_virtual(pd.read_csv(folder / "table1_today.csv")), paper=False),
-    }
-    if (folder / "table_real.csv").exists():
-        blocks["TABLE_REAL"] = real.markdown(pd.read_csv(folder / "table_real.csv"), real.SHOWN)
-    if (folder / "transfer.csv").exists():
-        from lib.tables import transfer
-
-        blocks["CARRIES_OVER"] = transfer.markdown(pd.read_csv(folder / "transfer.csv"))
-    if (folder / "register_pair.csv").exists():
-        from lib.study import register_check
-
-        blocks["REGISTER_PAIR"] = register_check.markdown(
-            pd.read_csv(folder / "register_pair.csv", keep_default_na=False)
-        )
-    if (folder / "register_real.csv").exists():
-        from lib.study import register_real
-
-        blocks["REGISTER_REAL"] = register_real.markdown(pd.read_csv(folder / "register_real.csv"))
-    if (folder / "degradation_optimisers.csv").exists():
-        from lib.study import degrade
-
-        read = (pd.read_csv(folder / f"{name}.csv") for name in ("degradation", "degradation_optimisers"))
-        blocks["ORGANS_MOVED"] = degrade.markdown(*read)
-    if (folder / "claims.csv").exists():
-        from lib.tables import claims
-
-        blocks["CLAIMS"] = claims.markdown(pd.read_csv(folder / "claims.csv"))
-    return blocks
-
-
-def _virtual(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["dataset"].str.startswith("virtual_")]
-
-
-def verify(folder, readme=None) -> list[str]:
-    """What differs between the tables (and README) in `folder` and those recomputed from its cases.csv."""
-    folder, wrong = Path(folder), []
-    rows = cases.read_rows(folder / "cases.csv")
-    expected = all_tables(rows, _resamples(rows))
-    if (folder / "real_cases.csv").exists():
-        expected |= real.tables(*real.read(folder, _resamples(rows)))
-    for name, table in expected.items():
-        path = folder / name
-        if not path.exists():
-            wrong.append(f"{path} is missing")
-            continue
-        try:
-            pd.testing.assert_frame_equal(pd.read_csv(path), _reread(table), check_dtype=False, atol=2e-3)
-        except AssertionError:
-            wrong.append(f"{path} is not what its case rows give")
-    if readme is not None and Path(readme).exists():
-        text = Path(readme).read_text(encoding="utf-8")
-        for name, block in readme_blocks(folder).items():
-            if f"<!-- {name} -->" in text and extract(text, name) != block.strip():
-                wrong.append(f"{readme}: the block {name} is not what {folder} gives")
-    return wrong
-
-
-def _resamples(rows: pd.DataFrame) -> int:
-    """The number of bootstrap resamples that the rows' profile asks for."""
-    from lib.study import config
-
-    names = rows["profile"].unique()
-    known = len(names) == 1 and names[0] in config.profiles()
-    settings = config.load(names[0], sections=("evaluation",)).evaluation if known else None
-    return (settings or metrics.EvaluationSettings()).n_bootstrap
-
-
-def _reread(table: pd.DataFrame) -> pd.DataFrame:
-    """A table as it comes back from CSV."""
-    import io
-
-    return pd.read_csv(io.StringIO(table.to_csv(index=False)))
-
-
-def _record(names, rows: pd.DataFrame, folder) -> None:
-    """Provenance beside each table, where the rows' profile is known."""
-    from lib.base import provenance
-    from lib.study import config
-
-    profiles = rows["profile"].unique()
-    if len(profiles) == 1 and profiles[0] in config.profiles():
-        cfg = config.load(profiles[0], sections=("patients", "evaluation"))
-        for name in names:
-            provenance.record(Path(folder) / name, cfg, inputs=[Path(folder) / "cases.csv"])
-
-
-def main(arguments: list[str]) -> int:
-    """`write`, `readme` (and docs/deviations.md) or `verify`, for `results/` or the folder given as second argument."""
-    from lib.base import provenance
-    from lib.study import config
-    from lib.tables import ablations
-
-    parser = argparse.ArgumentParser(prog="python -m lib.tables.table1", description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", default="verify", choices=("write", "readme", "verify"))
-    parser.add_argument("folder", nargs="?", default="results")
-    given = parser.parse_args(arguments)
-    what, folder, readme = given.what, config.ROOT / given.folder, config.ROOT / "README.md"
-    if what == "write":
-        rows = cases.read_rows(folder / "cases.csv")
-        _record(write(rows, folder, _resamples(rows)), rows, folder)
-    elif what == "readme":
-        text = readme.read_text(encoding="utf-8")
-        for name, block in readme_blocks(folder).items():
-            text = inject(text, name, block) if f"<!-- {name} -->" in text else text
-        readme.write_text(text, encoding="utf-8")
-        ablations.write_document(folder)
-    else:
-        shown = folder == config.ROOT / "results" and provenance.committed(folder / "cases.csv")
-        wrong = verify(folder, readme if shown else None)
-        agree = "tables agree with their rows" + ("" if shown else "; README.md shows other rows, the committed ones")
-        print("\n".join(wrong) + "; run: python -m lib.tables.table1 write" if wrong else agree)
-        return 1 if wrong else 0
-    return 0
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UserError as problem:
-        sys.exit(str(problem))

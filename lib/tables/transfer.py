@@ -1,4 +1,4 @@
-"""What carries over to real scans: `transfer.csv`, a line for every population's agent, and the README's part of it."""
+"""What carries over to real scans: `transfer.csv`, a line for every population's agent, and what is shown of it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import numpy as np
 import pandas as pd
 
 from lib import metrics
-from lib.study.changes import CHANGES, reference
-from lib.tables.real import NUMBERS, numbers, rounded
+from lib.study import schema
+from lib.tables.shares import NUMBERS, numbers, rounded
+from lib.tables.words import table as as_markdown
 
-AGENTS = ("dsl_two_channel", "dsl_three_channel", "dsl")  # the longer names first
-GAIN = (
-    "gain",
-    "gain_low",
-    "gain_high",
-)  # of a population with a change: its success less its `reference`'s, same starts
+CHANGES = schema.load("transfer_changes").changes()
+GAIN = ("gain", "gain_low", "gain_high")  # of a change: success less that of its `reference`, from the same starts
 TRANSFER = ("experiment", "range", "population", "method", "scans", *NUMBERS, *GAIN, "command")
-# What the README shows: population, agent, words.
+# What docs/real_scans.md shows: population, agent, words.
 FRESH = "drawn patients and 8 grown from one real CT, 120,000 samples"
 SHOWN = (
     ("drawn", "dsl_two_channel", "drawn patients alone, 120,000 samples"),
@@ -33,15 +30,21 @@ def table(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
     """`TRANSFER`: a line for every population's agent and range, over all scans it may be tried on."""
     lines, mine = [], rows[rows["population"] != ""]
     for (experiment, reach, population, method), found in mine.groupby(["experiment", "range", "population", "method"]):
-        agent = next(name for name in AGENTS if method.startswith(name))
-        words = f"{population} --experiment {experiment} --agent {agent}"
-        made = "make reproduce" if population == "reproduce" else f"python -m lib.study.populations train {words}"
-        command = f"{made} && python -m lib.study.transfer agents {words}"
+        study = found["study"].iloc[0]
+        command = f"make reproduce && python -m lib study {study}" if population == "reproduce" else None
+        command = command or f"python -m lib study {study} --only {population}"
         same = mine[(mine["experiment"] == experiment) & (mine["range"] == reach) & (mine["method"] == method)]
         compared = gain(found, same[same["population"] == reference(population)], n_bootstrap)
         values = numbers(found, found["dataset"], n_bootstrap)
         lines.append((experiment, reach, population, method, found["dataset"].nunique(), *values, *compared, command))
     return rounded(pd.DataFrame(lines, columns=TRANSFER)).round(dict.fromkeys(GAIN, 3))
+
+
+def reference(population: str) -> str:
+    """The population that one with a change is compared with; itself where there is no change."""
+    base, plus, name = population.partition("+")
+    against = CHANGES[name].against if plus else ""
+    return f"{base}+{against}" if against else base
 
 
 def gain(changed: pd.DataFrame, without: pd.DataFrame, n_bootstrap: int) -> tuple[float, float, float]:
@@ -56,11 +59,11 @@ def gain(changed: pd.DataFrame, without: pd.DataFrame, n_bootstrap: int) -> tupl
 
 
 def markdown(lines: pd.DataFrame) -> str:
-    """The README's table from `transfer.csv`: success of the coarse network alone and of both, near and far starts."""
+    """docs/real_scans.md's table from `transfer.csv`: success of the coarse network alone and of both, near and far starts."""
     spine = lines[lines["experiment"] == "spine"].set_index(["population", "method", "range"])
     head = ["population", "what is changed", "scans, starts", "coarse alone: near, far", "both, near", "both, far"]
     head += ["difference that the change makes: near, far (points)"]
-    out = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    out = []
     for population, agent, words in SHOWN:
         both = [spine.loc[(population, agent, r)] for r in ("near", "full") if (population, agent, r) in spine.index]
         if len(both) < 2:
@@ -77,5 +80,5 @@ def markdown(lines: pd.DataFrame) -> str:
             for x in both
             if pd.notna(x["gain"])
         ]
-        out.append("| " + " | ".join([*cells, ", ".join(compared)]) + " |")
-    return "\n".join(out)
+        out.append([*cells, ", ".join(compared)])
+    return as_markdown(head, out)

@@ -1,39 +1,27 @@
-"""Parts that every claim is made of: its line, its verdict, the pairs of cases behind a difference."""
+"""What every table and verdict says in words: Markdown tables, numbers, and the markers between which they stand."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable, Sequence
 
-from lib import cases
+import pandas as pd
 
-COLUMNS = ("claim", "statement", "paper", "ours", "low", "high", "n", "verdict", "command", "evidence")
-
-
-def alone(claim: str) -> str:
-    """The command that runs what is behind one claim, and nothing else."""
-    return f"make claims CLAIM={claim}"
+from lib.base.errors import UserError
 
 
-ALL = "make reproduce SPLITS=all"
-# claim: (command that shows it, files behind it, in the results folder)
-SHOWN_BY = {
-    **dict.fromkeys(("C1", "C2", "C4", "C10", "C12"), (ALL, "cases.csv table1.csv failures.csv")),
-    "C3": (ALL, "cases.csv"),
-    "C5": (ALL, "attention.csv"),
-    "C6": (alone("C6"), "fig4.csv"),
-    "C7": (alone("C7"), "theory.json"),
-    "C8": (alone("C8"), "cases.csv ablations.csv"),
-    "C9": (alone("C9"), "cases.csv ablations.csv"),
-    "C11": (ALL, "walks.csv"),
-    "C13": (ALL, "cases.csv patients.csv"),
-    "C14": ("python -m lib.tables.claims show C14", "lib/tables/claims_rest.py"),
-}
+def table(head: Sequence[str], lines: Iterable[Iterable]) -> str:
+    """A Markdown table. Raises ValueError for a line that has not as many cells as the head."""
+    rows = [[str(cell) for cell in line] for line in lines]
+    if any(len(row) != len(head) for row in rows):
+        raise ValueError("a line of the table has not as many cells as its head")
+    return "\n".join(
+        ["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *("| " + " | ".join(r) + " |" for r in rows)]
+    )
 
 
-def line(claim, statement, paper, ours="", low=np.nan, high=np.nan, n=0, verdict="untested", command="") -> tuple:
-    """One line of claims.csv, in the order of `COLUMNS`; without a verdict it is untested."""
-    how, evidence = SHOWN_BY[claim]
-    return claim, statement, paper, ours, low, high, int(n), verdict, command or how, evidence
+def number(value, digits: int = 1, scale: float = 1.0) -> str:
+    """A number with so many digits; nothing where there is none."""
+    return "" if value is None or pd.isna(value) else f"{scale * value:.{digits}f}"
 
 
 def percent(share: float) -> str:
@@ -41,19 +29,24 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def by_rule(fully, partly) -> str:
-    """The verdict of two conditions."""
-    return "reproduced" if fully else "partly" if partly else "not"
+def inject(text: str, name: str, block: str) -> str:
+    """`text` with what stands between `<!-- name -->` and `<!-- /name -->` replaced. Raises UserError without them."""
+    before, _, after = _parts(text, name)
+    return f"{before}\n\n{block}\n\n{after}"
 
 
-def reach(value: float, high: float, target: float) -> str:
-    """Reproduced: 80 % of the target or more, and the interval reaches it; partly: half of it."""
-    return by_rule(value >= 0.8 * target and max(value, high) >= target, value >= 0.5 * target)
+def extract(text: str, name: str) -> str:
+    """What stands between the markers of `name`. Raises UserError without them."""
+    return _parts(text, name)[1].strip()
 
 
-def pairs_of(data, experiment: str, method: str, other: str):
-    """Rows of two methods on the same cases, side by side; the second's columns end in `_other`. May be
-    empty."""
-    keys = [k for k in cases.KEY if k != "case"]
-    first, second = (data.of(experiment, m).set_index([*keys, "case"]) for m in (method, other))
-    return first.join(second, rsuffix="_other", how="inner").reset_index("case")
+def _parts(text: str, name: str) -> tuple[str, str, str]:
+    """What stands before, between and after; the markers stay with what is around them."""
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(end) < text.index(start):
+        raise UserError(
+            f"The markers {start} and {end} are missing, or not there once; put them where the table belongs."
+        )
+    before, rest = text.split(start)
+    between, after = rest.split(end)
+    return before + start, between, end + after

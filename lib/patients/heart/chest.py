@@ -1,8 +1,7 @@
 """The chest round the heart: its measures, body wall and bones.
 
-Everything is drawn in canonical millimetres (x left, y posterior, z superior): x = 0 is the midline, the
-heart's centre lies near (16, 0, 0), the vertebral bodies near y = 70. `draw` in `heart.py` scales the result
-to the patient.
+Everything is drawn in canonical millimetres (x left, y posterior, z superior): x = 0 is the midline, the heart's centre
+lies near (16, 0, 0), the vertebral bodies near y = 70. `draw.draw` scales the result to the patient.
 """
 
 from __future__ import annotations

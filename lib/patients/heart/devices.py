@@ -14,8 +14,8 @@ CT, CBCT = 0, 1  # layers
 
 
 def paint_implants(canvas: Canvas, chest: Chest, heart: Heart, rng: np.random.Generator, place) -> list[str]:
-    """Metal that both scans see: sternal wires, a valve, a pacemaker's leads. `place`: drawing -> body,
-    for points (n, 3). Returns what was put in."""
+    """Metal that both scans see: sternal wires, a valve, a pacemaker's leads. `place`: drawing -> body, for points (n,
+    3). Returns what was put in."""
     found = []
     if rng.random() < 0.15:
         found.append("sternal wires")

@@ -1,8 +1,8 @@
 """E2's virtual patient: a contrast-enhanced chest CT and the same chest at a cardiac intervention.
 
-The paper's E2 pairs a cardiac CT with an interventional C-arm CT of the same patient, whose heart is in
-another state. Here the chest is drawn once with two sets of HU; the second is moved by a smooth field
-(`heart_motion.py`) that also moves the epicardium's vertices, so the meshes correspond.
+The paper's E2 pairs a cardiac CT with an interventional C-arm CT of the same patient, whose heart is in another state.
+Here the chest is drawn once with two sets of HU; the second is moved by a smooth field (`motion.py`) that also
+moves the epicardium's vertices, so the meshes correspond.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def draw(rng: np.random.Generator, spacing: float = 2.0, phases: int = 4) -> Ana
     spacing: mm. phases: how many bodies `meta["body_phases"]` holds (0: None): the beating, breathing chest
     on the grid of `body_at_cbct`, for cone-beam simulation with motion; their mean state is `body_at_cbct`.
 
-    meta["heart_pose"] (4, 4): the rigid pose CT -> body_at_cbct (LPS mm) that best aligns the epicardium
-    (Kabsch on its vertices). The heart also shifts as a whole, so a true pose is (rigid pose) @ heart_pose.
-    meta["residual_mm"]: about the mean surface distance it leaves, the MME of the truth.
+    meta["heart_pose"] (4, 4): the rigid pose CT -> body_at_cbct (LPS mm) that best aligns the epicardium (Kabsch on its
+    vertices). The heart also shifts as a whole, so a true pose is (rigid pose) @ heart_pose. meta["residual_mm"]: about
+    the mean surface distance it leaves, the MME of the truth.
     """
     scale = float(np.clip(rng.normal(1.0, 0.055), 0.88, 1.12))  # the patient's size; all else is canonical
     chest = Chest.random(rng)

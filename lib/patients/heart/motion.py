@@ -1,7 +1,7 @@
 """From the CT's heart to the heart at the intervention: a smooth displacement of heart, diaphragm and lungs.
 
-The field is kept backwards: the tissue at x of the later body came from x - u(x) of the body as drawn. It is
-zero at the spine, the ribs and outside, so the patient's rigid frame stays.
+The field is kept backwards: the tissue at x of the later body came from x - u(x) of the body as drawn. It is zero at
+the spine, the ribs and outside, so the patient's rigid frame stays.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lib import rigid
 from lib.patients.heart.chest import Chest
 from lib.patients.heart.organ import Heart
 from lib.patients.shapes import Canvas
@@ -168,8 +169,8 @@ class Motion:
         return Field(self.low, self.high, np.ascontiguousarray(values, dtype=np.float32))
 
     def tuned(self, mesh, residual: float) -> tuple[float, Field]:
-        """(strength, field) of the change that leaves `residual` mm between the meshes at the best pose,
-        as far as the tissue does not fold."""
+        """(strength, field) of the change that leaves `residual` mm between the meshes at the best pose, as far as the
+        tissue does not fold."""
         strength = 1.0
         for _ in range(4):
             left = best_pose(mesh, self.field(strength).move(mesh[0]))[1]
@@ -180,15 +181,11 @@ class Motion:
 
 
 def best_pose(mesh, moved: np.ndarray) -> tuple[np.ndarray, float]:
-    """Rigid pose (4, 4) that brings the epicardium's vertices closest (least squares, Kabsch) to where they
-    went, and about the mean surface distance (mm) it leaves: that along the normals."""
+    """Rigid pose (4, 4) that brings the epicardium's vertices closest to where they went, and about the mean surface
+    distance (mm) it leaves: that along the normals."""
     vertices, faces = mesh
-    before, after = vertices.mean(axis=0), moved.mean(axis=0)
-    u, _, vt = np.linalg.svd((vertices - before).T @ (moved - after))
-    pose = np.eye(4)
-    pose[:3, :3] = vt.T @ np.diag([1, 1, np.linalg.det(vt.T @ u.T)]) @ u.T
-    pose[:3, 3] = after - pose[:3, :3] @ before
-    points = vertices @ pose[:3, :3].T + pose[:3, 3]
+    pose = rigid.fit(vertices, moved)
+    points = rigid.apply(pose, vertices)
     return pose, float(np.abs(((moved - points) * normals((moved, faces))).sum(axis=1)).mean())
 
 

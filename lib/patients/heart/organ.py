@@ -134,68 +134,64 @@ def blood(rng: np.random.Generator) -> dict[str, list[float]]:
 
 def paint_heart(canvas: Canvas, heart: Heart, hu: dict, rng: np.random.Generator) -> None:
     """Epicardial fat inside the epicardium, muscle, chambers, valve plane, coronaries."""
-    epicardium = heart.epicardium()
-    window, d = canvas.distance(epicardium, margin=4)
+    window, d = canvas.distance(heart.epicardium(), margin=4)
     for layer in canvas.layers:
         shapes.blend(layer[window], np.float32(-75), shapes.coverage(d, canvas.spacing))
-        shapes.blend(
-            layer[window], np.float32(10), 0.4 * np.clip(1.2 - np.abs(d) / canvas.spacing, 0, 1)
-        )  # pericardium
+        pericardium = 0.4 * np.clip(1.2 - np.abs(d) / canvas.spacing, 0, 1)
+        shapes.blend(layer[window], np.float32(10), pericardium)
     fat, k = heart.fat, heart.scale
     wall = rng.uniform(8, 12) * k
     lv, ra, la = (heart.part(n, fat) for n in ("lv", "ra", "la"))
     rv = shapes.union(heart.part("rv", fat), heart.part("outflow", fat), smooth=10)
-    muscle = hu["muscle"]
-    for shape in (ra, la):
-        canvas.paint(shape, muscle)
-    auricle = [
+    auricles = [
         shapes.tube(shapes.curve([heart.at(p) for p in path], 4), radius * k, smooth=4)
         for path, radius in (
             (((-34, -14, 14), (-24, -26, 26), (-12, -28, 32)), 8.0),
             (((32, 22, 20), (44, 8, 24), (40, -6, 26)), 7.5),
         )
     ]
-    for shape in auricle:
-        canvas.paint(shapes.grown(shape, 1.5), muscle)
-    canvas.paint(rv, muscle)
-    canvas.paint(lv, muscle)
+    for shape in (ra, la, *(shapes.grown(shape, 1.5) for shape in auricles), rv, lv):
+        canvas.paint(shape, hu["muscle"])
     lump = shapes.noise(rng, canvas.shape, 12 / canvas.spacing)
-
-    def cavity(shape: Shape, depth: float, value, rough: float, *keep_out: Shape):
-        inner = shapes.grown(shape, -depth)
-        if keep_out:
-            inner = shapes.subtract(inner, *keep_out, smooth=4)
-        found = canvas.distance(inner, margin=4)
-        window, d = found
-        alpha = shapes.coverage(d + np.float32(rough) * lump[window], canvas.spacing)
-        for layer, v in zip(canvas.layers, value, strict=True):
-            shapes.blend(layer[window], np.float32(v), alpha)
-
-    cavity(ra, 2.0, hu["right"], 0.8, shapes.grown(la, 1.5), shapes.grown(lv, 2.0))
-    cavity(la, 2.0, hu["left"], 0.5, shapes.grown(lv, 1.0))
-    cavity(rv, 3.0, hu["right"], 1.6, shapes.grown(lv, 0.5))
-    centre, radii, axis = PARTS["lv"]
-    inner = shapes.ellipsoid(
-        heart.at(np.asarray(centre) - 0.12 * 48 * axis),
-        k * np.asarray(radii) * heart.radii["lv"] - fat - wall,
-        heart.turn @ basis(axis),
-    )
-    cavity(inner, 0.0, hu["left"], 1.6)
-    for s in (0.5, -0.5):  # papillary muscles
-        foot = heart.at(np.asarray(centre) + 20 * axis + 12 * s * basis(axis)[:, 2])
-        canvas.paint(
-            shapes.tube([foot, heart.at(np.asarray(centre) + 2 * axis + 20 * s * basis(axis)[:, 2])], 3.2 * k),
-            muscle,
-        )
+    cavity(canvas, lump, ra, 2.0, hu["right"], 0.8, shapes.grown(la, 1.5), shapes.grown(lv, 2.0))
+    cavity(canvas, lump, la, 2.0, hu["left"], 0.5, shapes.grown(lv, 1.0))
+    cavity(canvas, lump, rv, 3.0, hu["right"], 1.6, shapes.grown(lv, 0.5))
+    paint_left_ventricle(canvas, heart, hu, wall, lump)
     for a, b, r, name in (
         ((-22, -4, -8), (-2, -16, -12), 15, "right"),
         ((8, 18, 6), (14, 12, -2), 13, "left"),
         ((6, 6, 2), (-2, -5, 16), 11, "left"),
     ):  # open valves join the chambers
         canvas.paint(shapes.tube([heart.at(a), heart.at(b)], r * k), hu[name])
-    for shape, name in zip(auricle, ("right", "left"), strict=True):
+    for shape, name in zip(auricles, ("right", "left"), strict=True):
         canvas.paint(shapes.grown(shape, -0.5), hu[name])
     coronaries(canvas, heart, hu, rng)
+
+
+def cavity(canvas: Canvas, lump: np.ndarray, shape: Shape, depth: float, value, rough: float, *keep_out: Shape) -> None:
+    """Blood (`value`, HU a layer) `depth` mm inside a chamber and outside `keep_out`, its wall `rough` mm by `lump`."""
+    inner = shapes.grown(shape, -depth)
+    if keep_out:
+        inner = shapes.subtract(inner, *keep_out, smooth=4)
+    window, d = canvas.distance(inner, margin=4)
+    alpha = shapes.coverage(d + np.float32(rough) * lump[window], canvas.spacing)
+    for layer, v in zip(canvas.layers, value, strict=True):
+        shapes.blend(layer[window], np.float32(v), alpha)
+
+
+def paint_left_ventricle(canvas: Canvas, heart: Heart, hu: dict, wall: float, lump: np.ndarray) -> None:
+    """Its cavity, inside a wall of `wall` mm, and the two papillary muscles."""
+    centre, radii, axis = PARTS["lv"]
+    centre, own = np.asarray(centre), basis(axis)
+    inner = shapes.ellipsoid(
+        heart.at(centre - 0.12 * 48 * axis),
+        heart.scale * np.asarray(radii) * heart.radii["lv"] - heart.fat - wall,
+        heart.turn @ own,
+    )
+    cavity(canvas, lump, inner, 0.0, hu["left"], 1.6)
+    for s in (0.5, -0.5):
+        ends = [heart.at(centre + 20 * axis + 12 * s * own[:, 2]), heart.at(centre + 2 * axis + 20 * s * own[:, 2])]
+        canvas.paint(shapes.tube(ends, 3.2 * heart.scale), hu["muscle"])
 
 
 def coronaries(canvas: Canvas, heart: Heart, hu: dict, rng: np.random.Generator) -> None:

@@ -1,17 +1,13 @@
-"""A cone-beam CT scan of a body, by physics: polyenergetic projections, scatter, quantum noise, truncation,
-motion, FDK.
+"""A cone-beam CT scan of a body, by physics: polyenergetic projections, scatter, quantum noise, truncation, motion, FDK.
 
-What is simulated: two materials (water, bone) seen by a spectrum and corrected for water alone, so bone
-hardens the
-beam; a smooth scatter background left over after correction; Poisson noise; a detector narrower than the
-body; a few
-gain errors of columns (rings); a body that moves between views; a scale that is not Hounsfield's. RTK does
-the geometry.
+What is simulated: two materials (water, bone) seen by a spectrum and corrected for water alone, so bone hardens the beam;
+a smooth scatter background left over after correction; Poisson noise; a detector narrower than the body; a few gain errors
+of columns (rings); a body that moves between views; a scale that is not Hounsfield's. RTK does the geometry.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -53,6 +49,10 @@ class ConeBeamSettings:
     gain: tuple[float, float] = (0.88, 1.10)  # of the HU scale
     offset: tuple[float, float] = (-70.0, 50.0)  # HU
 
+    def identity(self) -> dict:
+        """What a scan depends on, plain values by name. All of them do; renaming this class changes nothing."""
+        return asdict(self)
+
 
 def simulate(
     body: Volume,
@@ -64,11 +64,9 @@ def simulate(
 ) -> Volume:
     """Scan `body` (HU) with the isocentre at `centre` (3,), body world LPS mm.
 
-    phases: arrays on the grid of `body` between which it moves during the scan. pose (4, 4): body world ->
-    world of
-    the result, identity by default. Returns HU-like values, -1000 outside the field of view. Raises
-    UserError for a
-    body that does not reach the isocentre, and for a reconstruction with values that are no numbers.
+    phases: arrays on the grid of `body` between which it moves during the scan. pose (4, 4): body world -> world of the
+    result, identity by default. Returns HU-like values, -1000 outside the field of view. Raises UserError for a body
+    that does not reach the isocentre, and for a reconstruction with values that are no numbers.
     """
     settings = settings or ConeBeamSettings()
     pose = np.eye(4) if pose is None else np.asarray(pose, dtype=np.float64)
@@ -99,6 +97,8 @@ def draw_scanner(
     rng: np.random.Generator, settings: ConeBeamSettings
 ) -> tuple[projector.Scanner, tuple[int, int, int]]:
     """A scanner for one scan and the size (nx, ny, nz) of the grid its field of view fills."""
+    if not isinstance(settings, ConeBeamSettings):
+        raise UserError("Training patients are made by the first scanner only; the second is for tests.")
     radius, height = rng.uniform(*settings.diameter) / 2, rng.uniform(*settings.height)
     sid, sdd = settings.source_to_isocentre, settings.source_to_detector
     half_width = sdd * np.tan(np.arcsin(radius / sid))
@@ -151,8 +151,7 @@ def detect(total: np.ndarray, bone: np.ndarray, rng: np.random.Generator, settin
 
 
 def scatter_field(primary: np.ndarray, pixel: float, sigma: float = 60.0) -> np.ndarray:
-    """Scatter arises where the beam is attenuated (primary times its log) and spreads over `sigma` mm; same
-    shape."""
+    """Scatter arises where the beam is attenuated (primary times its log) and spreads over `sigma` mm; same shape."""
     source = torch.from_numpy(primary * -np.log(np.maximum(primary, 1e-6)))
     step = max(1, int(sigma / pixel / 4))
     small = F.avg_pool2d(source[:, None], step, ceil_mode=True)[:, 0]
@@ -171,8 +170,7 @@ def _enlarge(binned: np.ndarray, shape) -> np.ndarray:
 
 
 def correct_water(signal: np.ndarray) -> np.ndarray:
-    """Transmission -> the line integral of the water that would transmit as much (the usual
-    precorrection)."""
+    """Transmission -> the line integral of the water that would transmit as much (the usual precorrection)."""
     depth = np.linspace(-30.0, 1200.0, 1200)
     log = -np.log(np.exp(-depth[:, None] * MU_WATER) @ SPECTRUM)
     return (np.interp(-np.log(signal), log, depth) * WATER).astype(np.float32)
@@ -189,8 +187,7 @@ def mask_cylinder(values: np.ndarray, spacing: float, radius: float) -> np.ndarr
 def _extent(body: Volume, centre, scanner, settings, arrays):
     """The part of the body the beam can meet: grid (its array empty) and the (start, stop) of k, j, i.
 
-    Along k the slices may run past the ends: `_cut` repeats the last one, or the body would end inside the
-    cone.
+    Along k the slices may run past the ends: `_cut` repeats the last one, or the body would end inside the cone.
     """
     index = np.linalg.inv(body.affine) @ np.append(centre, 1.0)
     sizes = np.array(body.array.shape)

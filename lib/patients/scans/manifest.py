@@ -1,13 +1,9 @@
-"""Data sets by manifest: `data_manifests/<name>.yaml`, one a data set, says where the files come from, under
-which
-licence, what they hash to, and which experiments they serve.
+"""Data sets by manifest: `data_manifests/<name>.yaml` says where the files come from, under which licence, what they hash
+to, and which experiments they serve.
 
-A *scan* manifest names a few files; `present` finds them in `data/real/<name>/` or in a mirror folder, by
-SHA-256,
-and `lib.patients.scans.fetch.fetch` gets the missing ones. A *collection* manifest describes a public collection that
-people
-download themselves; `lib.patients.scans.layouts` reads its layout. All positions are LPS millimetres in the CT's own
-world.
+A *scan* manifest names a few files; `locate` finds them in `data/real/<name>/` or in a mirror folder, by SHA-256, and
+`lib.patients.scans.fetch` gets the missing ones. A *collection* manifest describes a public collection that people
+download themselves; `lib.patients.scans.layouts` reads its layout. All positions are LPS millimetres in the CT's world.
 """
 
 from __future__ import annotations
@@ -17,7 +13,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import yaml
 from pydantic import ValidationError
 
@@ -34,8 +29,7 @@ def names(folder: Path = FOLDER) -> list[str]:
 
 
 def load(name: str, folder: Path = FOLDER) -> Manifest:
-    """The manifest `name`. Raises UserError: unknown name, malformed YAML, a field that the schema does not
-    allow."""
+    """The manifest `name`. Raises UserError: unknown name, malformed YAML, a field that the schema does not allow."""
     path = Path(folder) / f"{name}.yaml"
     if not path.is_file():
         raise UserError(f"There is no data set '{name}'; choose one of: {', '.join(names(folder))}.")
@@ -53,6 +47,16 @@ def load(name: str, folder: Path = FOLDER) -> Manifest:
     return found
 
 
+@lru_cache(maxsize=256)
+def real_cbct(name: str) -> bool:
+    """Whether the CBCTs of a data set are real, as its manifest says: a scan with a CBCT, or a collection whose authors
+    aligned its pairs. Of every other scan, and of virtual patients, they are simulated."""
+    if name not in names():
+        return False
+    found = load(name)
+    return (found.cbct if found.kind == "scan" else found.alignment) is not None
+
+
 def mirror() -> Path | None:
     """The mirror folder: $AGENT_REGISTRATION_MIRROR, else `../shared/data` beside the project, else None."""
     named = os.environ.get(MIRROR_VARIABLE)
@@ -66,8 +70,7 @@ def data_folder(name: str, root: Path | None = None) -> Path:
 
 
 def locate(found: Manifest, entry: File, root: Path | None = None) -> Path | None:
-    """Path of a file whose SHA-256 is the manifest's, in the data folder or the mirror; None where there is
-    none."""
+    """Path of a file whose SHA-256 is the manifest's, in the data folder or the mirror; None where there is none."""
     own = data_folder(found.name, root) / entry.name
     if own.is_file() and (own.with_name(f".{entry.name}.voxels").is_file() or digest(own) == entry.sha256):
         return own
@@ -133,11 +136,8 @@ class Scan:
         ct = ct.with_array(ct.array.clamp(min=-1024.0))
         labels = volume.read(self.path(self.manifest.labels)) if self.manifest.labels else None
         meta = {"dataset": self.name, "source": self.manifest.source, "licence": self.manifest.licence}
-        return (
-            ct,
-            labels,
-            meta | {"label_values": dict(self.manifest.label_values), "simulated_cbct": not self.is_pair},
-        )
+        meta |= {"label_values": dict(self.manifest.label_values), "simulated_cbct": not self.is_pair}
+        return ct, labels, meta
 
     def load_cbct(self):
         """The real CBCT of a pair, as it is in the file."""
@@ -147,8 +147,7 @@ class Scan:
 
 
 def real_scans(present_only: bool = True, experiment: str | None = None, root: Path | None = None) -> list[Scan]:
-    """All scans of the manifests; by default only those whose every file is on this machine (or in the
-    mirror)."""
+    """All scans of the manifests; by default only those whose every file is on this machine (or in the mirror)."""
     scans = []
     for name in names():
         found = load(name)
@@ -170,38 +169,3 @@ def scan(name: str, root: Path | None = None) -> Scan:
     if missing:
         raise UserError(f"{name}: {', '.join(missing)} not on this machine; run `make data DATASET={name}`.")
     return Scan(found, root)
-
-
-def split(
-    ids,
-    split: int,
-    n_splits: int = 5,
-    n_test: int = 5,
-    n_validation: int = 0,
-    seed: int = 0,
-    groups: dict[str, str] | None = None,
-) -> dict[str, list[str]]:
-    """Random train / validation / test patients of one split; test patients of the splits are disjoint.
-
-    `groups` (id -> group) keeps what grew from one scan on one side: a training patient that shares its
-    group with a
-    validation or test patient is left out.
-    """
-    ids = sorted(set(ids))
-    if not 0 <= split < n_splits:
-        raise UserError(f"There is no split {split}; choose 0 to {n_splits - 1}.")
-    if n_splits * n_test > len(ids) or n_test + n_validation >= len(ids):
-        raise UserError(
-            f"{len(ids)} patients are too few for {n_splits} splits of {n_test} test and "
-            f"{n_validation} "
-            "validation patients; build more patients or test on fewer."
-        )
-    order = [ids[i] for i in np.random.default_rng(seed).permutation(len(ids))]
-    test = order[split * n_test : (split + 1) * n_test]
-    # Validation patients follow the test block (round the end), so that they too change from split to split.
-    rest = order[(split + 1) * n_test :] + order[: split * n_test]
-    validation, train = rest[:n_validation], rest[n_validation:]
-    if groups:
-        taken = {groups.get(i, i) for i in test + validation}
-        train = [i for i in train if groups.get(i, i) not in taken]
-    return {"train": sorted(train), "validation": sorted(validation), "test": sorted(test)}

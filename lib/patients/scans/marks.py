@@ -1,8 +1,6 @@
-"""What the tests need to know about a real scan: vertebral bodies, 32 landmarks on their rims, the
-epicardium.
+"""What the tests need to know about a real scan: vertebral bodies, 32 landmarks on their rims, the epicardium.
 
-From label images where they exist, else from the positions a person put into the manifest. LPS mm, the CT's
-world.
+From label images where they exist, else from the positions a person put into the manifest. LPS mm, the CT's world.
 """
 
 from __future__ import annotations
@@ -24,8 +22,7 @@ RIMS = ((0, -1), (0, 1), (-1, 0), (1, 0))  # anterior, posterior, right, left, i
 
 @dataclass
 class Body:
-    """A vertebral body. axes (3, 3): rows are left, posterior and up along the spine; size (3,) along them,
-    mm."""
+    """A vertebral body. axes (3, 3): rows are left, posterior and up along the spine; size (3,) along them, mm."""
 
     name: str
     centre: np.ndarray
@@ -74,8 +71,7 @@ def frame(up: np.ndarray) -> np.ndarray:
 
 
 def label_centre(labels: Volume, value: int) -> np.ndarray | None:
-    """Centre of the body of a labelled vertebra: where the label is thickest (arches and processes are
-    thin)."""
+    """Centre of the body of a labelled vertebra: where the label is thickest (arches and processes are thin)."""
     from scipy import ndimage
 
     mask = labels.array.numpy() == value
@@ -88,8 +84,7 @@ def label_centre(labels: Volume, value: int) -> np.ndarray | None:
 
 
 def measured_size(labels: Volume, value: int, body: Body) -> np.ndarray:
-    """(wide, deep, high) from how far the label reaches from the centre along each axis, kept near the
-    typical."""
+    """(wide, deep, high) from how far the label reaches from the centre along each axis, kept near the typical."""
     typical, reach = typical_size(body.name), []
     for axis, expected in zip(body.axes, typical, strict=True):
         ends = [_reach(labels, value, body.centre, sign * axis, 0.75 * expected) for sign in (1, -1)]

@@ -11,6 +11,16 @@ Sha = Field(pattern=r"^[0-9a-f]{64}$")
 Plain = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")  # a bare file name: no folder, no "..", no hidden file
 
 
+# The fields that decide a patient's fingerprint whatever they hold. One that is added later counts only where it is set,
+# so that patients already made stay valid.
+FINGERPRINTED = (
+    *("name", "kind", "title", "source", "doi", "licence", "citation", "verified", "unverified", "experiments"),
+    *("files", "ct", "cbct", "labels", "truth", "truth_is", "label_values", "vertebrae", "levels", "heart"),
+    *("landmarks", "size", "layout", "alignment", "heart_values", "masks", "loader", "archives", "md5"),
+    "idc_collection",
+)
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,8 +34,7 @@ class Pip(Strict):
 
 
 class Idc(Strict):
-    """A DICOM series of the Imaging Data Commons, fetched with idc-index and converted. `z` keeps only the
-    slices
+    """A DICOM series of the Imaging Data Commons, fetched with idc-index and converted. `z` keeps only the slices
     between these two world positions (mm), because the pinned file was made from part of the series."""
 
     collection: str
@@ -44,8 +53,7 @@ class File(Strict):
 
 
 class Vertebra(Strict):
-    """A vertebral body by eye: its centre (LPS mm) and, if it differs from the typical one, size (wide,
-    deep, high)."""
+    """A vertebral body by eye: its centre (LPS mm) and, if it differs from the typical one, size (wide, deep, high)."""
 
     name: str = Field(pattern=r"^([CTLS]\d{1,2}|V\d{1,2})$")
     centre: Point
@@ -101,6 +109,11 @@ class Manifest(Strict):
     archives: list[File] = []
     md5: dict[str, str] = {}
     idc_collection: str | None = None
+
+    def identity(self) -> dict:
+        """What patients made from this data set depend on, plain values by name."""
+        values, unset = self.model_dump(), {name: field.default for name, field in type(self).model_fields.items()}
+        return {name: value for name, value in values.items() if name in FINGERPRINTED or value != unset[name]}
 
     @model_validator(mode="after")
     def consistent(self):

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from lib.patients.shapes import Canvas, blend, box, coverage, curve, ellipsoid, grown, placed, subtract, tube, union
+from lib.patients.shapes import (
+    Canvas,
+    Shape,
+    blend,
+    box,
+    coverage,
+    curve,
+    ellipsoid,
+    grown,
+    placed,
+    subtract,
+    tube,
+    union,
+)
 from lib.patients.spine.plan import Plan
 from lib.patients.spine.vertebrae import arch
 
@@ -105,74 +118,61 @@ def paint_shoulders(canvas: Canvas, plan: Plan, chest) -> None:
 
 def paint_pelvis(canvas: Canvas, plan: Plan, texture: np.ndarray) -> None:
     """Sacrum (five fused vertebrae with wings) and iliac wings down to the sockets."""
-    frame, k, bone = plan.sacrum, plan.scale, plan.bone
-    rot, origin = frame[:3, :3], frame[:3, 3]
-    blocks = []
-    for m, (w, d, y, z) in enumerate(
-        [(27, 16, 0, -13), (20, 12, 2, -36), (15, 9, 2, -56), (12, 7, -5, -73), (9, 5, -16, -88)]
-    ):
-        blocks.append(box((0, y * k, z * k), (w * k, d * k, (14 - m) * k), 5.0))
-        if m < 4:
-            blocks += [
-                ellipsoid(
-                    (s * (36 - 7 * m) * k, (y + 10) * k, (z - 1) * k),
-                    ((22 - 3 * m) * k, (13 - 1.5 * m) * k, (16 - m) * k),
-                )
-                for s in (-1, 1)
-            ]
-        blocks.append(tube([(0, (y + d + 17) * k, (z + 4) * k), (0, (y + d + 20) * k, (z - 6) * k)], [5, 4]))
-        blocks.append(
-            tube(
-                [(-14 * k, (y + d + 12) * k, z * k), (14 * k, (y + d + 12) * k, z * k)],
-                3.5,
-                flatten=(1, 1, 0.5),
-            )
-        )
-    holes = [
-        ellipsoid((s * (18 - 1.5 * m) * k, (7 + 1 * m) * k, (-25 - 20 * m) * k), (4.5, 16, 4.5))
-        for m in range(3)
-        for s in (-1, 1)
-    ]
-    canal = tube([(0, 20 * k, 8), (0, 20 * k, -20 * k), (0, 16 * k, -60 * k)], [10, 9, 5], flatten=(0.8, 1.3, 1))
-    sacrum = placed(subtract(union(*blocks, smooth=4.0), canal, *holes, smooth=2.0), rot, origin)
-    hard, soft = 330 + 220 * bone, 40 + 110 * bone
-    found = canvas.distance(sacrum, margin=2)
+    hard, soft = 330 + 220 * plan.bone, 40 + 110 * plan.bone
+    found = canvas.distance(sacrum(plan), margin=2)
     if found:
         window, d = found
         inner = coverage(d + np.float32(1.5), canvas.spacing)
         value = (hard + inner * (soft + 40 * texture[window] - hard)).astype(np.float32)
         for layer in canvas.layers:
             blend(layer[window], value, coverage(d, canvas.spacing))
+    k, origin = plan.scale, plan.sacrum[:3, 3]
     wide = (1.0 if plan.male else 1.06) * k
     for s in (-1, 1):
-        # Each row of the wing runs from the joint with the sacrum (behind) to the front.
-        rows = []
-        for t in np.linspace(0, 1, 17):  # 0 = socket, 1 = crest
-            z = origin[2] + np.interp(t, [0, 1], [-92, 34]) * k
-            back = np.array(
-                [
-                    s * np.interp(t, [0, 0.35, 0.7, 1], [62, 50, 46, 62]) * wide,
-                    origin[1] + np.interp(t, [0, 0.3, 0.6, 0.85, 1], [18, 38, 52, 50, 26]) * k,
-                ]
-            )
-            front = np.array(
-                [
-                    s * np.interp(t, [0, 0.4, 0.8, 1], [92, 104, 122, 116]) * wide,
-                    origin[1] + np.interp(t, [0, 0.35, 0.8, 1], [-22, -36, -34, -8]) * k,
-                ]
-            )
-            middle = 0.5 * (back + front) + np.array([s * np.interp(t, [0, 1], [2, 14]), 6.0]) * k
-            sag = 34 * k * t * t * np.array([-0.95, 0.25, -1.15])  # the crest is a bow
-            row = curve([[*back, z + sag[0]], [*middle, z + sag[1]], [*front, z + sag[2]]], 9)
-            thick = np.interp(
-                np.linspace(0, 1, len(row)), [0, 0.12, 0.5, 0.9, 1], [9, 8, 3.6 + 9 * (1 - t) ** 2, 5.5, 6.5]
-            )
-            rows.append(tube(row, thick * (1 if t < 0.97 else 1.2) * k))
-        wing = union(*rows, smooth=2.5)
+        wing = iliac_wing(s, origin, k, wide)
         canvas.paint(wing, hard + 60)
         canvas.paint(grown(wing, -1.8), soft + 30 + 30 * texture, edge=0.5 * canvas.spacing + 1.6)
         hip = np.array([s * 90 * wide, origin[1] - 12 * k, origin[2] - 112 * k])
-        canvas.paint(ellipsoid(hip, np.full(3, 31.0) * k), hard + 40)
-        canvas.paint(ellipsoid(hip, np.full(3, 27.0) * k), 30.0)
-        canvas.paint(ellipsoid(hip, np.full(3, 24.5) * k), hard + 40)
-        canvas.paint(ellipsoid(hip, np.full(3, 22.5) * k), soft + 130)
+        for radius, value in ((31.0, hard + 40), (27.0, 30.0), (24.5, hard + 40), (22.5, soft + 130)):
+            canvas.paint(ellipsoid(hip, np.full(3, radius) * k), value)
+
+
+def sacrum(plan: Plan) -> Shape:
+    """Five blocks with wings and spines, without their canal and holes, in the world."""
+    k, blocks = plan.scale, []
+    for m, (w, d, y, z) in enumerate(
+        [(27, 16, 0, -13), (20, 12, 2, -36), (15, 9, 2, -56), (12, 7, -5, -73), (9, 5, -16, -88)]
+    ):
+        blocks.append(box((0, y * k, z * k), (w * k, d * k, (14 - m) * k), 5.0))
+        if m < 4:
+            radii = ((22 - 3 * m) * k, (13 - 1.5 * m) * k, (16 - m) * k)
+            blocks += [ellipsoid((s * (36 - 7 * m) * k, (y + 10) * k, (z - 1) * k), radii) for s in (-1, 1)]
+        blocks.append(tube([(0, (y + d + 17) * k, (z + 4) * k), (0, (y + d + 20) * k, (z - 6) * k)], [5, 4]))
+        lamina = [(side * k, (y + d + 12) * k, z * k) for side in (-14, 14)]
+        blocks.append(tube(lamina, 3.5, flatten=(1, 1, 0.5)))
+    holes = [
+        ellipsoid((s * (18 - 1.5 * m) * k, (7 + 1 * m) * k, (-25 - 20 * m) * k), (4.5, 16, 4.5))
+        for m in range(3)
+        for s in (-1, 1)
+    ]
+    canal = tube([(0, 20 * k, 8), (0, 20 * k, -20 * k), (0, 16 * k, -60 * k)], [10, 9, 5], flatten=(0.8, 1.3, 1))
+    solid = subtract(union(*blocks, smooth=4.0), canal, *holes, smooth=2.0)
+    return placed(solid, plan.sacrum[:3, :3], plan.sacrum[:3, 3])
+
+
+def iliac_wing(s: int, origin: np.ndarray, k: float, wide: float) -> Shape:
+    """One wing of the pelvis, s = 1 left, -1 right; `origin` (3,): S1; k, wide: scale, and across."""
+    rows = []  # each runs from the joint with the sacrum (behind) to the front
+    for t in np.linspace(0, 1, 17):  # 0 = socket, 1 = crest
+        z = origin[2] + np.interp(t, [0, 1], [-92, 34]) * k
+        x = s * np.interp(t, [0, 0.35, 0.7, 1], [62, 50, 46, 62]) * wide
+        back = np.array([x, origin[1] + np.interp(t, [0, 0.3, 0.6, 0.85, 1], [18, 38, 52, 50, 26]) * k])
+        x = s * np.interp(t, [0, 0.4, 0.8, 1], [92, 104, 122, 116]) * wide
+        front = np.array([x, origin[1] + np.interp(t, [0, 0.35, 0.8, 1], [-22, -36, -34, -8]) * k])
+        middle = 0.5 * (back + front) + np.array([s * np.interp(t, [0, 1], [2, 14]), 6.0]) * k
+        sag = 34 * k * t * t * np.array([-0.95, 0.25, -1.15])  # the crest is a bow
+        row = curve([[*back, z + sag[0]], [*middle, z + sag[1]], [*front, z + sag[2]]], 9)
+        sizes = [9, 8, 3.6 + 9 * (1 - t) ** 2, 5.5, 6.5]
+        thick = np.interp(np.linspace(0, 1, len(row)), [0, 0.12, 0.5, 0.9, 1], sizes)
+        rows.append(tube(row, thick * (1 if t < 0.97 else 1.2) * k))
+    return union(*rows, smooth=2.5)

@@ -1,7 +1,7 @@
 """A virtual patient for E1: the trunk from the upper chest to the sacrum, in HU, drawn from numbers alone.
 
-Everything is drawn twice, as the diagnostic CT sees it and as the body is at the intervention (other table,
-gas, contrast, breath, devices), on one grid and in one rigid frame, so the truth between both is exact.
+Everything is drawn twice, as the diagnostic CT sees it and as the body is at the intervention (other table, gas,
+contrast, breath, devices), on one grid and in one rigid frame, so the truth between both is exact.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One patient on paper: sex, habitus, age, vertebral sizes, the curve of the spine. Nothing is drawn here.
 
-Sizes follow the morphometry of adult thoraco-lumbar vertebrae: bodies grow from about 26 x 19 x 18 mm at T3
-to 50 x 35 x 28 mm at L4 (width, depth, height), neighbours differing by a few percent: look-alikes.
+Sizes follow the morphometry of adult thoraco-lumbar vertebrae: bodies grow from about 26 x 19 x 18 mm at T3 to 50 x 35
+x 28 mm at L4 (width, depth, height), neighbours differing by a few percent: look-alikes.
 """
 
 from __future__ import annotations
@@ -15,25 +15,7 @@ LEVELS = [f"T{n}" for n in range(1, 13)] + [f"L{n}" for n in range(1, 6)]
 WIDTH = [29.0, 28, 27, 26.5, 27, 28, 29, 30.5, 32, 34, 37.0, 40.5, 43.0, 45.0, 48, 50.0, 52.0]
 DEPTH = [17.0, 18, 19, 21.0, 23, 25, 27, 28.5, 30, 31, 31.5, 32.0, 33.0, 34.0, 35, 35.5, 35.5]
 HEIGHT = [17.0, 18, 18, 19.0, 19.5, 20, 20.5, 21, 22, 23, 24.0, 25.5, 26.5, 27.5, 28, 28.0, 27.5]
-DISC = [
-    4.5,
-    4,
-    3.5,
-    3.5,
-    3.5,
-    4.0,
-    4.5,
-    4.5,
-    5.0,
-    5.5,
-    6.0,
-    7.00,
-    8.00,
-    9.50,
-    10.5,
-    11.0,
-    10.5,
-]  # below the body
+DISC = [4.5, 4, 3.5, 3.5, 3.5, 4, 4.5, 4.5, 5, 5.5, 6, 7, 8, 9.5, 10.5, 11, 10.5]  # below the body
 # Tangent of the column in the sagittal plane: going up, positive = towards the back (degrees; supine adult).
 TILT_LEVELS = [0, 3, 5, 7, 9, 11, 12, 13, 14, 15, 16, 17]
 TILT = [-27, -15, -7, 1, 9, 13, 13, 10, 5, -3, -14, -31]
@@ -103,6 +85,16 @@ def rotation(tilt: float, side: float, axial: float) -> np.ndarray:
     return bend @ lean @ turn
 
 
+@dataclass(frozen=True)
+class Wear:
+    """What age has done to the column."""
+
+    old: float  # 0 at 50 years .. 1 at 85
+    height: float  # discs have this share of their height
+    breaks: frozenset[int]  # numbers of the fractured vertebrae
+    degenerate: float  # 0 .. 1
+
+
 def make(rng: np.random.Generator) -> Plan:
     """Draw one patient from the population."""
     male, age = bool(rng.random() < 0.55), float(rng.uniform(35, 88))
@@ -110,51 +102,14 @@ def make(rng: np.random.Generator) -> Plan:
     fat = float(np.clip(rng.beta(1.7, 2.3), 0.03, 1))
     old = np.clip((age - 50) / 35, 0, 1)
     kyphosis, lordosis = rng.uniform(0.5, 1.3) + 0.6 * old * rng.random(), rng.uniform(0.45, 1.15)
-    tilt = np.interp(np.arange(18), TILT_LEVELS, TILT)
-    tilt = np.where(np.arange(18) < 10, tilt * kyphosis, tilt * lordosis) + rng.normal(0, 1.0, 18)
-    lengths = np.array([h + d for h, d in zip(HEIGHT, DISC, strict=False)] + [50.0])
-    tilt += rng.normal(0, 1.5) - np.average(tilt[4:], weights=lengths[4:])  # on a table T6 lies level with S2
+    tilt = tilts(rng, kyphosis, lordosis)
     cobb = rng.uniform(12, 28) if rng.random() < 0.15 else abs(rng.normal(0, 4))
     wave = np.sin((np.arange(18) - rng.uniform(3, 14)) / rng.uniform(4, 8) * np.pi)
     side = rng.choice([-1, 1]) * cobb / 2 * wave
-    height_loss = 1 - 0.3 * old * rng.random()
-    breaks = {int(rng.integers(5, 15))} if rng.random() < 0.08 + 0.2 * old else set()
-    degenerate = 0.8 * old * rng.random() + 0.2 * rng.random()
-    size = rng.normal(1, 0.025, 3) * scale
-    vertebrae, frames, position = [], [], np.zeros(3)
-    for n in range(16, -1, -1):
-        own = 1 + rng.normal(0, 0.02, 3)
-        w, d, h = np.array([WIDTH[n], DEPTH[n], HEIGHT[n]]) * size * own
-        gap = DISC[n] * scale * height_loss * float(np.clip(rng.normal(1, 0.1), 0.6, 1.2))
-        if n >= 12 and rng.random() < 0.35 * degenerate:
-            gap *= rng.uniform(0.3, 0.6)
-        broken = n in breaks
-        loss = rng.uniform(0.2, 0.45) if broken else 0
-        wedge = loss * h + {16: -3.5, 15: -1.5, 14: -0.7, 11: 1.2, 10: 1.2}.get(n, 0.8)
-        r = rotation(tilt[n], side[n], 0.6 * side[n])
-        # Half below with the lower neighbour's tilt, half with its own: the column bends in the discs.
-        below = frames[-1] if frames else rotation(tilt[17], 0, 0)
-        up = 0.5 * (below[:, 2] + r[:, 2])
-        h_mid = h - wedge / 2
-        position = position + up * gap + r[:, 2] * h_mid / 2
-        vertebrae.append(
-            Vertebra(
-                LEVELS[n],
-                position,
-                r,
-                w,
-                d,
-                h,
-                wedge,
-                rng.uniform(0.6, 1.4) * (1 + 0.8 * old),
-                broken,
-                degenerate * rng.uniform(0, 6),
-                rng.standard_normal(8),
-            )
-        )
-        position = position + r[:, 2] * h_mid / 2
-        frames.append(r)
-    vertebrae.reverse()
+    height = 1 - 0.3 * old * rng.random()
+    breaks = frozenset({int(rng.integers(5, 15))} if rng.random() < 0.08 + 0.2 * old else ())
+    wear = Wear(old, height, breaks, 0.8 * old * rng.random() + 0.2 * rng.random())
+    vertebrae = column(rng, tilt, side, scale, wear)
     middle = np.mean([v.centre for v in vertebrae], axis=0)
     middle[2] = vertebrae[11].centre[2]
     for v in vertebrae:
@@ -170,17 +125,43 @@ def make(rng: np.random.Generator) -> Plan:
         "lordosis": round(float(lordosis), 2),
         "cobb": round(float(cobb), 1),
         "fractures": sorted(LEVELS[n] for n in breaks),
-        "degeneration": round(float(degenerate), 2),
+        "degeneration": round(float(wear.degenerate), 2),
     }
     bone = float(np.clip(1.15 - 0.5 * old + rng.normal(0, 0.12), 0.45, 1.35))
-    return Plan(
-        male,
-        float(scale),
-        fat,
-        float(np.clip(rng.normal(1 - 0.25 * old, 0.15), 0.5, 1.3)),
-        age,
-        bone,
-        vertebrae,
-        sacrum,
-        meta,
-    )
+    muscle = float(np.clip(rng.normal(1 - 0.25 * old, 0.15), 0.5, 1.3))
+    return Plan(male, float(scale), fat, muscle, age, bone, vertebrae, sacrum, meta)
+
+
+def tilts(rng: np.random.Generator, kyphosis: float, lordosis: float) -> np.ndarray:
+    """(18,) degrees by which the tops of T1..L5 and S1 lean back: `TILT`, more or less curved."""
+    tilt = np.interp(np.arange(18), TILT_LEVELS, TILT)
+    tilt = np.where(np.arange(18) < 10, tilt * kyphosis, tilt * lordosis) + rng.normal(0, 1.0, 18)
+    lengths = np.array([h + d for h, d in zip(HEIGHT, DISC, strict=True)] + [50.0])
+    return tilt + (rng.normal(0, 1.5) - np.average(tilt[4:], weights=lengths[4:]))  # on a table T6 lies level with S2
+
+
+def column(rng: np.random.Generator, tilt, side, scale: float, wear: Wear) -> list[Vertebra]:
+    """T1..L5 on top of a sacrum at the origin. tilt, side (18,): degrees, back and to the left, T1..S1."""
+    size = rng.normal(1, 0.025, 3) * scale
+    vertebrae, frames, position = [], [], np.zeros(3)
+    for n in range(16, -1, -1):
+        own = 1 + rng.normal(0, 0.02, 3)
+        w, d, h = np.array([WIDTH[n], DEPTH[n], HEIGHT[n]]) * size * own
+        gap = DISC[n] * scale * wear.height * float(np.clip(rng.normal(1, 0.1), 0.6, 1.2))
+        if n >= 12 and rng.random() < 0.35 * wear.degenerate:
+            gap *= rng.uniform(0.3, 0.6)
+        broken = n in wear.breaks
+        loss = rng.uniform(0.2, 0.45) if broken else 0
+        wedge = loss * h + {16: -3.5, 15: -1.5, 14: -0.7, 11: 1.2, 10: 1.2}.get(n, 0.8)
+        r = rotation(tilt[n], side[n], 0.6 * side[n])
+        # Half below with the lower neighbour's tilt, half with its own: the column bends in the discs.
+        below = frames[-1] if frames else rotation(tilt[17], 0, 0)
+        up = 0.5 * (below[:, 2] + r[:, 2])
+        h_mid = h - wedge / 2
+        position = position + up * gap + r[:, 2] * h_mid / 2
+        concavity = rng.uniform(0.6, 1.4) * (1 + 0.8 * wear.old)
+        spur, jitter = wear.degenerate * rng.uniform(0, 6), rng.standard_normal(8)
+        vertebrae.append(Vertebra(LEVELS[n], position, r, w, d, h, wedge, concavity, broken, spur, jitter))
+        position = position + r[:, 2] * h_mid / 2
+        frames.append(r)
+    return vertebrae[::-1]

@@ -1,9 +1,8 @@
-"""DSL against DRL (Fig. 4): the paper's supervised targets and a DQN (Mnih et al. 2015) on the same 2-D
-problem.
+"""DSL against DRL (Fig. 4): the paper's supervised targets and a DQN (Mnih et al. 2015) on the same 2-D problem.
 
-Everything both methods can share they share: images, network, initial weights, batch, number of training
-steps, discount, reward and bonus, rule of arrival, test cases. What only a DQN needs is in `DrlSettings`,
-chosen on pairs of held-out *training* patients (docs/deviations.md).
+Everything both methods can share they share: images, network, initial weights, batch, number of training steps,
+discount, reward and bonus, rule of arrival, test cases. What only a DQN needs is in `DrlSettings`, chosen on pairs of
+held-out *training* patients (docs/deviations.md).
 
 * dsl: random poses, exact Q of all six actions as targets (Eq. 3, 5).
 * dsl_weighted: the same with the loss of our 3-D agents, in which the error that all actions share counts less.
@@ -12,8 +11,8 @@ chosen on pairs of held-out *training* patients (docs/deviations.md).
   2016).
 * dsl_refined: dsl for the first half of the steps, then double_dqn from its weights (the authors' future work).
 
-The replay memory keeps *poses*, not images, and renders them again when they are drawn: the same batches as
-Mnih's memory would give at 34 bytes a transition, so that no memory limit stands between DRL and its best.
+The replay memory keeps *poses*, not images, and renders them again when they are drawn: the same batches as Mnih's
+memory would give at 34 bytes a transition, so that no memory limit stands between DRL and its best.
 """
 
 from __future__ import annotations
@@ -31,11 +30,10 @@ from lib.study.planar.settings import CURVES, METHODS, DrlSettings  # noqa: F401
 
 @torch.no_grad()
 def walk(network, pairs: Pairs, starts: torch.Tensor, settings: DrlSettings) -> torch.Tensor:
-    """Final poses (n, 3, 3) of an agent that takes the best action `settings.actions` times, pair i from
-    start i.
+    """Final poses (n, 3, 3) of an agent that takes the best action `settings.actions` times, pair i from start i.
 
-    The walk is deterministic: who has returned to where it stood two steps ago goes to and fro for ever and
-    is left where it stands.
+    The walk is deterministic: a pair that is back where it was two steps ago would go back and forth until the end, so it
+    is left there.
     """
     network.eval()
     poses, older = starts.clone(), torch.full_like(starts, float("nan"))
@@ -97,8 +95,7 @@ def train(method, seed: int, pairs: Pairs, test: Pairs, settings: DrlSettings, c
 
 
 def _row(name, seed, step, result, loss, images, seconds):
-    """A point of a curve: success and median on the test cases, running loss, images seen, training
-    seconds."""
+    """A point of a curve: success and median on the test cases, running loss, images seen, training seconds."""
     row = {"method": name, "seed": seed, "step": step, **result, "loss": loss}
     return row | {"images": images, "seconds": round(seconds, 2)}
 

@@ -1,5 +1,5 @@
-"""The two ways to learn that Figure 4 compares, `Supervised` (DSL) and `DeepQ` (DQN, double DQN), and `Refined`,
-the authors' future work: the first, then the second from its weights.
+"""The two ways to learn that Figure 4 compares, `Supervised` (DSL) and `DeepQ` (DQN, double DQN), and `Refined`, the
+authors' future work: the first, then the second from its weights.
 
 All have `network`, `optimiser`, `base_rate` (its learning rate before decay), `step(progress) -> loss`, `images`
 (observations seen so far) and `state`/`restore` for a checkpoint.
@@ -93,8 +93,8 @@ class Replay:
 class DeepQ:
     """DQN as in Mnih et al. 2015; `double` for double DQN.
 
-    Batch normalisation: the network that learns normalises by its batch; the one that acts and the target
-    network use running averages, copied with the weights, so that targets do not depend on their batch.
+    Batch normalisation: the network that learns normalises by its batch; the one that acts and the target network use
+    running averages, copied with the weights, so that targets do not depend on their batch.
     """
 
     def __init__(

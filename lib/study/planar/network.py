@@ -1,5 +1,5 @@
-"""The paper's network in two dimensions: 8, 32, 32, 128, 128 filters of 3x3, pooling after the first two,
-512, 512, 64 neurons, batch normalisation and ReLU on all but the last layer, six action values."""
+"""The paper's network in two dimensions: 8, 32, 32, 128, 128 filters of 3x3, pooling after the first two, 512, 512, 64
+neurons, batch normalisation and ReLU on all but the last layer, six action values."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ MEAN_VALUE = 6.5  # mean of the exact values over the range of starts; the same 
 
 
 class PlanarNetwork(nn.Module):
-    """(n, channels, w, w) -> (n, 6). `norm`: "batch" (the paper) or "none". Raises UserError on a small
-    window."""
+    """(n, channels, w, w) -> (n, 6). `norm`: "batch" (the paper) or "none". Raises UserError on a small window."""
 
     def __init__(self, window: int, observation: str = "difference", norm: str = "batch", outputs: int = 6):
         super().__init__()

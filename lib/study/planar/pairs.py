@@ -1,12 +1,11 @@
-"""The 2-D problem of Fig. 4, first half: image pairs cut from aligned volumes, and what the agent sees of
-them.
+"""The 2-D problem of Fig. 4, first half: image pairs cut from aligned volumes, and what the agent sees of them.
 
-A pair is a random oblique plane (MPR) through the CBCT's field of view, cut from both aligned volumes; the
-moving image is cut larger than the window, so that it can be moved under it. Both are normalised as in 3-D.
+A pair is a random oblique plane (MPR) through the CBCT's field of view, cut from both aligned volumes; the moving image
+is cut larger than the window, so that it can be moved under it. Both are normalised as in 3-D.
 
-Plane coordinates: (x, y) mm from the window's centre. A 2-D pose T (3x3) maps *moving* plane points to
-*fixed* plane points, and rotates about the window's centre. Pairs are cut aligned, so T_g = identity and the
-residual of the state is V = T_g T^-1 = T^-1.
+Plane coordinates: (x, y) mm from the window's centre. A 2-D pose T (3x3) maps *moving* plane points to *fixed* plane
+points, and rotates about the window's centre. Pairs are cut aligned, so T_g = identity and the residual of the state is
+V = T_g T^-1 = T^-1.
 """
 
 from __future__ import annotations
@@ -48,10 +47,6 @@ class Pairs:
         """The same pairs on another device."""
         return Pairs(self.fixed.to(device), self.moving.to(device), self.patient.to(device), self.spacing)
 
-    def subset(self, rows) -> Pairs:
-        """The pairs of `rows` (indices or bool)."""
-        return Pairs(self.fixed[rows], self.moving[rows], self.patient[rows], self.spacing)
-
 
 def plane(edge: int, spacing: float) -> torch.Tensor:
     """(edge, edge, 2): the (x, y) of each pixel, mm from the centre, indexed [y, x]."""
@@ -83,11 +78,10 @@ def _prepared(volume: Volume, is_cbct: bool, spacing: float) -> tuple[Volume, Vo
 
 
 def cut_patient(patient, n: int, window: int, spacing: float, rng, jitter_mm=20.0, overlap=0.5) -> Pairs:
-    """`n` planes of one patient (fixed, moving, truth), uniform in orientation, within `jitter_mm` of the
-    centre.
+    """`n` planes of one patient (fixed, moving, truth), uniform in orientation, within `jitter_mm` of the centre.
 
-    A plane is drawn again where both images cover less than `overlap` of the window. Raises UserError if
-    hardly any plane does.
+    A plane is drawn again where both images cover less than `overlap` of the window. Raises UserError if hardly any
+    plane does.
     """
     fixed, moving = _prepared(patient.fixed, True, spacing), _prepared(patient.moving, False, spacing)
     centre, to_moving = field_of_view_centre(patient.fixed), rigid.invert(np.asarray(patient.truth))
@@ -113,8 +107,7 @@ def cut_patient(patient, n: int, window: int, spacing: float, rng, jitter_mm=20.
 
 
 def cut(patients, n: int, window: int, spacing: float, seed: int) -> Pairs:
-    """`n` pairs, as evenly as possible over an iterable of `patients` (a list of callables or of
-    patients)."""
+    """`n` pairs, as evenly as possible over an iterable of `patients` (a list of callables or of patients)."""
     patients = list(patients)
     shares = [n // len(patients) + (k < n % len(patients)) for k in range(len(patients))]
     parts = []

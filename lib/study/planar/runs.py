@@ -7,15 +7,14 @@ difference. Runs go side by side in processes; each writes its own checkpoint an
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 
 from lib.base.errors import UserError
+from lib.base.pools import pool
 from lib.base.provenance import atomic, fingerprint
 from lib.study.planar import compare
 from lib.study.planar import pairs as planar_pairs
@@ -34,8 +33,7 @@ def curve_settings(curve: str, settings: compare.DrlSettings) -> tuple[str, comp
 
 
 def prepare(folders: dict, settings: compare.DrlSettings, out) -> dict[str, Path]:
-    """Cut the pairs of the training and test patients (folders by side, lists of paths) once: NPZ under
-    `out`.
+    """Cut the pairs of the training and test patients (folders by side, lists of paths) once: NPZ under `out`.
 
     The file names hold a fingerprint of what they were made from."""
     from lib.patients import store
@@ -84,9 +82,8 @@ def run(paths: dict, settings: compare.DrlSettings, out, say=print) -> list[dict
         return [row for curve, seed in jobs for row in one(curve, seed, paths, settings, out, say=say)]
     rows, failed, begun = [], [], time.time()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(settings.workers, mp_context=context) as pool:
-        futures = [(job, pool.submit(one, *job, paths, settings, out)) for job in jobs]
+    with pool(settings.workers) as processes:
+        futures = [(job, processes.submit(one, *job, paths, settings, out)) for job in jobs]
         for k, ((curve, seed), future) in enumerate(futures, start=1):
             try:
                 rows += future.result()
@@ -115,8 +112,8 @@ def write_curves(rows, path) -> None:
 
 
 def summary(curves, threshold: float = 0.5):
-    """One row a curve: success at the end (mean, lowest, highest seed), area under the curve, steps and
-    minutes until the mean over seeds first reaches `threshold` (NaN: never)."""
+    """One row a curve: success at the end (mean, lowest, highest seed), area under the curve, steps and minutes until
+    the mean over seeds first reaches `threshold` (NaN: never)."""
     import pandas as pd
 
     rows = []

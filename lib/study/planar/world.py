@@ -1,5 +1,4 @@
-"""The 2-D problem of Fig. 4, second half: a world of many agents at once, its reward (Eq. 4) and exact Q (Eq.
-3).
+"""The 2-D problem of Fig. 4, second half: a world of many agents at once, its reward (Eq. 4) and exact Q (Eq. 3).
 
 Poses are (n, 3, 3) float64, moving -> fixed plane points; the truth is the identity, the residual V = T^-1.
 The six actions are +-1 mm in x, +-1 mm in y, +-1 degree. Arrival is the study's one rule (`lib.mdp`): D <=
@@ -51,8 +50,7 @@ def arrived(poses: torch.Tensor) -> torch.Tensor:
 
 
 def draw(n: int, ranges, generator: torch.Generator, near_share: float = 0.0, near: float = 5.0, device="cpu"):
-    """Random poses (n, 3, 3): v uniform in +-`ranges`; a share of them within +-`near` of the truth
-    instead."""
+    """Random poses (n, 3, 3): v uniform in +-`ranges`; a share of them within +-`near` of the truth instead."""
     spread = torch.as_tensor(ranges, dtype=torch.float64, device=device).repeat(n, 1)
     close = torch.rand(n, generator=generator, device=device) < near_share
     spread[close] = spread[close].clamp(max=near)

@@ -1,0 +1,27 @@
+"""Processes side by side: one way to start them for the whole project."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+
+
+def pool(workers: int, start: Callable[[], None] | None = None, preload: Iterable[str] = ()) -> ProcessPoolExecutor:
+    """A pool of `workers` clean processes, each calling `start` first.
+
+    Nothing is forked from this process: once torch or ITK have started threads, a fork may hang. Where the system has it,
+    processes come from a small server that loads the modules named in `preload` once; the first pool of a process decides.
+    """
+    known = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
+    if preload and context.get_start_method() == "forkserver":
+        context.set_forkserver_preload(list(preload))
+    return ProcessPoolExecutor(max(1, workers), mp_context=context, initializer=start)
+
+
+def one_thread() -> None:
+    """For `start`: torch computes with one thread in this process."""
+    import torch
+
+    torch.set_num_threads(1)

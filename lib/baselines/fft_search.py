@@ -1,0 +1,169 @@
+"""Search without learning: correlation of local contrast at all shifts, for a grid of rotations, then at bone.
+
+Global search in 3-D counted as prohibitive in 2017. Masked normalised correlation over all shifts of a range costs nine
+small FFTs a rotation (`lib.images.correlation`), so the grid covers the study's whole range. Distinct places are ranked
+again by the likeness at bone and climb to its nearest optimum together (`lib.images.ascent`), coarsely, the best of them
+once more finely; the most alike wins. Rotations lie on a body-centred lattice: a third fewer than on a cubic one for the
+same largest gap.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import maximum_filter
+from scipy.signal import find_peaks
+from scipy.spatial.transform import Rotation
+
+from lib import rigid
+from lib.baselines import common
+from lib.cases import Result
+from lib.images.ascent import Ascent
+from lib.images.correlation import MaskedCorrelation
+from lib.images.normalise import OUTSIDE, field_of_view_centre, prepare
+from lib.images.pair import shrink
+from lib.images.volume import Volume, resample
+
+
+@dataclass
+class Found:
+    """The places found, best first."""
+
+    poses: np.ndarray  # (n, 4, 4) moving -> fixed
+    likeness: np.ndarray  # (n,) at bone, times the root of the share of the field of view that is compared
+    ratio: float  # of the second peak along the body to the first; near 1: a vertebra further is as good
+
+
+def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
+    """Pose moving -> fixed within `settings.fft_search.reach` and `.degrees` of `initial`. Draws nothing at random."""
+    begin = time.process_time()
+    pose = search(fixed, moving, initial, settings.fft_search, settings.anatomy == "spine").poses[0]
+    return Result(pose, time.process_time() - begin)
+
+
+def search(fixed: Volume, moving: Volume, initial: np.ndarray, options, bone: bool = True) -> Found:
+    """Every place worth a look, brought to its optimum, best first. bone: compare at the CT's bone (E1), else all of it."""
+    fixed = shrink(fixed, options.fine / 2, True)
+    moving, initial = resample(moving, np.maximum(moving.spacing, options.fine)), common.orthogonal(initial)
+    centre = field_of_view_centre(fixed)
+    _, poses, ratio = places(fixed, moving, initial, centre, options)
+    reach = np.array(options.reach) + 120.0
+    coarse = Ascent(fixed, moving, centre, initial, reach, bone, options.coarse, options.points)
+    poses, _ = coarse.climb(_kept(coarse, poses, centre, options.ranked, options, thin=4), options.coarse_steps)
+    fine = Ascent(fixed, moving, centre, initial, reach, bone, options.fine, options.points)
+    poses, _ = fine.climb(_kept(fine, poses, centre, options.refined, options), options.fine_steps)
+    alike = _weighed(fine, poses)
+    order = np.argsort(-alike, kind="stable")
+    return Found(poses[order], alike[order], ratio)
+
+
+def places(fixed: Volume, moving: Volume, initial: np.ndarray, centre: np.ndarray, options):
+    """Local maxima of the correlation, for every rotation its best: scores (n,), poses (n, 4, 4), and `Found.ratio`."""
+    still, floating = prepare(fixed, True, options.voxel), prepare(moving, False, options.voxel)
+    half = _half_extent(still, floating, initial, centre, options.voxel)
+    image, first = _window(floating, rigid.apply(rigid.invert(initial), centre[None])[0], half, options)
+    correlation = MaskedCorrelation(*image, options.floor)
+    scores, poses, along = [], [], -np.ones(1 + 2 * _reach(options)[0])
+    turns = Rotation.from_rotvec(lattice(options.degrees, options.step), degrees=True).as_matrix() @ initial[:3, :3]
+    for rotation, template in zip(turns, _turned(still, floating, turns, centre, half), strict=True):
+        score, count = correlation(*template)
+        score[count < options.overlap * int((still.codes != OUTSIDE).sum())] = -1.0
+        along = np.maximum(along, score.max(axis=(1, 2)))
+        for value, shift in _peaks(score, options.peaks):
+            middle = rigid.apply(floating.affine, (first + shift + half)[None, ::-1].astype(float))[0]
+            pose = np.eye(4)
+            pose[:3, :3], pose[:3, 3] = rotation, centre - rotation @ middle
+            scores.append(value)
+            poses.append(pose)
+    order = np.argsort(-np.array(scores), kind="stable")
+    return np.array(scores)[order], np.stack(poses)[order], _second_peak(along)
+
+
+def lattice(degrees: float, step: float) -> np.ndarray:
+    """Rotation vectors (n, 3) in degrees on a body-centred cubic lattice with cells of `step`, each within +-`degrees`."""
+    n = int(degrees // step) + 1
+    corners = np.array(list(itertools.product(np.arange(-n, n + 1) * step, repeat=3)))
+    points = np.concatenate([corners, corners + step / 2])
+    return points[(np.abs(points) <= degrees + 1e-6).all(axis=1)]
+
+
+def _reach(options) -> np.ndarray:
+    """Voxels (k, j, i) that the template may be shifted by, each way."""
+    return np.ceil(np.array(options.reach)[::-1] / options.voxel).astype(int)
+
+
+def _half_extent(still, floating, initial, centre, voxel: float) -> np.ndarray:
+    """Half size (k, j, i), in voxels, of the box along the CT's axes that holds the field of view at the start."""
+    index = np.argwhere((still.codes != OUTSIDE).numpy())[:, ::-1].astype(float)
+    axes = initial[:3, :3] @ floating.affine[:3, :3] / voxel  # CT's axes in the fixed world
+    along = (rigid.apply(still.affine, index) - centre) @ axes
+    return np.ceil(np.abs(along).max(axis=0)[::-1] / voxel).astype(int)
+
+
+def _window(floating, middle: np.ndarray, half: np.ndarray, options):
+    """The part of the CT that the template can meet: ((values, mask), index (k, j, i) of its first voxel)."""
+    nearest = np.round(rigid.apply(np.linalg.inv(floating.affine), middle[None])[0][::-1]).astype(int)
+    reach = _reach(options)
+    first, size = nearest - half - reach, 2 * (half + reach) + 1
+    values, mask = floating.values.numpy(), (floating.codes != OUTSIDE).numpy()
+    low, high = np.clip(first, 0, values.shape), np.clip(first + size, 0, values.shape)
+    inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    into = tuple(slice(a, b) for a, b in zip(low - first, high - first, strict=True))
+    cut = [np.zeros(size, dtype=np.float32) for _ in range(2)]
+    cut[0][into], cut[1][into] = values[inside], mask[inside]
+    return cut, first
+
+
+def _turned(still, floating, rotations: np.ndarray, centre: np.ndarray, half: np.ndarray):
+    """The CBCT's values and mask (n, k, j, i) on the CT's axes, 2 `half` + 1 voxels about its centre, at rotations
+    (n, 3, 3) moving -> fixed."""
+    steps = [torch.arange(-n, n + 1, dtype=torch.float32) for n in half]
+    offsets = torch.stack(torch.meshgrid(*steps, indexing="ij"), dim=-1).flip(-1)
+    to_index = np.linalg.inv(still.affine)
+    matrix = torch.as_tensor(to_index[:3, :3] @ rotations @ floating.affine[:3, :3], dtype=torch.float32)
+    middle = torch.as_tensor(rigid.apply(to_index, centre[None])[0], dtype=torch.float32)
+    index = torch.einsum("nab,kjib->nkjia", matrix, offsets) + middle
+    size = torch.tensor(still.codes.shape[::-1], dtype=torch.float32)
+    images = torch.stack([still.values, (still.codes != OUTSIDE).float()])[None].expand(len(matrix), -1, -1, -1, -1)
+    found = F.grid_sample(images, index / (size - 1) * 2 - 1, align_corners=True).numpy()
+    return zip(found[:, 0], found[:, 1] > 0.5, strict=True)
+
+
+def _peaks(score: np.ndarray, most: int):
+    """The highest local maxima: (value, shift (3,)) each."""
+    top = np.where(maximum_filter(score, 3, mode="nearest") == score, score, -1.0).ravel()
+    chosen = np.argpartition(top, -most)[-most:] if top.size > most else np.arange(top.size)
+    return [(float(top[n]), np.array(np.unravel_index(n, score.shape))) for n in chosen if top[n] > -1]
+
+
+def _second_peak(along: np.ndarray) -> float:
+    """The second highest peak of the best correlation along the body (n,), over the highest; 0 without a second."""
+    where, _ = find_peaks(np.concatenate([[-1], along, [-1]]))
+    heights = np.sort(along[where - 1])[::-1]
+    return float(max(heights[1], 0) / heights[0]) if len(heights) > 1 and heights[0] > 0 else 0.0
+
+
+def _weighed(ascent: Ascent, poses: np.ndarray, thin: int = 1) -> np.ndarray:
+    """Likeness (n,) times the root of the share of what is compared: among hundreds the most alike by chance has few points."""
+    alike, count = ascent.likeness(poses, thin=thin)
+    return np.where(alike > -1, alike * np.sqrt(count / max(count.max(), 1)), -1.0)
+
+
+def _kept(ascent: Ascent, poses: np.ndarray, centre, most: int, options, thin: int = 1) -> np.ndarray:
+    """The `most` poses (m, 4, 4) most alike that are distinct: `apart` mm at the centre, or twice as many degrees."""
+    alike, chosen = _weighed(ascent, poses, thin), []
+    there = np.stack([rigid.apply(rigid.invert(p), centre[None])[0] for p in poses])
+    for n in np.argsort(-alike, kind="stable"):
+        turn = np.einsum("aij,ij->a", poses[chosen][:, :3, :3], poses[n, :3, :3]) if chosen else np.empty(0)
+        degrees = np.degrees(np.arccos(np.clip((turn - 1) / 2, -1, 1)))
+        shift = np.linalg.norm(there[chosen] - there[n], axis=1) if chosen else np.empty(0)
+        if np.all((shift > options.apart) | (degrees > 2 * options.apart)):
+            chosen.append(int(n))
+        if len(chosen) == most:
+            break
+    return poses[chosen]

@@ -1,0 +1,126 @@
+"""Which of several candidates is right: one judge for whatever scout found them.
+
+Each candidate climbs to the nearest optimum of the likeness at bone (`lib.images.ascent`), all together; of the distinct
+places the one that is most alike wins, and its lead over the next is how sure the judge is. Likeness counts by the root
+of the share of points that could be compared: on a sliver of overlap many places are alike by chance. Where two scouts'
+best places differ and the lead is small, the judge says so instead of choosing in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lib import rigid
+from lib.base.errors import UserError
+from lib.images.ascent import Ascent
+from lib.images.volume import Volume
+from lib.registration.trust import displacement
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """How candidates are judged. The limits are first guesses: calibrate them where registrations fail."""
+
+    voxel: float = 4.0  # mm, of both images
+    points: int = 8000  # of the CT, near bone
+    steps: int = 15  # of the ascent, at most
+    same_place: float = 10.0  # mm, mean displacement of points 50 mm from the centre
+    least_likeness: float = 0.25  # below it no place is believed
+    least_lead: float = 0.05  # over the best other place, below which the judge is unsure
+    reach: float = 130.0  # mm from the centre along each axis: half the largest field of view
+
+
+@dataclass
+class Place:
+    """A place where candidates ended: its best pose (4, 4) moving -> fixed, and who found it."""
+
+    pose: np.ndarray
+    likeness: float  # at bone, -1 to 1
+    weighed: float  # the same times the root of the share of points compared
+    scouts: tuple[str, ...]
+
+
+@dataclass
+class Verdict:
+    """Places, best first. sure: no reason speaks against the first."""
+
+    places: list[Place]
+    lead: float  # weighed likeness of the first less that of the second; the likeness itself where there is one place
+    reasons: list[str] = field(default_factory=list)
+
+    @property
+    def pose(self) -> np.ndarray:
+        """The winner's."""
+        return self.places[0].pose
+
+    @property
+    def sure(self) -> bool:
+        return not self.reasons
+
+
+def judge(
+    fixed: Volume,
+    moving: Volume,
+    centre,
+    candidates: Mapping[str, np.ndarray],
+    bone: bool = True,
+    settings: JudgeSettings | None = None,
+) -> Verdict:
+    """Bring every candidate to its optimum and choose. candidates: scout ("search", "agent") -> its poses (n, 4, 4);
+    centre (3,): the middle of the fixed field of view. Raises UserError where there is no candidate, or none at which the
+    images can be compared."""
+    settings, centre = settings or JudgeSettings(), np.asarray(centre, dtype=np.float64)
+    poses = [np.asarray(p, dtype=np.float64).reshape(-1, 4, 4) for p in candidates.values()]
+    scouts = [name for name, mine in zip(candidates, poses, strict=True) for _ in mine]
+    if not scouts:
+        raise UserError("There is no candidate to judge: neither the search nor the agent ended anywhere.")
+    poses = np.concatenate(poses)
+    around, reach = _region(poses, centre, settings.reach)
+    ascent = Ascent(fixed, moving, centre, around, reach, bone, settings.voxel, settings.points)
+    ends, _ = ascent.climb(poses, settings.steps)
+    alike, count = ascent.likeness(ends)
+    if alike.max() <= -1:
+        raise UserError("No candidate leaves enough of the CT's bone inside the CBCT to compare the images there.")
+    weighed = np.where(alike > -1, alike * np.sqrt(count / max(count.max(), 1)), -1.0)
+    places = _places(ends, alike, weighed, scouts, centre, settings.same_place)
+    lead = places[0].weighed - (places[1].weighed if len(places) > 1 else 0.0)
+    return Verdict(places, lead, _doubts(places, lead, settings))
+
+
+def _region(poses: np.ndarray, centre: np.ndarray, reach: float):
+    """A pose, and how far along each axis (3,) from the centre the CT's points may lie under it, so that all candidates'
+    fields of view are covered."""
+    seen = np.stack([rigid.apply(rigid.invert(p), centre[None])[0] for p in poses])  # the centre in the CT
+    around = poses[0]
+    offset = rigid.apply(around, seen) - centre
+    return around, reach + np.abs(offset).max(axis=0)
+
+
+def _places(ends, alike, weighed, scouts, centre, same_place: float) -> list[Place]:
+    """Distinct places, the most alike first; a place belongs to every scout that ended there."""
+    places: list[Place] = []
+    for n in np.argsort(-weighed, kind="stable"):
+        near = [p for p in places if displacement(p.pose, ends[n], centre) <= same_place]
+        if near:
+            near[0].scouts = tuple(dict.fromkeys((*near[0].scouts, scouts[n])))
+        else:
+            places.append(Place(ends[n], float(alike[n]), float(weighed[n]), (scouts[n],)))
+    return places
+
+
+def _doubts(places: list[Place], lead: float, settings: JudgeSettings) -> list[str]:
+    """Sentences that speak against the first place."""
+    first, doubts = places[0], []
+    if first.likeness < settings.least_likeness:
+        doubts.append(f"the images are alike by {first.likeness:.2f} at bone, which is little")
+    if lead < settings.least_lead:
+        other = places[1] if len(places) > 1 else None
+        if other is not None and not set(other.scouts) & set(first.scouts):
+            one, two = " and ".join(first.scouts), " and ".join(other.scouts)
+            doubts.append(f"{one} and {two} ended at different places, and the images cannot tell which is right")
+        elif other is not None:
+            doubts.append(f"another place is nearly as likely (lead {lead:.2f})")
+    return doubts

@@ -1,0 +1,135 @@
+"""`python -m lib register --list PAIRS.csv -o RESULTS.csv`: a table of pairs, registered one after the other.
+
+PAIRS.csv has the columns `fixed, moving` and may have `output, resampled, report, json, initial, series, fixed_series`;
+paths are relative to the table. A pair without `output` leaves RESULTS_<row>.tfm beside RESULTS.csv. A bad pair is
+named and left; a run that was stopped goes on where it was; RESULTS.csv is the table at the end.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+from pathlib import Path
+
+from lib.base import provenance
+from lib.base.errors import UserError
+from lib.registration import command
+
+MAY = ("output", "resampled", "report", "json", "initial", "series", "fixed_series")
+PATHS = ("fixed", "moving", "output", "resampled", "report", "json", "initial")
+COLUMNS = (
+    *("row", "fixed", "moving", "output", "status", "verdict", "reasons", "tx", "ty", "tz", "rx", "ry", "rz"),
+    *("vertical", "longitudinal", "lateral", "pitch", "roll", "yaw", "seconds", "options"),
+)
+
+
+def run(options) -> int:
+    """Register every pair of `options.list`; 2 where one could not be read, else 3 where one is not to be trusted, else
+    0. Raises UserError where the table itself cannot be used."""
+    if options.fixed is not None:
+        raise UserError("Give either FIXED MOVING or --list, not both.")
+    for name in ("resampled", "report", "json", "initial"):
+        if getattr(options, name) is not None:
+            raise UserError(f"--{name} is one pair's: with --list, give a column '{name}' in {options.list}.")
+    command.check_outputs(options)
+    wanted = read_list(Path(options.list))
+    agent, done = command.agent_of(options), kept(Path(options.output))
+    rows = []
+    for number, pair in enumerate(wanted, 1):
+        one = _options(options, pair, number)
+        key = _key(number, one)
+        row = next((r for r in done if all(r.get(k) == v for k, v in key.items())), None)
+        again = row is None or row["status"] == "2" or not Path(one.output).exists()
+        if again:
+            row = key | _register(one, agent)
+        rows.append(row)
+        print(f"{number}/{len(wanted)} {Path(one.moving).name} -> {Path(one.fixed).name}: {_said(row)}{'' if again else ' (kept)'}")
+        later = [r for r in done if r["row"].isdigit() and int(r["row"]) > number]
+        _save(Path(options.output), rows + later)
+    _save(Path(options.output), rows)
+    found = [str(row["status"]) for row in rows]
+    print(f"{options.output}: {found.count('0')} good, {found.count('3')} not to be trusted, {found.count('2')} not registered")
+    return 2 if "2" in found else command.NOT_TRUSTED if "3" in found else 0
+
+
+def read_list(path: Path) -> list[dict[str, str]]:
+    """The pairs of a table, paths made absolute. Raises UserError."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            text = stream.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a table ({error}); give a CSV file.") from None
+    first = text.split("\n", 1)[0]
+    table = csv.DictReader(text.splitlines(), delimiter=";" if ";" in first and "," not in first else ",")
+    names = [(name or "").strip() for name in table.fieldnames or []]
+    unknown = [name for name in names if name not in ("fixed", "moving", *MAY)]
+    if not {"fixed", "moving"} <= set(names) or unknown:
+        wrong = f"unknown column '{unknown[0]}'" if unknown else "the columns fixed and moving are needed"
+        raise UserError(f"{path}: {wrong}; it may have: fixed, moving, {', '.join(MAY)}.")
+    table.fieldnames = names
+    pairs = [{k: (v or "").strip() for k, v in row.items() if k} for row in table]
+    pairs = [row for row in pairs if any(row.values())]
+    if not pairs:
+        raise UserError(f"{path}: no pair in this table; give a line for each.")
+    for row in pairs:
+        row.update({k: str(path.resolve().parent / row[k]) for k in PATHS if row.get(k)})
+    return pairs
+
+
+def _options(options, pair: dict[str, str], number: int):
+    one = copy.copy(options)
+    one.list = None
+    for name in ("fixed", "moving", *MAY):
+        if pair.get(name):
+            setattr(one, name, pair[name])
+    if not pair.get("output"):
+        out = Path(options.output)
+        one.output = str(out.with_name(f"{out.stem}_{number:03d}{command.FORMATS[options.format][0]}"))
+    return one
+
+
+def _key(number: int, one) -> dict[str, str]:
+    """What makes a row this pair's, with these settings; a change of either registers it again."""
+    names = ("experiment", "format", "initial", "polish", "agent", "series", "fixed_series", "starts", "isocentre", "plan_isocentre")
+    settings = provenance.fingerprint([str(getattr(one, name)) for name in (*names, "resampled", "report", "json")])[:12]
+    return {"row": str(number), "fixed": str(one.fixed), "moving": str(one.moving), "output": one.output, "options": settings}
+
+
+def _register(one, agent) -> dict:
+    """One row: registered, or why not."""
+    try:
+        if not (one.fixed and one.moving):
+            raise UserError("fixed or moving is empty in this row; name both files.")
+        command.check_outputs(one)
+        result = command.one_pair(one, agent, lambda line: None)
+    except UserError as error:
+        return {"status": "2", "verdict": "not registered", "reasons": str(error)}
+    said = result.summary()
+    status = str(command.NOT_TRUSTED if result.trust.reasons else 0)
+    from lib.registration.couch import NAMES
+
+    couch = dict(zip(NAMES, result.couch.numbers, strict=True))
+    numbers = {k: f"{v:.4f}" for k, v in (said["six_numbers"] | couch).items()}
+    reasons = {"reasons": "; ".join(result.trust.reasons), "seconds": f"{result.seconds['total']:.1f}"}
+    return {"status": status, "verdict": result.trust.verdict} | reasons | numbers
+
+
+def _said(row) -> str:
+    return f"{row['verdict']}{': ' + row['reasons'] if row['reasons'] else ''}"
+
+
+def kept(path: Path) -> list[dict[str, str]]:
+    """The rows of an earlier run; none where there is no table, or another's."""
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            table = csv.DictReader(stream)
+            return list(table) if table.fieldnames == list(COLUMNS) else []
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def _save(path: Path, rows: list[dict]) -> None:
+    with provenance.atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+        table = csv.DictWriter(stream, COLUMNS, restval="")
+        table.writeheader()
+        table.writerows(rows)

@@ -1,0 +1,123 @@
+"""How a study's methods are run on cases: the start itself, an agent's walk, the command `register`, a baseline.
+
+Each gives a `Found` a case; what decides a result besides its start is its `depends`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lib import cases, network
+from lib.base import provenance
+from lib.base.sections import build, merge
+from lib.baselines import methods as registry
+from lib.baselines import run
+from lib.cases import Case, Result
+from lib.registration import register
+from lib.study import recipes, walk
+from lib.study.schema import Method
+
+
+@dataclass
+class Found:
+    """A result; of the command also its verdict and the numbers behind it."""
+
+    result: Result
+    verdict: str = ""
+    numbers: str = ""
+
+
+def depends(cfg, method: Method, maker: recipes.Maker | None, real: bool) -> list:
+    """What decides a method's result besides the case."""
+    networks = []
+    if maker is not None:
+        networks = [provenance.sha256(p) for p in recipes.networks(cfg, maker).values() if p.exists()]
+    if method.walks():
+        polish = dataclasses.asdict(cfg.baselines.polish) if method.then else None
+        return [method.stage, networks, dataclasses.asdict(agent_settings(cfg, method, real)), polish]
+    if method.trained():
+        return [method.label(maker.agent), networks, dataclasses.asdict(cfg.register)]
+    settings = dataclasses.asdict(settings_of(cfg, method))
+    return [method.method, settings["seed"], registry.settings_of(method.method, settings)]
+
+
+def agent_settings(cfg, method: Method, real: bool):
+    """How an agent walks. On real scans a fine path that leads far away is not followed."""
+    usual = dataclasses.replace(cfg.agent, fine_limit=cfg.transfer.fine_limit) if real else cfg.agent
+    if method.steps == "one":
+        return usual
+    usual = dataclasses.replace(usual, adaptive=True)
+    few = {k: round(getattr(usual, k) / 3) for k in ("coarse_steps", "fine_steps")}
+    return dataclasses.replace(usual, **few) if method.steps == "third" else usual
+
+
+def settings_of(cfg, method: Method):
+    """The settings of the baselines, with those that the study changes."""
+    if not method.settings:
+        return cfg.baselines
+    merged = merge(dataclasses.asdict(cfg.baselines), method.settings)
+    return build("baselines", merged, f"the settings {method.change or method.method}")
+
+
+def walks(cfg, agent, todo: Sequence[Case], method: Method, real: bool) -> list[Found]:
+    """The agent from each case's start; of both networks or of the coarse one alone."""
+    if method.stage == "coarse":
+        agent = dataclasses.replace(agent, fine=None)
+    device = str(network.device_for())
+    ends = walk.walk(cfg, agent, todo, agent_settings(cfg, method, real))
+    return [Found(Result(end.pose, end.seconds, device=device)) for end in ends]
+
+
+def polished(cfg, todo: Sequence[Case], before, method: Method) -> list[Found]:
+    """Tuned mutual information from where the agent ended: `before`, its rows (DataFrame)."""
+    ends = {(row["case"], row["start"]): row for row in before.to_dict("records")}
+    rows = [ends[case.id, case.start] for case in todo]
+    begun = [dataclasses.replace(c, initial=cases.pose_of(r, c.patient)) for c, r in zip(todo, rows, strict=True)]
+    ((_, results),) = run.run_methods(["dsl_polish"], begun, cfg.baselines)
+    taken = [result.seconds + row["seconds"] for result, row in zip(results, rows, strict=True)]
+    return [Found(dataclasses.replace(r, seconds=s)) for r, s in zip(results, taken, strict=True)]
+
+
+def command(cfg, agent, case: Case, methods: Sequence[Method]) -> list[Found]:
+    """The command `register` as a user gives it, with `case.initial` as its initial pose: all its methods from one run."""
+    who, polish = case.patient, any(m.then for m in methods)
+    words = {"initial": case.initial, "agent": agent, "polish": polish, "settings": cfg.register}
+    one = register.register(who.fixed, who.moving, who.experiment, **words)
+    taken, found = one.seconds, []
+    agent_pose = one.pose if one.agent_pose is None else one.agent_pose
+    for method in methods:
+        if method.method == "register_once":
+            found.append(Found(Result(one.ends[0], taken["agent"] / len(one.ends))))
+            continue
+        seconds = taken["total"] if method.then else taken["total"] - taken.get("polish", 0.0)
+        judged = one.trust if method.then else one.agent_trust
+        words = " ".join(f"{name}={round(value, 4):g}" for name, value in judged.numbers().items())
+        found.append(Found(Result(one.pose if method.then else agent_pose, seconds), judged.verdict, words))
+    return found
+
+
+def baselines(cfg, todo: Sequence[Case], method: Method, keep: Callable[[Sequence[int], list[Found]], None]) -> None:
+    """A baseline on all cases, patients side by side; keep(case numbers, results) after each patient."""
+
+    def kept(name, numbers, results):
+        keep(numbers, [Found(result) for result in results])
+
+    for _ in run.run_methods([method.method], todo, settings_of(cfg, method), keep=kept):
+        pass
+
+
+def row(study: str, reach: str, condition: str, person, case: Case, method: Method, maker, found: Found, cfg) -> dict:
+    """The row of a result (`lib.study.rows.COLUMNS`), but for what made it."""
+    new = {"study": study, "range": reach, "condition": condition, "group": person.group, "change": method.change}
+    new |= {"then": method.then, "verdict": found.verdict, "numbers": found.numbers}
+    if maker is None:
+        return new | cases.row(case, method.label(""), found.result, cfg)
+    steps = method.steps if method.walks() else "adaptive" if cfg.register.adaptive else "one"
+    new |= {"recipe": maker.population, "change": maker.label, "agent": maker.agent}
+    new |= {"stage": method.stage, "steps": steps}
+    if maker.population != "released":
+        training = recipes.applied(cfg, maker).training
+        new |= {"seed": str(training.seed), "samples": str(training.samples)}
+    return new | cases.row(case, method.label(maker.agent), found.result, cfg)

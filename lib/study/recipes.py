@@ -1,0 +1,150 @@
+"""Who trains: a population of patients, an agent and perhaps one change (`lib.study.schema.Recipe`) -> its networks.
+
+`fresh+coarse_8mm` is the population `fresh` with the change `coarse_8mm`: a network that the change does not touch is the
+population's own. A finished network is not trained again, an interrupted one goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lib import train
+from lib.agent import Agent
+from lib.base import folders, provenance
+from lib.base.errors import UserError
+from lib.base.sections import build, merge
+from lib.network import Stage
+from lib.patients import population
+from lib.study import config, pairs, populations, train_agent
+from lib.study.schema import BOTH, Change, Study
+
+
+@dataclass(frozen=True)
+class Maker:
+    """One agent of a recipe. `samples`: its coarse network alone, trained with so many; 0: both, as the profile says."""
+
+    experiment: str
+    population: str
+    agent: str
+    change_name: str = ""
+    change: Change | None = field(default=None, compare=False)
+    samples: int = 0
+
+    @property
+    def name(self) -> str:
+        """`fresh`, or `fresh+coarse_8mm`."""
+        return "+".join(filter(None, (self.population, self.change_name)))
+
+    @property
+    def label(self) -> str:
+        """What differs from its population's agent, for the column `change`."""
+        return f"samples_{self.samples}" if self.samples else self.change_name
+
+    def without(self) -> Maker:
+        """The same without the change."""
+        return dataclasses.replace(self, change_name="", change=None)
+
+
+def makers(study: Study, experiment: str) -> list[Maker]:
+    """All agents of a study's recipes for an experiment."""
+    found = []
+    for recipe in study.recipe:
+        if experiment not in recipe.experiments:
+            continue
+        for name in recipe.population:
+            for agent in recipe.agents:
+                for change in recipe.changes or {"": None}:
+                    for samples in recipe.samples or (0,):
+                        found.append(Maker(experiment, name, agent, change, recipe.changes.get(change), samples))
+    return found
+
+
+def folder(cfg, maker: Maker) -> Path:
+    """Where the networks of an agent are."""
+    if maker.population == "released":
+        return folders.results_root() / "agents" / maker.experiment
+    if maker.population != "reproduce":
+        return folders.results_root() / "runs" / cfg.profile / maker.experiment / "transfer" / maker.name / "agents"
+    if maker.change is not None:
+        raise UserError("The population reproduce is trained by `make reproduce`; change another one, such as drawn.")
+    if maker.samples in (0, cfg.training.samples):
+        return config.agents_dir(cfg)
+    return config.run_dir(cfg) / "curve" / f"{maker.agent}_{maker.samples}"
+
+
+def networks(cfg, maker: Maker) -> dict[str, Path]:
+    """Stage -> the weights that an agent walks with: its own, or, of a stage that its change does not touch, those of the
+    population without it."""
+    own = maker.change.stages if maker.change else BOTH
+    stages = ("coarse",) if maker.samples else BOTH
+    return {s: folder(cfg, maker if s in own else maker.without()) / f"{maker.agent}_{s}.safetensors" for s in stages}
+
+
+def wanted(cfg, maker: Maker) -> list[str]:
+    """The stages that an agent has: E2 walks with the coarse network alone, unless the profile says otherwise."""
+    fine = maker.experiment == "spine" or (cfg.training.heart_fine and maker.population == "reproduce")
+    return list(BOTH if fine and not maker.samples else BOTH[:1])
+
+
+def there(cfg, maker: Maker) -> bool:
+    """Whether every network of an agent is on this machine."""
+    paths = networks(cfg, maker)
+    return all(paths[stage].exists() for stage in wanted(cfg, maker))
+
+
+def load(cfg, maker: Maker) -> Agent:
+    """The agent, ready to walk."""
+    paths = networks(cfg, maker)
+    fine = paths.get("fine")
+    return Agent(maker.agent, Stage.load(paths["coarse"]), Stage.load(fine) if fine and fine.exists() else None)
+
+
+def applied(cfg, maker: Maker):
+    """`cfg` with the change of an agent, and its budget, in its sections."""
+    if maker.population == "reproduce":
+        budget = {"samples": maker.samples or cfg.training.samples}
+    else:
+        budget = populations.budget(cfg.transfer, maker.population, maker.change)
+    changed = {"training": dataclasses.replace(cfg.training, **budget)}
+    for section in ("patients", "stream", "training"):
+        values = getattr(maker.change, section, None)
+        if values:
+            merged = merge(dataclasses.asdict(changed.get(section, getattr(cfg, section))), values)
+            changed[section] = build(section, merged, f"the change of {maker.name}")
+    return dataclasses.replace(cfg, **changed)
+
+
+def patients_root(cfg, maker: Maker) -> Path | None:
+    """Where the patients of an agent are made: None, the usual place, unless its change makes other ones."""
+    if maker.change is None or not maker.change.patients:
+        return None
+    return config.data_dir(cfg.profile).parent / "changed" / maker.change_name
+
+
+def make(cfg, maker: Maker, stages=None, say=print) -> None:
+    """Patients, pairs and networks of an agent, each made where it is missing."""
+    if maker.population == "released":
+        raise UserError(f"{folder(cfg, maker)}: no released agent {maker.agent} here; run `make reproduce` for one.")
+    grown = populations.tasks(
+        cfg.transfer, maker.experiment, maker.population, maker.change
+    )  # first: names are checked
+    own = maker.change.stages if maker.change else BOTH
+    stages = stages or wanted(cfg, maker)
+    kept = [stage for stage in stages if stage not in own]
+    if kept:
+        make(cfg, maker.without(), kept, say)
+    changed, root = applied(cfg, maker), patients_root(cfg, maker)
+    population.build(changed.patients, maker.experiment, cfg.profile, root, progress=say)
+    if maker.population == "reproduce" and not maker.samples:
+        train_agent.agent(changed, maker.agent, say)  # as notebook 03
+        return
+    sides = pairs.split_folders(changed, root)
+    sides["train"] += population.build_tasks(grown, changed.patients, cfg.profile, root, progress=say)
+    for stage in [stage for stage in stages if stage in own]:
+        data = [pairs.load_pairs(pairs.prepare_pairs(sides[s], stage, changed.stream)) for s in ("train", "validation")]
+        lesson = train.Lesson(changed.stream, changed.training, maker.experiment, stage, maker.agent)
+        path = train.train(lesson, *data, folder(cfg, maker), say=say)
+        more = {"population": maker.name, "grown_from": sorted({task.source for task in grown})}
+        provenance.record(path, changed, seeds={"training": changed.training.seed}, **more)

@@ -1,0 +1,269 @@
+"""The loop behind every study: train what is missing, make the cases, run the methods, write rows.
+
+`python -m lib study NAME`. Rows that are there are not made again; it goes on where it broke off, after each patient. Rows
+that other machines made stay where this one has no networks to tell. `lib.study.rows` says what a row is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from lib.base import provenance
+from lib.base.errors import UserError
+from lib.base.folders import summary
+from lib.baselines import methods as registry
+from lib.registration import trust
+from lib.study import conditions, config, methods, populations, recipes, rows, schema, sources
+from lib.study.schema import Cases, Method, Study
+
+SECTIONS = ("patients", "stream", "training", "agent", "baselines", "evaluation", "register", "transfer")
+
+
+@dataclass
+class Task:
+    """One way to register, over all people of a block, under one condition, from one range of starts."""
+
+    block: Cases
+    experiment: str
+    reach: str
+    condition: str
+    methods: tuple[Method, ...]  # that share their work
+    maker: recipes.Maker | None
+    people: list[sources.Person]
+    missing: dict[str, list[int]] = field(default_factory=dict)  # person -> numbers of starts
+    made_by: dict[Method, str] = field(default_factory=dict)  # what would make their rows here
+
+
+class Loop:
+    """A study on this machine. `only`: names of recipes (fresh, fresh+again) or methods to keep to; none: all."""
+
+    def __init__(self, cfg, study: Study, only=(), again: bool = False, say: Callable[[str], None] = print):
+        self.cfg, self.study, self.only, self.again, self.say = cfg, study, set(only), again, say
+        self.store = rows.Store(rows.path_of(summary(cfg.profile), study.name))
+        self.made, self.done, self.total, self.began = self.store.made(), 0, 0, time.monotonic()
+        registry.check([m.method for m in study.methods if not (m.trained() or m.method == "initial")])
+
+    def run(self) -> None:
+        """Everything that is missing. Raises UserError; what was made by then is in the file."""
+        tasks, loaded = list(self.tasks()), {}
+        lacking = {task.maker: None for task in tasks if task.maker and any(task.missing.values())}
+        for maker in lacking:
+            if not recipes.there(self._cfg(maker.experiment), maker):
+                self.say(f"{self.study.name}: training {maker.agent} of {maker.name}")
+                recipes.make(self._cfg(maker.experiment), maker, say=self.say)
+        for task in tasks:
+            self._count(task)  # now that all networks are here to be asked
+        self.total = sum(len(n) * len(task.methods) for task in tasks for n in task.missing.values())
+        if not self.total:
+            self.say(f"{self.study.name}: all rows are there, in {self.store.path}")
+            return
+        self.say(f"{self.study.name}: {self.total} registrations to do; rows go to {self.store.path}")
+        self.began = time.monotonic()
+        try:
+            for task in tasks:
+                self._do(task, loaded)
+        finally:
+            self._record()
+
+    def train(self) -> None:
+        """The networks of its recipes, and no more."""
+        for experiment in dict.fromkeys(e for block in self.study.cases for e in block.experiments):
+            for maker in self._makers(experiment):
+                recipes.make(self._cfg(experiment), maker, say=self.say)
+
+    def _makers(self, experiment: str) -> list[recipes.Maker]:
+        found = recipes.makers(self.study, experiment)
+        return [m for m in found if not self.only or self.only & {m.name, m.population}]
+
+    def tasks(self) -> Iterator[Task]:
+        """The study spelt out, in an order in which a polish comes after its walk."""
+        for block in self.study.cases:
+            for experiment in block.experiments:
+                makers = recipes.makers(self.study, experiment)
+                for maker in (*self._makers(experiment), None):
+                    people = self._people(block, experiment, [maker] if maker else makers)
+                    for condition in block.conditions:
+                        for reach in block.ranges:
+                            for some in self._methods(block, maker):
+                                task = Task(block, experiment, reach, condition, some, maker, people)
+                                self._count(task)
+                                yield task
+
+    def _methods(self, block: Cases, maker) -> list[tuple[Method, ...]]:
+        """Methods with a recipe or without, those that share their work together."""
+        asked = [m for m in block.methods or self.study.methods if m.trained() == (maker is not None)]
+        if maker is None and self.only:
+            asked = [m for m in asked if m.method in {"initial", *self.only}]
+        if maker is not None and "fine" not in recipes.wanted(self._cfg(maker.experiment), maker):
+            asked = [m for m in asked if m.stage == ("coarse" if maker.samples else "both")]
+        commands = tuple(m for m in asked if m.method in schema.COMMANDS)
+        return [(m,) for m in asked if m not in commands] + ([commands] if commands else [])
+
+    def _people(self, block: Cases, experiment: str, makers) -> list[sources.Person]:
+        """Who may be tried: real scans that no agent of these grew from; for baselines, where any of the agents is."""
+        cfg, unseen = self._cfg(experiment), None
+        if block.source == "real_scans" and makers:
+            unseen = {s for m in makers for s in populations.held_out(cfg.transfer, experiment, m.population)}
+        return list(sources.people(cfg, block, experiment, unseen, self.say))
+
+    def _cfg(self, experiment: str):
+        return dataclasses.replace(self.cfg, experiment=experiment)
+
+    def _starts(self, task: Task) -> dict:
+        """How the starts of a task are drawn."""
+        t, e, block = self.cfg.transfer, self.cfg.evaluation, task.block
+        real = block.source in ("real_scans", "new")
+        half = block.ranges[task.reach] or (t.near if task.reach == "near" else e.ranges(task.experiment))
+        overlap = (t if real else e).min_overlap if block.min_overlap is None else block.min_overlap
+        n = block.starts or (t.starts if real else e.n_starts)
+        return {"n": n, "ranges": half, "seed": e.seed if block.seed is None else block.seed, "min_overlap": overlap}
+
+    def _made_by(self, task: Task, method: Method) -> str:
+        """Fingerprint of all that a row depends on, but the patient; "" where its networks are not here to be asked."""
+        cfg = self._cfg(task.experiment)
+        if task.maker is not None and not recipes.there(cfg, task.maker):
+            return ""
+        how = {k: v for k, v in self._starts(task).items() if k != "n"}
+        condition = dataclasses.asdict(task.block.conditions[task.condition]) | {"what": ""}
+        real = task.block.source == "real_scans"
+        return provenance.fingerprint([how, condition, methods.depends(cfg, method, task.maker, real)])[:12]
+
+    def _key(self, task: Task, method: Method, person: sources.Person, start: int) -> tuple:
+        maker = task.maker
+        who = (maker.population, maker.label, maker.agent) if maker else ("", method.change, "")
+        name = method.label(maker.agent if maker else "")
+        what = (task.experiment, task.reach, *who, name, task.condition)
+        return (self.cfg.profile, *what, person.dataset, self.cfg.split, person.id, start)
+
+    def _count(self, task: Task) -> None:
+        """Fill in which starts have no row yet, of any of the task's methods. A row that is older than these files counts,
+        unless its agent has to walk anew anyway: rows of an agent are of one training."""
+        task.made_by = {m: self._made_by(task, m) for m in task.methods}
+        task.missing = self._lacking(task, rows.EARLIER)
+        if task.maker and task.maker.population != "released" and any(task.missing.values()):
+            task.missing = self._lacking(task, "")
+
+    def _lacking(self, task: Task, also: str) -> dict[str, list[int]]:
+        def there(person, start, method):
+            found, mine = self.made.get(self._key(task, method, person, start)), task.made_by[method]
+            return found is not None and (not mine or found in (mine, also)) and not self.again
+
+        n = self._starts(task)["n"]
+        return {p.id: [k for k in range(n) if not all(there(p, k, m) for m in task.methods)] for p in task.people}
+
+    def _do(self, task: Task, loaded: dict) -> None:
+        people = [person for person in task.people if task.missing[person.id]]
+        first = task.methods[0]
+        if first.trained() or first.method == "initial":
+            agent = self._agent(task, loaded) if task.maker else None
+            for person in people:
+                self._save(task, person, self._cases(task, person), agent)
+        elif people:
+            self._baseline(task, people, first)
+
+    def _agent(self, task: Task, loaded: dict):
+        """The agent of a task, read once; for the command with the calibration of its verdict."""
+        maker = task.maker
+        if maker not in loaded:
+            loaded.clear()
+            network, cfg = recipes.networks(self.cfg, maker)["coarse"], self._cfg(task.experiment)
+            loaded[maker] = recipes.load(cfg, maker), trust.load(network.parent, network)
+        return loaded[maker][0] if task.methods[0].walks() else loaded[maker]
+
+    def _cases(self, task: Task, person: sources.Person) -> list:
+        condition = task.block.conditions[task.condition]
+        who = conditions.patient(person.load(), condition, person.anatomy)
+        found = conditions.starts(who, condition, **self._starts(task))
+        return [found[k] for k in task.missing[person.id]]
+
+    def _save(self, task: Task, person: sources.Person, todo: list, agent) -> None:
+        """Rows of one person by an agent, the command, or of the starts themselves."""
+        first, real = task.methods[0], task.block.source == "real_scans"
+        if first.method == "initial":
+            found = [[methods.Found(methods.Result(case.initial, 0.0))] for case in todo]
+        elif first.method in schema.COMMANDS:
+            for case in todo:  # after each: they take seconds
+                self._write(task, person, [case], [methods.command(self.cfg, agent, case, task.methods)])
+            return
+        elif first.then:
+            found = [[f] for f in methods.polished(self.cfg, todo, self._before(task, person), first)]
+        else:
+            found = [[f] for f in methods.walks(self.cfg, agent, todo, first, real)]
+        self._write(task, person, todo, found)
+
+    def _before(self, task: Task, person: sources.Person):
+        """The rows of the walk that a polish begins from. Raises UserError where it was not walked."""
+        walked = dataclasses.replace(task.methods[0], then="").label(task.maker.agent)
+        some = self.store.rows
+        same = {"range": task.reach, "recipe": task.maker.population, "change": task.maker.label, "method": walked}
+        for name, value in (same | {"condition": task.condition, "case": person.id}).items():
+            some = some[some[name] == value]
+        if some.empty:
+            raise UserError(f"{self.study.name}: a polish needs the walk {walked}; put it among the methods, before.")
+        return some
+
+    def _baseline(self, task: Task, people: list, method: Method) -> None:
+        todo = [(person, case) for person in people for case in self._cases(task, person)]
+
+        def keep(numbers, found):
+            some = [todo[n] for n in numbers]
+            self._write(task, some[0][0], [case for _, case in some], [[f] for f in found])
+
+        methods.baselines(self.cfg, [case for _, case in todo], method, keep)
+
+    def _write(self, task: Task, person, todo: list, found: list[list]) -> None:
+        """The rows of cases of one person, in the file; a line on how far it is."""
+        new = [
+            methods.row(self.study.name, task.reach, task.condition, person, case, m, task.maker, f, self.cfg)
+            | {"made_by": task.made_by[m]}
+            for case, results in zip(todo, found, strict=True)
+            for m, f in zip(task.methods, results, strict=True)
+        ]
+        self.store.add(new)
+        self.done += len(new)
+        spent = time.monotonic() - self.began
+        left = spent / self.done * (self.total - self.done) / 60
+        good, name = sum(row["success"] for row in new), new[-1]["method"]
+        where = ", ".join(filter(None, (task.maker and task.maker.name, task.reach, task.condition, person.id)))
+        self.say(f"{name}, {where}: {good} of {len(new)}; {self.done} of {self.total}, about {left:.0f} min left")
+
+    def _record(self) -> None:
+        """Provenance beside the rows; what is known of older ones stays in it."""
+        path = self.store.path
+        if path.exists():
+            beside = provenance.beside(path)
+            old = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+            kept = {"converted_from": old["converted_from"]} if "converted_from" in old else {}
+            seeds = {"starts": self.cfg.evaluation.seed, "training": self.cfg.training.seed}
+            provenance.record(path, self.cfg, seeds=seeds, study=dataclasses.asdict(self.study), **kept)
+
+
+def load_config(profile: str, experiment: str = "spine"):
+    """The profile with the sections that studies use; split 0."""
+    return config.load(profile, sections=SECTIONS, experiment=experiment, split=0)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What `python -m lib study` takes."""
+    parser.add_argument("name", help="a study of configs/studies/; `python -m lib studies` lists them")
+    parser.add_argument("--profile", default="cpu")
+    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="these recipes or methods of it alone")
+    parser.add_argument("--again", action="store_true", help="make rows again that are there")
+    parser.add_argument("--train", action="store_true", help="train what is missing, and no more")
+
+
+def run(options) -> None:
+    """Run a study. Raises UserError."""
+    import torch
+
+    torch.set_num_threads(1)
+    study = schema.load(options.name)
+    if study.command:
+        raise UserError(f"{study.name} is run by `{study.command}`.")
+    loop = Loop(load_config(options.profile), study, options.only, options.again)
+    loop.train() if options.train else loop.run()

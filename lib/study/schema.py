@@ -1,0 +1,282 @@
+"""A study is a file: `configs/studies/<name>.yaml` says who trains (recipe), who is tried on what (cases), and by which
+methods. `load` reads and checks one; anything misspelt or impossible is one sentence.
+
+    name: organs_moved
+    question: Does the agent follow organs that breathing has moved?
+    cost: 15
+    recipe: {population: released}
+    cases: {source: real_scans, ranges: near, starts: 2, conditions: {breath: {what: organs 15 mm lower, organs_mm: -15}}}
+    methods: [agent, register, itk_tuned]
+
+One value may stand where a list may, and one block where a list of blocks may. `lib.study.run` runs a study.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+
+from lib.base.errors import UserError
+from lib.base.folders import ROOT
+from lib.base.sections import hint, known
+
+FOLDER = ROOT / "configs" / "studies"
+BOTH = ("coarse", "fine")
+SOURCES = ("real_scans", "split", "untested", "new")
+RANGES = ("near", "full")  # those of the profile: transfer.near, and the paper's
+COMMANDS = ("register", "register_once")  # the whole command; the same from its first start alone
+FURTHEST = (300.0, 300.0, 300.0, 180.0, 180.0, 180.0)  # half ranges of starts: mm x 3, degrees x 3
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing changed in how an agent is made, or walks. What is left empty is as without it."""
+
+    what: str  # in words, for the tables
+    stream: dict[str, Any] = field(default_factory=dict)  # overrides of these sections of the profile
+    training: dict[str, Any] = field(default_factory=dict)
+    agent: dict[str, Any] = field(default_factory=dict)
+    patients: dict[str, Any] = field(default_factory=dict)  # they are made again, in a folder of their own
+    stages: tuple[str, ...] = BOTH  # the networks that are trained again
+    pairs: int = 0  # train on so many patients only; 0: all
+    scans: int = 0  # grown from so many of the real scans only, as many patients in all; 0: from all of them
+    learns: str = "actions"  # actions | parameters (one-shot regression) | stop (a 13th output)
+    boost: float = 0.0  # share of samples from where the reference fails on training patients
+    networks: str = ""  # walks with the networks of this change; empty: with its own
+    against: str = ""  # the change that it is compared with; empty: none
+    short: bool = False  # with `transfer.samples` also where the population has `transfer.without_samples`
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Whose agents: every population with every change, agent and number of samples."""
+
+    population: tuple[str, ...] = ("released",)  # released | reproduce | drawn | fresh | without_<fold>
+    experiments: tuple[str, ...] = ("spine",)
+    agents: tuple[str, ...] = ("dsl_two_channel",)
+    changes: dict[str, Change] = field(default_factory=dict)
+    samples: tuple[int, ...] = ()  # coarse network alone, trained with so many; empty: both, the profile's budget
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One thing changed in what is registered."""
+
+    what: str  # in words, for the tables
+    scanner: dict[str, float] = field(default_factory=dict)  # factors on the ranges of ConeBeamSettings
+    metal: bool = False  # two titanium rods beside the spine
+    organs_mm: float = 0.0  # the organs, not the spine, are so much higher at the CBCT
+    view: tuple[float, ...] = (1.0, 1.0)  # shares of the field of view's width and height that are kept
+    turn: tuple[float, ...] = (0.0, 0.0, 0.0)  # degrees about x, y, z (LPS) by which every start is turned first
+    tilt: float = 0.0  # degrees about a random axis in place of the start's own rotations
+    files: tuple[str, ...] = ()  # CBCT and CT of these names in the scan's folder, read as a user's are
+
+    def simulates(self) -> bool:
+        """Whether the CBCT is made again from the CT."""
+        return bool(self.scanner or self.metal or self.organs_mm)
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Who is registered, from where: every condition with every range."""
+
+    source: str = "real_scans"  # real_scans | split (its test patients) | untested (in no split's test) | new
+    experiments: tuple[str, ...] = ("spine",)
+    scans: tuple[str, ...] = ()  # real scans or collections; none named: all that the recipe's agents never saw
+    pairs: bool = True  # also real pairs, whose CBCT is real
+    patients: int = 12  # of the source `new`: so many drawn, and as many grown
+    ranges: dict[str, tuple[float, ...]] = field(default_factory=lambda: dict.fromkeys(RANGES, ()))
+    starts: int = 0  # a patient and range; 0: the profile's
+    seed: int | None = None  # none: the profile's
+    min_overlap: float | None = None  # share of the CBCT's field of view inside the CT at a start; none: the profile's
+    conditions: dict[str, Condition] = field(default_factory=lambda: {"": Condition("")})
+    methods: tuple[Method, ...] = ()  # in place of the study's
+
+
+@dataclass(frozen=True)
+class Method:
+    """Who registers. `initial` is the start itself; `agent` walks; `register` is the command; else a baseline."""
+
+    method: str
+    stage: str = "both"  # of `agent`: coarse | both
+    steps: str = "one"  # of `agent`: one unit | adaptive | third (adaptive, with a third of the actions)
+    then: str = ""  # of `agent`, `register`: polish
+    change: str = ""  # of a baseline with `settings`: their name
+    # Of a baseline: overrides of the section `baselines`.
+    settings: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def walks(self) -> bool:
+        return self.method == "agent"
+
+    def trained(self) -> bool:
+        """Whether it needs a recipe."""
+        return self.walks() or self.method in COMMANDS
+
+    def label(self, agent: str) -> str:
+        """The name in the column `method`, as tables show it: dsl_two_channel_adaptive."""
+        if not self.walks():
+            return "_".join(filter(None, (self.method, self.then)))
+        ways = (self.then, "" if self.steps == "one" else self.steps, "" if self.stage == "both" else self.stage)
+        return "_".join(filter(None, (agent, *ways)))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's file."""
+
+    name: str
+    question: str
+    cost: float = 0.0  # minutes on one core, trainings included; measured where it was run, else estimated
+    recipe: tuple[Recipe, ...] = ()
+    cases: tuple[Cases, ...] = (Cases(),)
+    methods: tuple[Method, ...] = (Method("initial"),)
+    command: str = ""  # what runs it, where that is not `python -m lib study`
+
+    def changes(self) -> dict[str, Change]:
+        """All changes of its recipes by name."""
+        return {name: change for recipe in self.recipe for name, change in recipe.changes.items()}
+
+    def conditions(self) -> dict[str, Condition]:
+        """All conditions of its cases by name."""
+        return {name: found for block in self.cases for name, found in block.conditions.items()}
+
+
+def names() -> list[str]:
+    """Names of the studies in `configs/studies/`."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(name: str, folder: Path | None = None) -> Study:
+    """The study of that name, checked. Raises UserError in one sentence."""
+    path = (folder or FOLDER) / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"There is no study {name!r}; {hint(str(name), sorted(p.stem for p in path.parent.glob('*.yaml')))}"
+        )
+    values = read(path)
+    for needed in ("name", "question"):
+        if not isinstance(values, dict) or not values.get(needed):
+            raise UserError(f"{path.name} has no {needed}; a study begins with its name and its question.")
+    if values["name"] != name:
+        raise UserError(f"{path.name} says name: {values['name']}; it must say {name}.")
+    study = _build(Study, _plural(Study, values), path.name)
+    _check(study, path.name)
+    return study
+
+
+class _Once(yaml.SafeLoader):
+    """YAML in which a name may stand once: the second would silently win."""
+
+
+def _mapping(loader, node, deep=False):
+    seen = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    twice = next((key for key in seen if seen.count(key) > 1), None)
+    if twice is not None:
+        raise UserError(f"{loader.name}: {twice} stands twice (line {node.start_mark.line + 1} and after); keep one.")
+    return loader.construct_mapping(node, deep=True)
+
+
+_Once.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read(path: Path) -> Any:
+    """A YAML file. Raises UserError where it is none, or names something twice."""
+    loader = _Once(path.read_text(encoding="utf-8"))
+    loader.name = path.name
+    try:
+        return loader.get_single_data()
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise UserError(f"{path.name} cannot be read: see line {line}.") from error
+    finally:
+        loader.dispose()
+
+
+def _plural(kind: type, values: Any) -> Any:
+    """`values` with a list wherever one value stands for it, names of ranges and methods spelt out."""
+    if kind is Method and isinstance(values, str):
+        return {"method": values}
+    if not isinstance(values, Mapping):
+        return values
+    hints, found = get_type_hints(kind), dict(values)
+    for name, value in found.items():
+        inner = hints.get(name)
+        if name == "ranges" and not isinstance(value, Mapping):
+            found[name] = {reach: () for reach in (value if isinstance(value, list) else [value])}
+        elif get_origin(inner) is tuple:
+            some = value if isinstance(value, list) else [value]
+            of = get_args(inner)[0]
+            found[name] = [_plural(of, one) for one in some] if dataclasses.is_dataclass(of) else some
+        elif get_origin(inner) is dict and dataclasses.is_dataclass(get_args(inner)[1]) and isinstance(value, Mapping):
+            found[name] = {key: _plural(get_args(inner)[1], one) for key, one in value.items()}
+    return found
+
+
+def _names(kind: type, values: Any, where: str, source: str) -> None:
+    """Unknown names anywhere in the file."""
+    if not isinstance(values, Mapping):
+        return
+    known(values, [f.name for f in dataclasses.fields(kind)], f"name in {source}", where)
+    for name, inner in get_type_hints(kind).items():
+        of = next((kind for kind in get_args(inner) if dataclasses.is_dataclass(kind)), None)
+        value = values.get(name)
+        if of is not None and value is not None:
+            pairs = value.items() if isinstance(value, Mapping) else ((None, one) for one in value)
+            for key, one in pairs:
+                _names(of, one, f"{where}{name}." + ("" if key is None else f"{key}."), source)
+
+
+def _build(kind: type, values: Mapping, source: str):
+    """The dataclass from plain values. Raises UserError for names and types that are none."""
+    from pydantic import TypeAdapter, ValidationError
+
+    _names(kind, values, "", source)
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{source}: {where} is {first['input']!r}: {first['msg'].lower()}.") from None
+
+
+def _check(study: Study, source: str) -> None:
+    """What types alone do not say. Raises UserError."""
+    prefix = f"{source}: "
+
+    def one_of(words, allowed, kind):
+        known(words, allowed, f"{kind} in {source}")
+
+    if study.cost < 0:
+        raise UserError(f"{prefix}cost is {study.cost:g} minutes; it cannot be less than none.")
+    for block in study.cases:
+        one_of([block.source], SOURCES, "source of cases")
+        one_of(block.experiments, ("spine", "heart"), "experiment")
+        for reach, half in block.ranges.items():
+            if not half:
+                one_of([reach], RANGES, "range")
+            elif len(half) != 6 or any(not 0 <= x <= most for x, most in zip(half, FURTHEST, strict=True)):
+                raise UserError(
+                    f"{prefix}the range {reach} is {list(half)}; it needs six numbers, 0 to 300 mm and 0 to 180 degrees."
+                )
+        if block.starts < 0 or not 0 <= (block.min_overlap or 0) <= 1:
+            raise UserError(f"{prefix}starts must be a positive number, and min_overlap a share from 0 to 1.")
+        for name, found in block.conditions.items():
+            if block.source != "real_scans" and (found.simulates() or found.files):
+                raise UserError(f"{prefix}the condition {name} scans a body again; that needs the source real_scans.")
+            if len(found.view) != 2 or not all(0 < x <= 1 for x in found.view) or len(found.turn) != 3:
+                raise UserError(f"{prefix}the condition {name}: view is two shares up to 1, turn three angles.")
+    for method in [m for some in (study.methods, *(block.methods for block in study.cases)) for m in some]:
+        one_of([method.stage], ("coarse", "both"), "stage")
+        one_of([method.steps], ("one", "adaptive", "third"), "steps")
+        one_of([method.then], ("", "polish"), "word after `then`")
+    for recipe in study.recipe:
+        one_of(recipe.experiments, ("spine", "heart"), "experiment")
+        if any(n < 1 for n in recipe.samples):
+            raise UserError(f"{prefix}samples: {min(recipe.samples)} is no number of training samples; give 1 or more.")
+    if any(m.trained() for m in study.methods) and not study.recipe:
+        raise UserError(f"{prefix}an agent is tried but there is no recipe; say recipe: {{population: released}}.")

@@ -1,0 +1,65 @@
+"""Claims of how the agent walks: C4 (coarse, then fine), C5 (where it looks), C11 (it converges)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lib import metrics
+from lib.baselines.methods import OURS, label
+from lib.tables import claims_variants
+from lib.tables.evidence import Evidence, pairs_of
+from lib.tables.rules import by_rule, line
+
+
+def c4(data: Evidence):
+    """Gain of the fine network, median over cases. Reproduced: surely above 0; partly: above 0."""
+    for agent in data.agents("spine"):
+        statement = f"The fine network refines the coarse (E1 spine): {label(agent)}"
+        both = pairs_of(data, "spine", agent, f"{agent}_coarse")
+        if both.empty:
+            yield line("C4", statement, "median 3.4 -> 2.5 mm")
+            continue
+        gain = both["final_error_mm_other"] - both["final_error_mm"]
+        low, high = metrics.bootstrap(gain, both["case"], np.median)
+        before, after = both["final_error_mm_other"].median(), both["final_error_mm"].median()
+        verdict = by_rule(low > 0 and after < before, after < before)
+        ours = f"median {before:.1f} -> {after:.1f} mm; gain a case {gain.median():.2f} mm"
+        yield line("C4", statement, "median 3.4 -> 2.5 mm", ours, low, high, len(both), verdict)
+    yield from claims_variants.c4(data)
+
+
+def c5(data):
+    """Median distance from the saliency centre to the nearest vertebra's centre. Reproduced: within 25
+    mm, that is in or beside the vertebra; partly: nearer than the centre of the image."""
+    table = data.tables["attention"]
+    statement, paper = "Saliency finds the object (E1 spine)", "shown in Fig. 3"
+    if not table.empty:
+        table = table[(table["experiment"] == "spine") & table["agent"].isin(OURS)]
+    if table.empty:
+        yield line("C5", statement, paper)
+    for agent, some in table.groupby("agent") if len(table) else ():
+        mine, centre = some["saliency"].median(), some["centre"].median()
+        low, high = metrics.bootstrap(some["saliency"], some["case"], np.median)
+        ours = f"{mine:.0f} mm from the nearest vertebra's centre (the image's centre: {centre:.0f} mm)"
+        verdict = by_rule(mine <= 25, mine < centre)
+        yield line("C5", f"{statement}: {label(agent)}", paper, ours, low, high, len(some), verdict)
+    yield from claims_variants.c5(data)
+
+
+def c11(data):
+    """Share of test paths with a loop wider than 5 units of D, or that still wander by more than 3 in
+    their last 20 steps. Reproduced: at most 1 %; partly: at most 10 %."""
+    table = data.tables["walks"]
+    statement, paper = "It converges, without large cycles", "never observed"
+    if len(table):
+        table = table[table["agent"].isin(OURS)]
+    if table.empty:
+        yield line("C11", statement, paper)
+        return
+    for agent, some in table.groupby("agent"):
+        bad = (some["cycle"] > 5) | (some["spread"] > 3)
+        low, high = metrics.success_interval(bad, some["case"])
+        widest = f"{some['cycle'].max():.0f}"
+        ours = f"{bad.sum()} of {len(some)} paths cycle or wander; the widest loop {widest} units"
+        verdict = by_rule(bad.mean() <= 0.01, bad.mean() <= 0.1)
+        yield line("C11", f"{statement}: {label(agent)}", paper, ours, low, high, len(some), verdict)

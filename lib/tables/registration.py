@@ -1,0 +1,105 @@
+"""What the command `register` is worth, from the rows of its studies: on the real pair, on real CTs that its agents never
+saw, and with organs that have moved."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lib import metrics
+from lib.baselines.methods import label
+from lib.study import rows as study_rows
+from lib.study import schema
+from lib.tables.words import table as as_markdown
+
+ALL = "all scans"
+RANGES = {"near": "±30 mm, ±15°", "full": "the paper's range"}
+METHODS = {
+    "initial": "start",
+    "register_once": "agent, this start alone",
+    "register": "agent, as the command does",
+    "register_polish": "the same, with `--polish`",
+    "itk_tuned": "ITK, tuned",
+}
+CASE = ["recipe", "condition", "range", "dataset", "case", "start"]
+
+
+def interval(right, clusters) -> str:
+    """` [low, high]`, percent; clusters are resampled."""
+    low, high = metrics.success_interval(right, clusters)
+    return f" [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def beside(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line a case of the command, with `alone_mm`, where its first start alone ended, beside `final_error_mm`."""
+    once = rows[rows["method"] == "register_once"].set_index(CASE)["final_error_mm"].rename("alone_mm")
+    return rows[rows["method"] == "register"].join(once, on=CASE)
+
+
+def pair(rows: pd.DataFrame) -> str:
+    """The real pair (study `register_pair`): a line for each kind of files, range and method."""
+    head = ["files", "starts", "method", "n", "within 10 mm", "within 20 mm", "median mm", "90th mm", "called good"]
+    lines = []
+    for files in schema.load("register_pair").conditions():
+        for reach, where in RANGES.items():
+            for method, name in METHODS.items():
+                mine = rows[(rows["condition"] == files) & (rows["range"] == reach) & (rows["method"] == method)]
+                if not len(mine):
+                    continue
+                errors, good = mine["final_error_mm"], mine["verdict"] == "good"
+                cells = [files, where, name, str(len(mine)), *(f"{(errors <= mm).sum()}" for mm in (10, 20))]
+                cells += [f"{errors.median():.1f}", f"{errors.quantile(0.9):.1f}"]
+                judged = method in ("register", "register_polish")
+                lines.append(cells + ([f"{good.sum()}", f"{(good & (errors <= 10)).sum()}"] if judged else ["", ""]))
+    return as_markdown([*head, "of these within 10 mm"], lines)
+
+
+def real(rows: pd.DataFrame) -> str:
+    """Real CTs (study `register_real`): a line a range and scan, then all scans with the interval (scans resampled)."""
+    head = ["starts", "scan", "n", METHODS["register_once"], "as the command does", "median mm", "called good"]
+    lines = []
+    for reach, words in RANGES.items():
+        mine = beside(rows[rows["range"] == reach])
+        for scan, some in [*mine.groupby("dataset"), (ALL, mine)]:
+            right, good = some["final_error_mm"] <= 10, some["verdict"] == "good"
+            shares = []
+            for errors in (some["alone_mm"], some["final_error_mm"]):
+                ok = errors <= 10
+                shares.append(f"{ok.mean():.0%}" + (interval(ok, some["dataset"]) if scan == ALL else ""))
+            cells = [words, f"`{scan}`" if scan != ALL else scan, str(len(some)), *shares]
+            cells += [f"{some['final_error_mm'].median():.1f}"]
+            lines.append(cells + [str(n) for n in (good.sum(), (good & ~right).sum(), (right & ~good).sum())])
+    return as_markdown([*head, "of these wrong", "right, not called good"], lines)
+
+
+def organs_moved(command: pd.DataFrame, optimisers: pd.DataFrame) -> str:
+    """Success and median of the agent, the command and the optimisers from the same starts, usually and with the organs
+    moved: rows of the studies `beyond_training` and `organs_moved`."""
+    shown = schema.load("organs_moved").conditions()
+    names = {"register_once": METHODS["register_once"], "register": "agent, as the command `register` does"}
+    names |= {m.method: label(m.method) for m in schema.load("organs_moved").methods}
+    both = pd.concat([command, optimisers])
+    lines = []
+    for method, name in names.items():
+        cells = [name]
+        for condition in shown:
+            some = both[(both["method"] == method) & (both["condition"] == condition)]
+            right = some["final_error_mm"] <= 10
+            share = f"{right.mean():.0%}{interval(right, some['dataset'])} of {len(some)}" if len(some) else ""
+            cells.append(f"{share}, {some['final_error_mm'].median():.1f} mm" if len(some) else "")
+        lines += [cells] if any(cells[1:]) else []
+    return as_markdown(["method", *(condition.what for condition in shown.values())], lines)
+
+
+def on_the_pair(folder) -> str:
+    """`pair`, of the rows in a folder of results."""
+    return pair(study_rows.read(folder, "register_pair"))
+
+
+def on_real_scans(folder) -> str:
+    """`real`, of the rows in a folder of results."""
+    return real(study_rows.read(folder, "register_real"))
+
+
+def with_organs_moved(folder) -> str:
+    """`organs_moved`, of the rows in a folder of results."""
+    return organs_moved(*(study_rows.read(folder, name) for name in ("beyond_training", "organs_moved")))

@@ -1,0 +1,57 @@
+"""`python -m lib claims`: from what the runs have left to claims.csv, ablations.csv and their figures.
+
+python -m lib claims write [PROFILE]        gather the runs' evidence, then the verdicts (default profile: cpu)
+python -m lib claims show [PROFILE] [C4 ...]  print the lines of some claims, or of all, recomputed
+python -m lib claims check C4               is there such a claim? (`make claims CLAIM=C4` asks first)
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from lib.base import provenance
+from lib.study import config, variants
+from lib.tables import ablations, claims, evidence
+
+
+def write(profile: str = "cpu", folder=None) -> pd.DataFrame:
+    """Gather the evidence of the runs, compute, write claims.csv and ablations.csv and their figures; returns the claims."""
+    from lib.figures import claims as figures
+
+    folder = Path(folder or config.results_dir(profile))
+    evidence.gather(profile)
+    data = evidence.load(folder, profile)
+    table = claims.compute(data)
+    with provenance.atomic(folder / "claims.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    cfg = config.load(profile, ("patients", "evaluation", "variants"))
+    inputs = [folder / name for name in ("cases.csv", "fig4.csv", "theory.json") if (folder / name).exists()]
+    for path in (folder / "claims.csv", ablations.write(data, folder)):
+        provenance.record(path, cfg, inputs=inputs)
+    figures.write(folder, cfg, variants.KNOWN, variants.FUTURE)
+    return table
+
+
+def arguments(add: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    add.add_argument("what", nargs="?", default="show", choices=("show", "write", "check"))
+    add.add_argument("words", nargs="*", metavar="PROFILE|CLAIM", help="cpu unless named; all claims unless named")
+
+
+def run(options) -> None:
+    """Write, show or check. Raises UserError for a claim that is none, or where there are no results."""
+    wanted = list(options.words)
+    profile = wanted.pop(0) if wanted and wanted[0] in config.profiles() else "cpu"
+    if options.what == "check":
+        claims.check(wanted)
+    elif options.what == "write":
+        counts = write(profile)["verdict"].value_counts()
+        print(f"{config.results_dir(profile)}/claims.csv:", ", ".join(f"{n} {v}" for v, n in counts.items()))
+    else:
+        claims.check(wanted)
+        table = claims.compute(evidence.load(config.results_dir(profile), profile), wanted)
+        for row in table.fillna({"ours": ""}).to_dict("records"):
+            print("{claim:4s} {verdict:10s} {statement}: {ours}  (paper: {paper})".format(**row))

@@ -1,0 +1,115 @@
+"""What the command is worth: the verdict's limits, the tables and figures, from rows of studies."""
+
+import numpy as np
+import pandas as pd
+
+from lib.figures import studies as figures
+from lib.registration import register, trust
+from lib.study import rows as study_rows
+from lib.tables import calibration, limits
+from lib.tables import registration as command
+
+GOOD = {"overlap": 0.9, "agreement": 1.0, "wander": 1.0, "margin": 2.0, "likeness": 0.6, "shift": 0.0, "lead": 0.2}
+
+
+def calibration_rows(n=40):
+    """Right cases are alike and at their best place; wrong ones are not, or lie beside it."""
+    rng, rows = np.random.default_rng(3), []
+    for k in range(n):
+        right = k % 2 == 0
+        likeness = 0.5 + 0.1 * rng.random() if right or k % 4 == 1 else 0.2 + 0.1 * rng.random()
+        shift = 0.0 if right else rng.choice([-12.0, 12.0])
+        numbers = GOOD | {"likeness": likeness, "shift": float(shift)}
+        error = rng.uniform(1, 8) if right else rng.uniform(15, 60)
+        name = f"{'grown' if k > 20 else 'virtual'}_{k // 4}"
+        who = {"case": name, "group": k // 4, "condition": "whole"}
+        rows.append(who | {"final_error_mm": error, "success": right} | numbers)
+    return pd.DataFrame(rows)
+
+
+def test_calibration_finds_limits_and_tells_their_worth(tmp_path):
+    rows, network = calibration_rows(), tmp_path / "n"
+    network.write_bytes(b"x")
+    found = limits.calibrate(rows, network)
+    assert found.n == 40 and found.called_good == 0.5 and found.right_when_good == 1 and found.right_when_not == 0
+    assert found.limits.max_shift < 12
+    hopeless = rows.assign(likeness=0.5, shift=0.0)  # nothing tells right from wrong
+    assert limits.calibrate(hopeless, network).right_when_good < 0.7
+    text = calibration.markdown(rows, found, "spine")
+    assert "| good | 20 | 20 (100%) | 0 |" in text and "5 of them grown" in text
+    assert "| whole | 40 | 20 | 20 | 20 |" in text
+    good = limits.called_good(rows, found.limits)
+    assert len(figures.calibration(rows, good, found.limits, 10.0, "TRE").axes) == 4
+
+
+def study_row(method, error, case="a", **more):
+    values = dict.fromkeys(study_rows.COLUMNS, "") | {"range": "near", "dataset": case, "case": case, "start": 0}
+    return values | {"method": method, "final_error_mm": error, "success": error <= 10} | more
+
+
+def cells_of(text):
+    cells = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert all(len(row) == len(cells[0]) for row in cells)
+    return cells
+
+
+def test_table_of_the_pair():
+    rows = [
+        study_row(m, 4.0 + 12 * k, condition="NIfTI", start=k, verdict=v)
+        for k in range(2)
+        for m, v in (("initial", ""), ("register", "good"), ("itk_tuned", ""))
+    ]
+    cells = cells_of(command.pair(pd.DataFrame(rows)))
+    agent = next(row for row in cells if row[2].startswith("agent, as"))
+    assert agent[3:] == ["2", "1", "2", "10.0", "14.8", "2", "1"]
+
+
+def test_table_of_real_scans_counts_wrong_results_called_good():
+    values = [
+        ("a", 30.0, 2.0, "good"),
+        ("a", 2.0, 2.0, "good"),
+        ("b", 30.0, 30.0, "good"),
+        ("b", 2.0, 4.0, "do not trust"),
+    ]
+    rows = []
+    for n, (scan, alone, error, verdict) in enumerate(values):
+        rows += [study_row("register_once", alone, scan, start=n)]
+        rows += [study_row("register", error, scan, start=n, verdict=verdict)]
+    cells = cells_of(command.real(pd.DataFrame(rows)))
+    assert [row[1] for row in cells[2:5]] == ["`a`", "`b`", "all scans"]
+    assert cells[2][3:5] == ["50%", "100%"] and cells[2][6:] == ["2", "0", "0"]
+    assert cells[3][6:] == ["1", "1", "1"] and cells[4][4].startswith("75% [") and cells[4][6:] == ["3", "1", "1"]
+
+
+def command_rows():
+    rows = []
+    for condition, case, alone, error in (
+        ("usual", "a", 1, 1),
+        ("usual", "b", 30, 2),
+        ("breath", "a", 1, 3),
+        ("breath", "b", 1, 40),
+    ):
+        rows += [study_row("register_once", float(alone), case, condition=condition)]
+        rows += [study_row("register", float(error), case, condition=condition, verdict="good")]
+    return pd.DataFrame(rows)
+
+
+def test_table_beside_optimisers():
+    others = [("usual", "a", 1.0), ("usual", "b", 1.0), ("breath", "a", 50.0), ("breath", "b", 60.0)]
+    others = pd.DataFrame([study_row("elastix", e, case, condition=c) for c, case, e in others])
+    lines = command.organs_moved(command_rows(), others).splitlines()
+    assert len(lines) == 5 and lines[2].startswith("| agent, this start alone | 50% ") and "100% [" in lines[2]
+    assert lines[4].startswith("| elastix | 100% [") and "0% [" in lines[4] and "55.0 mm" in lines[4]
+
+
+def test_figure_counts_what_is_right_and_what_is_wrongly_believed():
+    values = [("a", 1.0, "good"), ("a", 2.0, "do not trust"), ("b", 30.0, "good"), ("b", 40.0, "do not trust")]
+    rows = pd.DataFrame([study_row("register", e, case, condition="usual", verdict=v) for case, e, v in values])
+    words = [text.get_text() for text in figures.beyond_training(rows, {"usual": "as usual"}, "").axes[0].texts]
+    assert len(words) == 1 and words[0].startswith("50%") and words[0].endswith("wrong but called good: 1")
+
+
+def test_committed_limits_are_those_of_the_committed_rows():
+    folder = register.AGENTS / "spine"
+    network = folder / "dsl_two_channel_coarse.safetensors"
+    assert limits.calibrate(limits.read(folder.parents[1]), network) == trust.load(folder, network)

@@ -1,0 +1,149 @@
+"""Values are never guessed twice (F4-F7): the same scan in HU, HU + 1024, attenuation and any scale is the same scan."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from lib.base.errors import UserError
+from lib.images import pair, read, values
+from lib.images.normalise import field_of_view, tissue_level
+from lib.images.volume import Volume
+from tests.field_files import HU, folder
+
+MIRROR = Path(os.environ.get("AGENT_REGISTRATION_MIRROR", Path(__file__).resolve().parents[2] / "shared" / "data"))
+SCAN = MIRROR / "pancreatic_ct_cbct_001"
+
+
+def as_volume(array) -> Volume:
+    return Volume(torch.as_tensor(np.asarray(array), dtype=torch.float32), 4.0)
+
+
+def mixed(*parts):
+    """(mean, deviation, count) of each tissue."""
+    rng = np.random.default_rng(0)
+    return torch.as_tensor(np.concatenate([rng.normal(m, s, n) for m, s, n in parts]), dtype=torch.float32)
+
+
+INSIDE = ((40, 25, 70000), (-95, 20, 25000), (250, 60, 5000))
+WHOLE = ((-1000, 5, 60000), (40, 25, 30000), (-95, 20, 8000), (250, 60, 2000))
+
+
+@pytest.mark.parametrize("parts", [INSIDE, WHOLE])
+@pytest.mark.parametrize("added", [0, 1000, 1024, -1024])
+def test_f4_an_offset_is_tried_before_a_gain(parts, added):
+    if parts is INSIDE and added < 0:
+        pytest.skip("without air nothing tells a double rescale from another offset")
+    gain, offset = tissue_level(mixed(*parts) + added)
+    assert gain == pytest.approx(1, abs=0.02) and gain * (40 + added) + offset == pytest.approx(40, abs=12)
+
+
+@pytest.mark.parametrize("kind", ["ct", "cbct"])
+@pytest.mark.parametrize("added", [0, 1000, 1024, -1024])
+def test_f4_f6_offsets_are_taken_away(kind, added):
+    found, meaning = values.settle(as_volume(HU + added), kind)
+    np.testing.assert_allclose(found.array.numpy(), HU, atol=24)
+    assert (meaning.words == "") == (added == 0)
+    if added in (0, -1024, 1024):
+        np.testing.assert_array_equal(found.array.numpy(), HU)
+
+
+def test_hounsfield_comes_back_untouched():
+    for kind in ("ct", "cbct"):
+        scan = as_volume(HU)
+        assert values.settle(scan, kind)[0] is scan
+
+
+@pytest.mark.parametrize(("scale", "guessed"), [(2e-5, False), (2e-4, False), (1 / 2000, True), (17.0, True)])
+def test_f5_attenuation_and_any_scale(scale, guessed):
+    array = (HU.astype(np.float32) + 1000) * np.float32(scale)
+    found, meaning = values.settle(as_volume(array), "cbct")
+    assert meaning.guessed == guessed and meaning.words
+    np.testing.assert_allclose(found.array.numpy(), HU, atol=20)
+    assert torch.equal(field_of_view(found), field_of_view(as_volume(HU)))
+    for one in (as_volume(array), found):  # before it is brought to HU, too
+        small = pair.shrink(one, 4.0, True).array
+        assert len(torch.unique(small)) == len(torch.unique(pair.shrink(as_volume(HU), 4.0, True).array))
+
+
+def test_a_ct_of_unknown_scale_is_refused():
+    with pytest.raises(UserError, match="Hounsfield"):
+        values.settle(as_volume((HU + 1000.0) * 17), "ct", "a.nii")
+    found, meaning = values.settle(as_volume((HU + 1000.0) * 2e-5), "ct")
+    assert "1/mm" in meaning.words and abs(float(found.array[12, 24, 24]) - 40) < 5
+
+
+def test_f6_a_ct_rescaled_twice_keeps_its_air(tmp_path):
+    image = sitk.GetImageFromArray((HU - 1024).astype(np.int16))
+    image.SetSpacing((4, 4, 4))
+    sitk.WriteImage(image, tmp_path / "a.nii.gz")
+    found = read.read_image(tmp_path / "a.nii.gz", kind="ct")
+    assert float(found.array.min()) == -1000 and "twice" in found.given.notes[0]
+    assert float(pair.shrink(found, 2.0, False).array.min()) == -1000
+
+
+def test_f7_monochrome1_means_its_stored_values(tmp_path):
+    path = folder(tmp_path / "f7", lambda k: {"PhotometricInterpretation": "MONOCHROME1"})
+    for kind in ("ct", "cbct"):
+        np.testing.assert_array_equal(read.read_image(path, kind=kind).array.numpy(), HU)
+
+
+@pytest.mark.parametrize("pad", [-3024, 0, 3071])
+@pytest.mark.parametrize("kind", ["ct", "cbct"])
+def test_padding_is_air_wherever_its_value_lies(pad, kind):
+    """Found by trying: a scan cut out by a circle and filled with 0 HU was soft tissue from edge to edge."""
+    rng = np.random.default_rng(0)
+    z, y, x = np.mgrid[:24, :48, :48]
+    outside = (x - 24) ** 2 + (y - 24) ** 2 > 500
+    noisy = HU + rng.normal(0, 8, HU.shape).round()
+    found, _ = values.settle(as_volume(np.where(outside, pad, noisy)), kind)
+    filled = found.array.numpy()[outside]
+    assert (filled <= -1000).all()
+    np.testing.assert_array_equal(found.array.numpy()[~outside], noisy[~outside])
+    if kind == "cbct":
+        assert 0.6 < float(field_of_view(found).float().mean()) < 0.75  # the circle alone
+
+
+def test_rescale_of_each_slice_is_its_own(tmp_path):
+    """Found by trying: slope and intercept that change from slice to slice (some reconstructions)."""
+
+    def change(k):
+        stored = (HU[k] + 1024 + 10 * k).astype("<u2").tobytes()
+        return {"RescaleIntercept": str(-1024 - 10 * k), "PixelData": stored}
+
+    np.testing.assert_array_equal(read.read_image(folder(tmp_path / "a", change), kind="ct").array.numpy(), HU)
+
+
+def test_large_integer_images_stay_small(tmp_path):
+    path = folder(tmp_path / "a")
+    compact, full = (read.read_image(path, kind="ct", compact=c) for c in (True, False))
+    assert compact.array.dtype == torch.int16 and full.array.dtype == torch.float32
+    assert torch.equal(*(pair.shrink(v, 8.0, False).array for v in (compact, full)))
+    assert torch.equal(*(pair.resample_moving(full, v, np.eye(4)).array.float() for v in (compact, full)))
+
+
+@pytest.mark.skipif(not SCAN.exists(), reason="the real pair is not on this machine (AGENT_REGISTRATION_MIRROR)")
+@pytest.mark.parametrize("scale", ["HU + 1000", "HU + 1024", "1/mm", "any"])
+def test_a_real_scan_registers_the_same_in_any_unit(scale):
+    """To 0.5 mm, with the released agent, from two starts and without its fine steps."""
+    from lib.registration import register, trust
+
+    change = {
+        "HU + 1000": lambda a: a + 1000,
+        "HU + 1024": lambda a: a + 1024,
+        "1/mm": lambda a: (a + 1000) * 2e-5,
+        "any": lambda a: (a + 1000) * 0.37,
+    }[scale]
+    fixed, moving = (read.read_image(SCAN / n, kind=k) for n, k in (("cbct_CB02.nii.gz", "cbct"), ("planCT.nii.gz", "ct")))
+    settings = register.RegisterSettings(starts=1, coarse_steps=60, fine_steps=20, working_mm=3.0)
+    agent = register.load_agent(None, "spine", settings.agent)
+    fixed, moving = (pair.shrink(v, 2.0, is_cbct) for v, is_cbct in ((fixed, True), (moving, False)))
+    poses = []
+    for function in (lambda a: a, change):
+        fixed_then = fixed.with_array(function(fixed.array))
+        moving_then = moving.with_array(moving.array if scale == "any" else function(moving.array))
+        poses.append(register.register(fixed_then, moving_then, agent=agent, settings=settings).pose)
+    assert float(trust.displacement(*poses, fixed.centre)) < 0.5

@@ -1,0 +1,97 @@
+"""The judge takes the right place whoever found it, and says when it cannot tell."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lib import rigid
+from lib.base.errors import UserError
+from lib.images.volume import Volume, gaussian, sample
+from lib.registration.judge import JudgeSettings, judge
+
+
+def column(points: torch.Tensor, alike: bool) -> torch.Tensor:
+    """HU at points (..., 3): a body and five vertebrae 34 mm apart; alike to the last voxel, or each with its own."""
+    x, y, z = points.unbind(-1)
+    hu = torch.where((x / 80) ** 2 + (y / 70) ** 2 < 1, 40.0, -1000.0)
+    for n in range(-3, 4):
+        up, own = z - 36.0 * n, 0.0 if alike else 2.0 * n
+        hu = torch.where(((x / (20 + own)) ** 2 + ((y - 25) / 15) ** 2 < 1) & (up.abs() < 11 + own / 2), 400.0, hu)
+        hu = torch.where((x.abs() < 30 - 3 * own) & ((y - 40 - own).abs() < 6) & (up.abs() < 5), 500.0, hu)
+    return hu
+
+
+def pair(alike: bool):
+    """(fixed, moving, truth): the CBCT sees two or three of the vertebrae."""
+    moving = Volume(torch.zeros(64, 40, 44), 4.0, [-86.0, -78.0, -126.0])
+    moving = moving.with_array(gaussian(column(moving.points(), alike), [0.6] * 3))
+    truth = rigid.translation([10.0, -20.0, 300.0]) @ rigid.params_to_matrix(np.array([0, 0, 0, 3.0, -2.0, 4.0]))
+    fixed = Volume(torch.zeros(24, 34, 36), 4.0, np.array([10.0, -20.0, 300.0]) - [70, 66, 46])
+    there = torch.as_tensor(rigid.apply(rigid.invert(truth), fixed.points().numpy().reshape(-1, 3))).float()
+    hu = sample(moving, there).reshape(fixed.array.shape)
+    return fixed.with_array(hu + 20 * torch.randn(hu.shape, generator=torch.Generator().manual_seed(0))), moving, truth
+
+
+@pytest.fixture(scope="module")
+def told_apart():
+    return pair(alike=False)
+
+
+def off(fixed, truth, *state):
+    return rigid.about(rigid.params_to_matrix(np.array(state, dtype=float)), fixed.centre) @ truth
+
+
+def error(pose, fixed, truth) -> float:
+    lattice = np.stack(np.meshgrid(*[[-30.0, 30.0]] * 3), axis=-1).reshape(-1, 3) + fixed.centre
+    return float(np.linalg.norm(rigid.apply(pose @ rigid.invert(truth), lattice) - lattice, axis=1).mean())
+
+
+@pytest.mark.parametrize("right", ["search", "agent"])
+def test_the_right_place_wins_whoever_found_it(told_apart, right):
+    fixed, moving, truth = told_apart
+    wrong = {"search": "agent", "agent": "search"}[right]
+    near = np.stack([off(fixed, truth, 4, -3, 3, 3, -2, 3), off(fixed, truth, 60, 0, 20, 0, 0, 0)])
+    away = np.stack([off(fixed, truth, 0, 0, 36, 0, 0, 0), off(fixed, truth, 3, 2, -36, 0, 2, 0)])
+    verdict = judge(fixed, moving, fixed.centre, {wrong: away, right: near})
+    assert error(near[0], fixed, truth) > 5 and error(verdict.pose, fixed, truth) < 1.0
+    assert verdict.places[0].scouts == (right,) and verdict.sure and verdict.lead > 0.07
+    assert [p.weighed for p in verdict.places] == sorted((p.weighed for p in verdict.places), reverse=True)
+
+
+def test_scouts_that_agree_are_one_place(told_apart):
+    fixed, moving, truth = told_apart
+    found = {"search": off(fixed, truth, 3, 0, 2, 2, 0, 0), "agent": off(fixed, truth, -3, 2, 0, 0, -2, 2)}
+    verdict = judge(fixed, moving, fixed.centre, found)
+    assert set(verdict.places[0].scouts) == {"search", "agent"} and len(verdict.places) == 1 and verdict.sure
+
+
+def test_it_says_that_it_cannot_tell():
+    """Vertebrae that are alike to the last voxel: both scouts' places are as good, and the judge must not choose silently."""
+    fixed, moving, truth = pair(alike=True)
+    found = {"search": off(fixed, truth, 0, 0, 0, 0, 0, 0), "agent": rigid_next(fixed, truth)}
+    verdict = judge(fixed, moving, fixed.centre, found)
+    assert len(verdict.places) == 2 and not verdict.sure and verdict.lead < 0.05
+    assert verdict.reasons[-1].endswith("ended at different places, and the images cannot tell which is right")
+
+
+def rigid_next(fixed, truth):
+    """One vertebra further, along the CT's own axis."""
+    return truth @ rigid.translation([0, 0, 36.0])
+
+
+def test_noise_is_not_believed(told_apart):
+    fixed, moving, truth = told_apart
+    noise = torch.randn(fixed.array.shape, generator=torch.Generator().manual_seed(1))
+    verdict = judge(fixed.with_array(200 * noise), moving, fixed.centre, {"search": off(fixed, truth, *[0] * 6)})
+    assert not verdict.sure and "alike by" in verdict.reasons[0]
+
+
+def test_what_cannot_be_judged_is_said(told_apart):
+    fixed, moving, truth = told_apart
+    with pytest.raises(UserError, match="no candidate"):
+        judge(fixed, moving, fixed.centre, {"search": np.empty((0, 4, 4)), "agent": np.empty((0, 4, 4))})
+    with pytest.raises(UserError, match="enough of the CT's bone"):
+        far = replace(JudgeSettings(), reach=10.0)
+        judge(fixed, moving, fixed.centre, {"search": off(fixed, truth, 900, 0, 0, 0, 0, 0)}, settings=far)

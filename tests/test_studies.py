@@ -1,0 +1,327 @@
+"""A study is a file: what may stand in it, the loop that runs it, and its rows."""
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import lib.__main__ as door
+from lib import rigid
+from lib.base.errors import UserError
+from lib.cases import Result
+from lib.study import listing, methods, populations, recipes, rows, run, schema, sources
+
+HEAD = "name: x\nquestion: Why?\n"
+
+
+def written(folder, text, name="x"):
+    (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return schema.load(name, folder)
+
+
+def test_every_study_of_the_project_is_sound():
+    for name in schema.names():
+        study = schema.load(name)
+        assert study.question.endswith(("?", ")")) and study.cost > 0, name
+
+
+def test_one_value_may_stand_where_a_list_may(tmp_path):
+    study = written(
+        tmp_path, HEAD + "recipe: {population: fresh, samples: 100}\nmethods: [agent]\ncases: {ranges: near}"
+    )
+    assert study.recipe[0].population == ("fresh",) and study.recipe[0].samples == (100,)
+    assert study.cases[0].ranges == {"near": ()} and study.methods[0].walks()
+    two = written(tmp_path, HEAD + "cases: [{ranges: {tight: [1, 2, 3, 4, 5, 6]}}, {source: split}]")
+    assert two.cases[0].ranges == {"tight": (1, 2, 3, 4, 5, 6)} and two.cases[1].source == "split"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("question: Why?\n", "x.yaml has no name; a study begins"),
+        ("name: y\nquestion: Why?\n", "says name: y; it must say x"),
+        (HEAD + "methds: agent\n", "Unknown name in x.yaml: methds; did you mean methods?"),
+        (HEAD + "cases: {sorce: split}\n", "Unknown name in x.yaml: cases.sorce; did you mean cases.source?"),
+        (HEAD + "cases: {conditions: {a: {what: b, tilted: 3}}}\n", "did you mean cases.conditions.a.tilt?"),
+        (HEAD + "cases: {source: splits}\n", "Unknown source of cases in x.yaml: splits; did you mean split?"),
+        (HEAD + "cases: {ranges: [nar]}\n", "Unknown range in x.yaml: nar; did you mean near?"),
+        (HEAD + "cases: {ranges: {far: [30, 30, 400, 1, 1, 1]}}\n", "it needs six numbers, 0 to 300 mm"),
+        (HEAD + "cases: {ranges: {far: [30, -1, 4, 1, 1, 1]}}\n", "it needs six numbers"),
+        (HEAD + "cases: {starts: many}\n", "starts is 'many'"),
+        (HEAD + "cases: {starts: -1}\n", "starts must be a positive number"),
+        (HEAD + "cases: {source: split, conditions: {a: {what: b, metal: true}}}\n", "needs the source real_scans"),
+        (HEAD + "cases: {conditions: {a: {what: b, view: [0.5, 2]}}}\n", "view is two shares"),
+        (HEAD + "methods: [{method: agent, steps: larg}]\n", "Unknown steps in x.yaml: larg"),
+        (HEAD + "methods: [agent]\n", "there is no recipe"),
+        (HEAD + "recipe: {samples: [0]}\n", "0 is no number of training samples"),
+        (HEAD + "cost: -3\n", "cost is -3 minutes"),
+        (HEAD + "cost: 3\ncost: 4\n", "x.yaml: cost stands twice"),
+        (HEAD + "cases: {starts: 3, starts: 4}\n", "x.yaml: starts stands twice"),
+        (HEAD + "cases: [\n", "x.yaml cannot be read: see line"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_sentence(tmp_path, text, sentence):
+    with pytest.raises(UserError) as error:
+        written(tmp_path, text)
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_misspelt_study_is_one_sentence(capsys):
+    assert door.main(["study", "beyond_trainin"]) == 2
+    assert "There is no study 'beyond_trainin'; did you mean beyond_training?" in capsys.readouterr().err
+    assert door.main(["study", "variants"]) == 2 and "is run by `make claims`" in capsys.readouterr().err
+
+
+def test_names_in_the_tables_say_what_walked():
+    ways = ({}, {"stage": "coarse"}, {"steps": "adaptive"}, {"steps": "third"}, {"then": "polish"})
+    found = [schema.Method("agent", **way).label("dsl") for way in ways]
+    assert found == ["dsl", "dsl_coarse", "dsl_adaptive", "dsl_third", "dsl_polish"]
+    assert schema.Method("register", then="polish").label("dsl") == "register_polish"
+
+
+def test_adaptive_steps_are_walked_with_a_third_of_the_actions_too():
+    cfg = run.load_config("cpu")
+    usual, adaptive, third = (
+        methods.agent_settings(cfg, schema.Method("agent", steps=steps), True) for steps in ("one", "adaptive", "third")
+    )
+    assert (usual.adaptive, adaptive.adaptive, third.adaptive) == (False, True, True)
+    assert (adaptive.coarse_steps, third.coarse_steps, third.fine_steps) == (200, 67, 33)
+    assert usual.fine_limit == 25.0 and methods.agent_settings(cfg, schema.Method("agent"), False) == cfg.agent
+
+
+# ----- the loop, with two patients, an agent that always arrives and a baseline that never moves
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """A study of two patients; `asked` is filled with (method, patient) as they are registered."""
+    from test_conditions import grid
+
+    from lib.patients.store import Patient
+
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path))
+    truth = rigid.translation([0.0, 0.0, 20.0])
+
+    def patient(id):
+        who = Patient(id, "spine", "scan_a", grid(24, 8.0, (0, 0, 20.0)), grid(48, 8.0), truth)
+        who.landmarks_moving, who.landmarks_fixed = np.zeros((1, 3)), rigid.apply(truth, np.zeros((1, 3)))
+        return who
+
+    one = SimpleNamespace(asked=[], loaded=[], stop_after=10**9, people=["a", "b"], folder=tmp_path)
+
+    def people(cfg, block, experiment, held_out, say):
+        def load(id):
+            one.loaded.append(id)
+            return patient(id)
+
+        return [sources.Person("scan_a", id, lambda id=id: load(id)) for id in one.people]
+
+    def ask(name, id):
+        if len(one.asked) == one.stop_after:
+            raise KeyboardInterrupt
+        one.asked.append((name, id))
+
+    def walk(cfg, agent, todo, settings):
+        ask("agent", todo[0].id)
+        return [SimpleNamespace(pose=c.patient.truth, seconds=1.0) for c in todo]
+
+    def run_methods(names, todo, settings, keep):
+        for id in dict.fromkeys(c.id for c in todo):
+            some = [n for n, c in enumerate(todo) if c.id == id]
+            ask(names[0], id)
+            keep(names[0], some, [Result(todo[n].initial, 2.0) for n in some])
+        yield names[0], None
+
+    network = tmp_path / "agents" / "spine" / "dsl_two_channel_{}.safetensors"
+    network.parent.mkdir(parents=True)
+    for stage in ("coarse", "fine"):
+        network.with_name(network.name.format(stage)).write_bytes(b"1")
+    one.network = network.with_name(network.name.format("coarse"))
+    monkeypatch.setattr(sources, "people", people)
+    monkeypatch.setattr(populations, "held_out", lambda *_: ["scan_a"])
+    monkeypatch.setattr(recipes, "load", lambda cfg, maker: "agent")
+    monkeypatch.setattr(methods.walk, "walk", walk)
+    monkeypatch.setattr(methods.run, "run_methods", run_methods)
+    text = (
+        HEAD
+        + "recipe: {population: released}\ncases: {ranges: near, starts: 2}\nmethods: [initial, agent, itk_tuned]\n"
+    )
+    one.study = written(tmp_path, text)
+
+    def go(study=one.study, profile="cpu", **words):
+        said = []
+        run.Loop(run.load_config(profile), study, say=said.append, **words).run()
+        return said
+
+    one.go = go
+    return one
+
+
+def test_a_study_writes_rows_of_one_schema_and_is_not_run_twice(bench):
+    said = bench.go()
+    assert "12 registrations to do" in said[0] and "12 of 12, about 0 min left" in said[-1]
+    assert str(bench.folder / "rows" / "x.csv") in said[0]
+    found = rows.read(bench.folder, "x")
+    assert tuple(found.columns) == rows.COLUMNS and len(found) == 12
+    assert found["success"][found["method"] == "dsl_two_channel"].all()
+    agent = found[found["method"] == "dsl_two_channel"].iloc[0]
+    what = ("released", "dsl_two_channel", "both", "one")
+    assert tuple(agent[["recipe", "agent", "stage", "steps"]]) == what and agent["final_error_mm"] < 1e-3
+    assert (found["recipe"][found["method"] == "itk_tuned"] == "").all()
+    record = json.loads((bench.folder / "rows" / "x.csv.provenance.json").read_text())
+    assert record["study"]["question"] == "Why?"
+    bench.asked.clear(), bench.loaded.clear()
+    assert "all rows are there" in bench.go()[0] and not bench.asked and not bench.loaded
+    assert listing.state(bench.study, "cpu") == "there, 12 rows"
+
+
+def test_an_interrupted_study_goes_on_where_it_stopped(bench):
+    bench.stop_after = 3  # both walks, and the baseline on the first patient
+    with pytest.raises(KeyboardInterrupt):
+        bench.go()
+    assert len(rows.read(bench.folder, "x")) == 4 + 4 + 2, "the agent, the starts, the baseline on one patient"
+    assert listing.state(bench.study, "cpu").startswith("there")  # of every kind there are some
+    bench.stop_after = 10**9
+    bench.go()
+    assert bench.asked == [("agent", "a"), ("agent", "b"), ("itk_tuned", "a"), ("itk_tuned", "b")]
+    assert len(rows.read(bench.folder, "x")) == 12
+
+
+def test_new_networks_walk_again_and_their_older_rows_go(bench):
+    bench.go()
+    bench.network.write_bytes(b"2")
+    bench.people = ["b"]  # patient a is not on this machine today
+    bench.asked.clear()
+    bench.go()
+    assert bench.asked == [("agent", "b")], "the baseline's rows stand"
+    found = rows.read(bench.folder, "x")
+    assert set(found["case"][found["method"] == "dsl_two_channel"]) == {"b"}, "rows of an agent are of one training"
+    assert set(found["case"][found["method"] == "itk_tuned"]) == {"a", "b"}, "rows that another machine made stay"
+
+
+def test_rows_that_are_older_than_the_files_count_as_the_released_agents(bench):
+    bench.go()
+    path = bench.folder / "rows" / "x.csv"
+    table = pd.read_csv(path, keep_default_na=False)
+    table.assign(made_by=rows.EARLIER).to_csv(path, index=False)
+    bench.asked.clear()
+    assert "all rows are there" in bench.go()[0]
+    table[table["made_by"] != ""].assign(made_by="other settings").to_csv(path, index=False)
+    bench.go()
+    assert len(bench.asked) == 4, "rows of other settings are made again"
+    bench.asked.clear()
+    bench.go(again=True)
+    assert len(bench.asked) == 4
+
+
+def test_rows_of_an_agent_that_is_not_here_stay_and_a_polish_needs_its_walk(bench):
+    bench.go()
+    for stage in ("coarse", "fine"):
+        bench.network.with_name(f"dsl_two_channel_{stage}.safetensors").unlink()
+    bench.asked.clear()
+    assert "all rows are there" in bench.go()[0] and not bench.asked
+    bench.people = ["a", "b", "c"]
+    with pytest.raises(UserError, match="no released agent"):
+        bench.go()
+    bench.network.write_bytes(b"1")
+    bench.network.with_name("dsl_two_channel_fine.safetensors").write_bytes(b"1")
+    lame = dataclasses.replace(bench.study, methods=(schema.Method("agent", then="polish"),))
+    with pytest.raises(UserError, match="a polish needs the walk dsl_two_channel"):
+        bench.go(dataclasses.replace(lame, name="y"))
+
+
+def test_other_starts_under_the_same_name_are_refused(bench):
+    bench.go()
+    path = bench.folder / "rows" / "x.csv"
+    table = pd.read_csv(path, keep_default_na=False)
+    table.assign(initial_error_mm=33.0, made_by="other").to_csv(path, index=False)
+    with pytest.raises(UserError, match="rows from other starts"):
+        bench.go()
+
+
+def test_a_study_is_kept_to_some_methods(bench):
+    bench.go(only=("itk_tuned",))
+    assert {name for name, _ in bench.asked} == {"itk_tuned"}
+    with pytest.raises(UserError, match="no method 'itk_serch'"):
+        bench.go(dataclasses.replace(bench.study, methods=(schema.Method("itk_serch"),)))
+
+
+def test_the_command_gives_all_its_methods_from_one_run(bench, monkeypatch):
+    truth, asked = rigid.translation([0.0, 0.0, 20.0]), []
+    numbers = {"overlap": 1.0, "likeness": 0.71234567}
+    trust = SimpleNamespace(verdict="good", numbers=lambda: numbers)
+
+    def register(fixed, moving, experiment, initial, agent, polish, settings):
+        asked.append(polish)
+        seconds = {"agent": 2.0, "polish": 3.0, "total": 6.0}
+        words = {"ends": [initial, truth], "pose": truth, "trust": trust, "seconds": seconds}
+        return SimpleNamespace(**words, agent_pose=truth, agent_trust=trust)
+
+    monkeypatch.setattr(methods.register, "register", register)
+    ways = tuple(schema.Method(*way) for way in (("register_once",), ("register",)))
+    study = dataclasses.replace(bench.study, methods=(*ways, schema.Method("register", then="polish")))
+    bench.go(study)
+    found = rows.read(bench.folder, "x").groupby("method")
+    assert asked == [True] * 4 and set(found.groups) == {"register_once", "register", "register_polish"}
+    assert found["seconds"].first().to_dict() == {"register": 3.0, "register_once": 1.0, "register_polish": 6.0}
+    assert found["success"].all().to_dict()["register"] and set(found["verdict"].first()) == {"", "good"}
+    one = found.get_group("register")
+    assert rows.numbers(one).iloc[0].to_dict() == {"overlap": 1.0, "likeness": 0.7123}
+
+
+def test_settings_are_chosen_on_patients_never_tested(tmp_path, monkeypatch):
+    sides = {0: ("a", "b"), 1: ("c", "b")}  # test, validation; the rest trains
+    names = [tmp_path / "virtual_spine" / name for name in "abcd"]
+
+    def split_folders(cfg):
+        test, validation = sides[cfg.split]
+        parts = {"test": [test], "validation": [validation], "train": [n for n in "abcd" if n not in sides[cfg.split]]}
+        return {side: [tmp_path / "virtual_spine" / n for n in some] for side, some in parts.items()}
+
+    monkeypatch.setattr(sources.pairs, "split_folders", split_folders)
+    cfg = run.load_config("smoke")
+    cfg = dataclasses.replace(cfg, patients=dataclasses.replace(cfg.patients, n_splits=2))
+    block = schema.load("choice_of_settings").cases[0]
+    with pytest.raises(UserError, match="run notebook 01"):
+        list(sources.people(cfg, block, "spine", None))
+    for name in names:
+        name.mkdir(parents=True)
+        (name / "patient.json").touch()
+    assert [p.id for p in sources.people(cfg, block, "spine", None)] == ["b", "d"]
+    tuned = {m.change: methods.settings_of(cfg, m).tuned for m in schema.load("choice_of_settings").methods}
+    assert tuned["no mask"].use_mask is False and tuned["no mask"].samples == 8000 == tuned["first guess"].samples
+    assert tuned["the same, 32 bins"] == cfg.baselines.tuned, "the winner"
+
+
+def test_numbers_and_notes_come_back_as_they_were_written(tmp_path):
+    store = rows.Store(tmp_path / "rows" / "x.csv")
+    line = dict.fromkeys(rows.COLUMNS, "") | dict.fromkeys(rows.NUMBER, 1.5) | {"start": 0, "split": 0, "success": True}
+    store.add([line | {"case": "007", "note": "NA", "profile": "cpu"}])
+    store.add([line | {"case": "008", "profile": "cpu", "final_error_mm": np.nan}])
+    back = rows.read(tmp_path, "x", "none_such")
+    assert (
+        list(back["case"]) == ["007", "008"] and list(back["note"]) == ["NA", ""] and back["tx"].tolist() == [1.5, 1.5]
+    )
+    (tmp_path / "rows" / "y.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="other columns"):
+        rows.read(tmp_path, "y")
+
+
+def test_committed_rows_are_of_the_schema_and_of_their_studies():
+    for name in schema.names():
+        found = rows.read(run.config.ROOT / "results", name)
+        if len(found):
+            assert set(found["study"]) == {name} and not found.duplicated(list(rows.KEY)).any()
+            known = listing.expected(schema.load(name))
+            have = set(found[list(rows.WHAT)].itertuples(index=False, name=None))
+            assert have & known, name
+
+
+def test_the_list_names_every_study(capsys):
+    assert door.main(["studies"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"{name}: {schema.load(name).question}" in shown for name in schema.names())
+    assert "beyond_training" in shown and "rows there, 360 rows; 15 min on one core" in shown
