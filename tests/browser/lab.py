@@ -118,8 +118,8 @@ class Lab:
         assert not self.errors(), self.errors()
 
     def ran(self, seconds: float) -> None:
-        """Wait until every code cell has run."""
-        self.page.wait_for_timeout(1000)
+        """Wait until the cells are waiting, and then until every code cell has run."""
+        self.page.wait_for_function(f"() => !({RAN})()", timeout=90_000, polling=100)
         self.page.wait_for_function(RAN, timeout=1000 * seconds, polling=500)
         self.page.wait_for_timeout(500)
 
