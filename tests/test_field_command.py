@@ -67,13 +67,25 @@ def test_a_table_of_pairs(pair, agent, capsys):  # noqa: F811
     """A bad pair is named and left; the second run does the rest only."""
     lines = ["fixed,moving,json", "cbct.nii.gz,ct.mha,one.json", "cbct.nii.gz,no.mha,", "cbct.nii.gz,ct.mha,"]
     (pair / "pairs.csv").write_text("\n".join(lines) + "\n")
-    words = ["register", "--list", str(pair / "pairs.csv"), "-o", str(pair / "r.csv"), "--agent", str(agent), "--starts", "2"]
+    words = [
+        "register",
+        "--list",
+        str(pair / "pairs.csv"),
+        "-o",
+        str(pair / "r.csv"),
+        "--agent",
+        str(agent),
+        "--starts",
+        "2",
+    ]
     assert main(words) == 2
     said = capsys.readouterr().out
     assert "1/3" in said and "3/3" in said and "0 good, 2 not to be trusted, 1 not registered" in said
-    rows = list(csv.DictReader(open(pair / "r.csv")))
+    rows = list(csv.DictReader((pair / "r.csv").read_text().splitlines()))
     assert [row["status"] for row in rows] == ["3", "2", "3"] and "no such file" in rows[1]["reasons"]
-    assert (pair / "one.json").exists() and (pair / "r_001.tfm").exists() and float(rows[0]["tx"]) == float(rows[2]["tx"])
+    assert (
+        (pair / "one.json").exists() and (pair / "r_001.tfm").exists() and float(rows[0]["tx"]) == float(rows[2]["tx"])
+    )
     stamp = (pair / "r_001.tfm").stat().st_mtime_ns
     write(body(), pair / "no.mha")
     assert main(words) == 3
@@ -106,7 +118,10 @@ def test_no_path_leaves_the_training_range():
 
     away = np.stack([rigid.translation([0, 0, 10.0 * k]) for k in range(60)])
     near = np.repeat(np.eye(4)[None], 60, axis=0)
-    results = [type("R", (), {"coarse": Path(away.copy()), "fine": Path(near + 0)}), type("R", (), {"coarse": Path(near), "fine": None})]
+    results = [
+        type("R", (), {"coarse": Path(away.copy()), "fine": Path(near + 0)}),
+        type("R", (), {"coarse": Path(near), "fine": None}),
+    ]
     assert fair.within(results, "spine", [0, 0, 0]) == [True, False]
     assert results[0].coarse.poses[:, 2, 3].max() == fair.FARTHEST["spine"] == results[0].fine.poses[-1][2, 3]
     assert (results[0].coarse.poses[:20] == away[:20]).all()

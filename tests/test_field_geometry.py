@@ -206,7 +206,11 @@ def test_jpeg_and_monochrome1_keep_the_stored_values(tmp_path):
         writer.Execute(plain)
         d = pydicom.dcmread(tmp_path / "jpeg" / f"{k:03d}.dcm")
         d.PhotometricInterpretation, d.RescaleIntercept, d.RescaleSlope = "MONOCHROME1", "-1024", "1"
-        d.PixelSpacing, d.ImagePositionPatient, d.ImageOrientationPatient = [4, 4], [-96, -96, 4 * k], [1, 0, 0, 0, 1, 0]
+        d.PixelSpacing, d.ImagePositionPatient, d.ImageOrientationPatient = (
+            [4, 4],
+            [-96, -96, 4 * k],
+            [1, 0, 0, 0, 1, 0],
+        )
         d.Modality = "CT"
         d.save_as(tmp_path / "jpeg" / f"{k:03d}.dcm")
     assert pydicom.dcmread(tmp_path / "jpeg" / "000.dcm").file_meta.TransferSyntaxUID.is_compressed

@@ -66,7 +66,12 @@ def test_every_rigid_kind_is_read(tmp_path):
     versor.SetMatrix(back[:3, :3].ravel().tolist(), 1e-6)
     versor.SetTranslation(back[:3, 3].tolist())
     affine = sitk.AffineTransform(back[:3, :3].ravel().tolist(), back[:3, 3].tolist())
-    for name, one in (("v.tfm", versor), ("a.txt", affine), ("c.h5", sitk.CompositeTransform([versor])), ("a.mat", affine)):
+    for name, one in (
+        ("v.tfm", versor),
+        ("a.txt", affine),
+        ("c.h5", sitk.CompositeTransform([versor])),
+        ("a.mat", affine),
+    ):
         sitk.WriteTransform(one, tmp_path / name)
         np.testing.assert_allclose(read_transform(tmp_path / name), POSE, atol=1e-6)
     affine.SetMatrix([1.2, 0, 0, 0, 1, 0, 0, 0, 1])
@@ -101,7 +106,11 @@ def blob(centre) -> Volume:
 def middle(image) -> np.ndarray:
     """World position of the mass of a SimpleITK image."""
     array = sitk.GetArrayFromImage(image).astype(float).clip(min=0)
-    index = [float((array * np.arange(n).reshape([-1 if d == a else 1 for d in range(3)])).sum() / array.sum()) for a, n in enumerate(array.shape) for d in [0]]
+    index = [
+        float((array * np.arange(n).reshape([-1 if d == a else 1 for d in range(3)])).sum() / array.sum())
+        for a, n in enumerate(array.shape)
+        for d in [0]
+    ]
     return np.array(image.TransformContinuousIndexToPhysicalPoint(index[::-1]))
 
 
@@ -154,7 +163,9 @@ def elements(data: bytes, start: int, end: int, found: list) -> None:
 
 
 def test_dicom_registration_is_read_back_by_another_reader(tmp_path):
-    fixed = read.read_image(folder(tmp_path / "f", lambda k: {"FrameOfReferenceUID": "1.2.8.1", "SeriesInstanceUID": "1.2.3.1"}))
+    fixed = read.read_image(
+        folder(tmp_path / "f", lambda k: {"FrameOfReferenceUID": "1.2.8.1", "SeriesInstanceUID": "1.2.3.1"})
+    )
     moving = read.read_image(folder(tmp_path / "m", lambda k: {"FrameOfReferenceUID": "1.2.8.2"}))
     formats.write("dicom", tmp_path / "r.dcm", type("R", (), {"pose": POSE, "centre": np.zeros(3)}), fixed, moving)
     data, found = (tmp_path / "r.dcm").read_bytes(), []

@@ -137,7 +137,9 @@ def test_a_real_scan_registers_the_same_in_any_unit(scale):
         "1/mm": lambda a: (a + 1000) * 2e-5,
         "any": lambda a: (a + 1000) * 0.37,
     }[scale]
-    fixed, moving = (read.read_image(SCAN / n, kind=k) for n, k in (("cbct_CB02.nii.gz", "cbct"), ("planCT.nii.gz", "ct")))
+    fixed, moving = (
+        read.read_image(SCAN / n, kind=k) for n, k in (("cbct_CB02.nii.gz", "cbct"), ("planCT.nii.gz", "ct"))
+    )
     settings = register.RegisterSettings(starts=1, coarse_steps=60, fine_steps=20, working_mm=3.0)
     agent = register.load_agent(None, "spine", settings.agent)
     fixed, moving = (pair.shrink(v, 2.0, is_cbct) for v, is_cbct in ((fixed, True), (moving, False)))

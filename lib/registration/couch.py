@@ -44,7 +44,9 @@ def couch(pose: np.ndarray, fixed, given=None, plan=None) -> Couch:
     header = fixed.given.dicom if fixed.given is not None else None
     feet = header is not None and str(header.get("PatientPosition") or "").startswith("FF")
     room = (FEET if feet else np.eye(3)) @ ROOM
-    back = rigid.invert(np.asarray(pose, dtype=np.float64))  # fixed -> moving: from where the CBCT shows to where the CT has
+    back = rigid.invert(
+        np.asarray(pose, dtype=np.float64)
+    )  # fixed -> moving: from where the CBCT shows to where the CT has
     goal = point if plan is None else np.asarray(plan, dtype=float)
     lateral, longitudinal, vertical = room @ (rigid.apply(back, point[None])[0] - goal)
     turn = room @ back[:3, :3] @ room.T

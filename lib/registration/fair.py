@@ -41,7 +41,7 @@ def within(results: list, experiment: str, centre) -> list[bool]:
     """
     limit, cut = FARTHEST[experiment], []
     for result in results:
-        first, gone = result.coarse.poses[0], False
+        first, last, gone = result.coarse.poses[0], result.coarse.poses[0], False
         for part in (p for p in (result.coarse, result.fine) if p is not None):
             if gone:
                 part.poses = np.repeat(last[None], len(part.poses), axis=0)
@@ -62,7 +62,9 @@ def doubts(fixed: Volume, moving: Volume, verdict: trust.Trust, cut: list[bool],
     if starts == 1:
         found.append("with one start, starts cannot agree; give more (--starts 5)")
     if any(cut):
-        found.append(f"{sum(cut)} of {len(cut)} paths left the range that the agent was trained on, and were stopped there")
+        found.append(
+            f"{sum(cut)} of {len(cut)} paths left the range that the agent was trained on, and were stopped there"
+        )
     if exchanged(fixed, moving):
         found.append("the CT and the CBCT look exchanged (FIXED is the cone-beam CT, MOVING the CT)")
     for which, volume in (("CBCT", fixed), ("CT", moving)):
@@ -86,4 +88,6 @@ def _says_cone_beam(volume: Volume) -> bool:
     if header is None:
         return False
     text = f"{header.get('SeriesDescription') or ''} {header.get('ManufacturerModelName') or ''}".lower()
-    return header.get("Modality") == "XA" or any(word in text for word in ("cbct", "cone", "xvi", "on-board imager", "obi"))
+    return header.get("Modality") == "XA" or any(
+        word in text for word in ("cbct", "cone", "xvi", "on-board imager", "obi")
+    )

@@ -41,7 +41,11 @@ def write_elastix(pose: np.ndarray, path, centre, fixed) -> None:
     inverse = rigid.invert(np.asarray(pose, dtype=np.float64))
     turn, centre = inverse[:3, :3], np.asarray(centre, dtype=float)
     # ITK's Euler3DTransform: R = Rz Rx Ry
-    angles = [np.arcsin(np.clip(turn[2, 1], -1, 1)), np.arctan2(-turn[2, 0], turn[2, 2]), np.arctan2(-turn[0, 1], turn[1, 1])]
+    angles = [
+        np.arcsin(np.clip(turn[2, 1], -1, 1)),
+        np.arctan2(-turn[2, 0], turn[2, 2]),
+        np.arctan2(-turn[0, 1], turn[1, 1]),
+    ]
     shift = inverse[:3, 3] + turn @ centre - centre
     grid = fixed.given if fixed.given is not None else fixed
     values = {

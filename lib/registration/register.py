@@ -67,7 +67,9 @@ class Registration:
     note: str = ""
     agent_pose: np.ndarray | None = None  # where the agent ended, before any polish
     agent_trust: trust.Trust | None = None  # the verdict on that
-    before: np.ndarray = field(default_factory=lambda: np.eye(4))  # how the scans came, or the initial pose that was given
+    before: np.ndarray = field(
+        default_factory=lambda: np.eye(4)
+    )  # how the scans came, or the initial pose that was given
     settings: RegisterSettings = RegisterSettings()
     couch: Couch | None = None  # the six numbers of the couch
     notes: list[str] = field(default_factory=list)  # what the files left to be said
@@ -111,9 +113,10 @@ def register(
     """Register `moving` (CT) to `fixed` (CBCT): paths or Volumes. `initial` is a pose (4, 4), a .tfm path,
     or None.
 
-    agent: a folder with trained networks, or a loaded `lib.agent.Agent` (its verdict is not calibrated); None means
-    the released one. isocentres: of the CBCT and of the plan, for the couch's numbers (`lib.registration.couch`). polish: end with mutual information, kept where it is better supported. Raises UserError for
-    anything that cannot be read or registered, fields of view that do not overlap, an agent of another experiment.
+    agent: a folder with trained networks, or a loaded `lib.agent.Agent` (its verdict is not calibrated); None means the
+    released one. polish: end with mutual information, kept where it is better supported. isocentres: of the CBCT and of
+    the plan, for the couch's numbers (`lib.registration.couch`). Raises UserError for anything that cannot be read or
+    registered, fields of view that do not overlap or are too small, an agent of another experiment.
     """
     settings, clock = settings or RegisterSettings(), {}
     started = time.perf_counter()
@@ -185,7 +188,11 @@ def load_agent(agent, experiment: str, name: str):
 
 def _volume(source, kind: str, series: str | None) -> Volume:
     if isinstance(source, Volume):
-        return source if source.given is not None else values.settle(source, kind, "The CBCT" if kind == "cbct" else "The CT")[0]
+        return (
+            source
+            if source.given is not None
+            else values.settle(source, kind, "The CBCT" if kind == "cbct" else "The CT")[0]
+        )
     from lib.images import read
 
     return read.read_image(source, series, kind, compact=True)

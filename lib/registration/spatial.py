@@ -63,7 +63,9 @@ def _header(volume, which: str):
         )
     for tag in ("FrameOfReferenceUID", "StudyInstanceUID"):
         if not header.get(tag):
-            raise UserError(f"{volume.given.name}: the {which} names no {tag}, which a DICOM registration needs; use --format itk.")
+            raise UserError(
+                f"{volume.given.name}: the {which} names no {tag}, which a DICOM registration needs; use --format itk."
+            )
     return header
 
 
