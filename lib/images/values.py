@@ -39,7 +39,7 @@ def settle(volume: Volume, kind: str, name: str = "") -> tuple[Volume, Meaning]:
     pads = paddings(volume.array)
     values = _sample(volume.array, pads)
     found = meaning(values, kind)
-    if pads and not _has_air_and_tissue(values * found.gain + found.offset):  # then padding is the air
+    if pads and (found.guessed or not _has_air_and_tissue(values * found.gain + found.offset)):  # padding is the air
         found = meaning(_sample(volume.array, [p for p in pads if p > float(values.min())]), kind)
     if kind == "ct":
         check_ct(volume.array, found, name)

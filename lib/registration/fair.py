@@ -41,7 +41,7 @@ def within(results: list, experiment: str, centre) -> list[bool]:
     """
     limit, cut = FARTHEST[experiment], []
     for result in results:
-        first, gone = result.coarse.poses[0], False
+        first, last, gone = result.coarse.poses[0], result.coarse.poses[0], False
         for part in (p for p in (result.coarse, result.fine) if p is not None):
             if gone:
                 part.poses = np.repeat(last[None], len(part.poses), axis=0)
@@ -79,8 +79,10 @@ def exchanged(fixed: Volume, moving: Volume) -> bool:
     said = [_says_cone_beam(v) for v in (fixed, moving)]
     if said[0] != said[1]:
         return said[1]
-    still, moved = (np.array(v.size) * v.spacing for v in (fixed, moving))
-    return bool((moved < still - 10).all() and np.prod(moved / still) < 0.5)
+    stride = [max(1, int(8 / s)) for s in fixed.spacing]  # i, j, k: padding of a CBCT does not count
+    thin = Volume(fixed.array[:: stride[2], :: stride[1], :: stride[0]].float(), fixed.spacing * stride)
+    still, moved = extent(thin), np.array(moving.size) * moving.spacing
+    return bool((moved < still - 10).all() and np.prod(moved / still) < 0.7)
 
 
 def _says_cone_beam(volume: Volume) -> bool:

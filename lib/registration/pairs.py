@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lib.base import provenance
 from lib.base.errors import UserError
-from lib.registration import command
+from lib.registration import files
 
 MAY = ("output", "resampled", "report", "json", "initial", "series", "fixed_series")
 PATHS = ("fixed", "moving", "output", "resampled", "report", "json", "initial")
@@ -31,9 +31,9 @@ def run(options) -> int:
     for name in ("resampled", "report", "json", "initial"):
         if getattr(options, name) is not None:
             raise UserError(f"--{name} is one pair's: with --list, give a column '{name}' in {options.list}.")
-    command.check_outputs(options)
+    files.check_outputs(options)
     wanted = read_list(Path(options.list))
-    agent, done = command.agent_of(options), kept(Path(options.output))
+    agent, done = files.agent_of(options), kept(Path(options.output))
     rows = []
     for number, pair in enumerate(wanted, 1):
         one = _options(options, pair, number)
@@ -53,7 +53,7 @@ def run(options) -> int:
     print(
         f"{options.output}: {found.count('0')} good, {found.count('3')} not to be trusted, {found.count('2')} not registered"
     )
-    return 2 if "2" in found else command.NOT_TRUSTED if "3" in found else 0
+    return 2 if "2" in found else files.NOT_TRUSTED if "3" in found else 0
 
 
 def read_list(path: Path) -> list[dict[str, str]]:
@@ -88,7 +88,7 @@ def _options(options, pair: dict[str, str], number: int):
             setattr(one, name, pair[name])
     if not pair.get("output"):
         out = Path(options.output)
-        one.output = str(out.with_name(f"{out.stem}_{number:03d}{command.FORMATS[options.format][0]}"))
+        one.output = str(out.with_name(f"{out.stem}_{number:03d}{files.FORMATS[options.format][0]}"))
     return one
 
 
@@ -123,12 +123,12 @@ def _register(one, agent) -> dict:
     try:
         if not (one.fixed and one.moving):
             raise UserError("fixed or moving is empty in this row; name both files.")
-        command.check_outputs(one)
-        result = command.one_pair(one, agent, lambda line: None)
+        files.check_outputs(one)
+        result = files.one_pair(one, agent, lambda line: None)
     except UserError as error:
         return {"status": "2", "verdict": "not registered", "reasons": str(error)}
     said = result.summary()
-    status = str(command.NOT_TRUSTED if result.trust.reasons else 0)
+    status = str(files.NOT_TRUSTED if result.trust.reasons else 0)
     from lib.registration.couch import NAMES
 
     couch = dict(zip(NAMES, result.couch.numbers, strict=True))

@@ -113,9 +113,10 @@ def register(
     """Register `moving` (CT) to `fixed` (CBCT): paths or Volumes. `initial` is a pose (4, 4), a .tfm path,
     or None.
 
-    agent: a folder with trained networks, or a loaded `lib.agent.Agent` (its verdict is not calibrated); None means
-    the released one. isocentres: of the CBCT and of the plan, for the couch's numbers (`lib.registration.couch`). polish: end with mutual information, kept where it is better supported. Raises UserError for
-    anything that cannot be read or registered, fields of view that do not overlap, an agent of another experiment.
+    agent: a folder with trained networks, or a loaded `lib.agent.Agent` (its verdict is not calibrated); None means the
+    released one. polish: end with mutual information, kept where it is better supported. isocentres: of the CBCT and of
+    the plan, for the couch's numbers (`lib.registration.couch`). Raises UserError for anything that cannot be read or
+    registered, fields of view that do not overlap or are too small, an agent of another experiment.
     """
     settings, clock = settings or RegisterSettings(), {}
     started = time.perf_counter()

@@ -1,0 +1,134 @@
+"""One pair from files to files: what the options ask for, read, registered and written, all or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lib.base.errors import UserError
+
+FORMATS = {  # name: the names of files it may have
+    "itk": (".tfm", ".txt", ".h5"),
+    "elastix": (".txt",),
+    "ants": (".mat",),
+    "greedy": (".mat", ".txt"),
+    "dicom": (".dcm",),
+}
+NOT_TRUSTED = 3  # exit status of a result that was written and is not to be trusted
+
+
+def settings_of(options):
+    """The settings that the options ask for. Raises UserError."""
+    import dataclasses
+
+    from lib.registration.register import RegisterSettings
+
+    if options.starts is None:
+        return RegisterSettings()
+    if options.starts < 1:
+        raise UserError(f"--starts {options.starts}: at least one start is needed.")
+    return dataclasses.replace(RegisterSettings(), starts=options.starts)
+
+
+def agent_of(options):
+    """The agent that the options ask for, loaded once for a whole table of pairs. Raises UserError."""
+    from lib.registration.register import load_agent
+
+    return load_agent(options.agent, options.experiment, settings_of(options).agent)
+
+
+def one_pair(options, agent, say):
+    """Read, register and write one pair; a `lib.registration.register.Registration`. Raises UserError."""
+    import time
+
+    from lib.images import read
+    from lib.registration.register import register
+
+    began = time.perf_counter()
+    fixed = read.read_image(options.fixed, options.fixed_series, "cbct", compact=True)
+    moving = read.read_image(options.moving, options.series, "ct", compact=True)
+    if options.format == "dicom":
+        from lib.registration import spatial
+
+        spatial.check(fixed, moving)
+    reading = time.perf_counter() - began
+    points = options.isocentre, options.plan_isocentre
+    result = register(
+        *(fixed, moving, options.experiment, options.initial, agent, options.polish, settings_of(options)),
+        isocentres=points,
+        say=say,
+    )
+    result.seconds["reading"] = round(reading, 2)
+    result.seconds["total"] = round(result.seconds["total"] + reading, 2)
+    _write(options, fixed, moving, result)
+    return result
+
+
+def _write(options, fixed, moving, result) -> None:
+    """All files that were asked for, or none: each takes its name when all are complete."""
+    import json
+    from contextlib import ExitStack
+
+    from lib.base import provenance
+    from lib.images import volume
+    from lib.images.pair import resample_moving
+    from lib.registration import formats, report
+
+    with ExitStack() as stack:
+        wanted = [name for name in (options.output, options.resampled, options.report, options.json) if name]
+        place = {name: stack.enter_context(provenance.atomic(name)) for name in wanted}
+        try:
+            formats.write(options.format, place[options.output], result, fixed, moving)
+            if options.resampled:
+                volume.write(resample_moving(fixed, moving, result.pose), place[options.resampled])
+            if options.report:
+                names = Path(options.fixed).name, Path(options.moving).name
+                report.write_html(place[options.report], fixed, moving, result, names)
+            if options.json:
+                said = {"fixed": str(options.fixed), "moving": str(options.moving)} | result.summary()
+                place[options.json].write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        except UserError as error:
+            text = str(error)
+            for name, temporary in place.items():
+                text = text.replace(str(temporary), name)
+            raise UserError(text) from None
+
+
+def check_outputs(options) -> None:
+    """Raises UserError before any work if an output cannot be written or has an impossible name."""
+    wanted = [
+        (options.output, (".csv",) if options.list else FORMATS[options.format]),
+        (options.resampled, (".nii", ".nii.gz", ".mha", ".nrrd")),
+        (options.report, (".html", ".htm")),
+        (options.json, (".json",)),
+    ]
+    inputs = [Path(name).resolve() for name in (options.fixed, options.moving, options.initial, options.list) if name]
+    taken = set()
+    for name, suffixes in wanted:
+        if name is None:
+            continue
+        path = Path(name)
+        if path.resolve() in inputs:
+            raise UserError(f"{name}: this is one of the inputs; name another file, so that it is not overwritten.")
+        if path.resolve() in taken:
+            raise UserError(f"{name}: two outputs have this name; give each its own.")
+        taken.add(path.resolve())
+        if not path.name.lower().endswith(suffixes):
+            raise UserError(f"{name}: the name must end in {' or '.join(suffixes)}.")
+        _check_place(path, name)
+
+
+def _check_place(path: Path, name: str) -> None:
+    """Raises UserError where no file can be written at `path`."""
+    import tempfile
+
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
+        raise UserError(f"{name}: {what}; name a file in an existing folder.")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.exists():
+            with open(path, "ab"):
+                pass
+    except OSError as error:
+        raise UserError(f"{name}: cannot be written ({error.strerror}); choose another place.") from None
