@@ -28,6 +28,7 @@ from lib.base.sections import hint, known
 FOLDER = ROOT / "configs" / "studies"
 BOTH = ("coarse", "fine")
 SOURCES = ("real_scans", "split", "untested", "new")
+SCANNERS = ("first", "second")  # lib.patients.scanner: conebeam, which also scans training patients; second
 RANGES = ("near", "full")  # those of the profile: transfer.near, and the paper's
 COMMANDS = ("register", "register_once")  # the whole command; the same from its first start alone
 FURTHEST = (300.0, 300.0, 300.0, 180.0, 180.0, 180.0)  # half ranges of starts: mm x 3, degrees x 3
@@ -89,6 +90,9 @@ class Cases:
     experiments: tuple[str, ...] = ("spine",)
     scans: tuple[str, ...] = ()  # real scans or collections; none named: all that the recipe's agents never saw
     pairs: bool = True  # also real pairs, whose CBCT is real
+    scanner: str = (
+        "first"  # of the real scans' CBCTs: first, which also scans training patients, | second, for tests only
+    )
     patients: int = 12  # of the source `new`: so many drawn, and as many grown
     ranges: dict[str, tuple[float, ...]] = field(default_factory=lambda: dict.fromkeys(RANGES, ()))
     starts: int = 0  # a patient and range; 0: the profile's
@@ -256,6 +260,10 @@ def _check(study: Study, source: str) -> None:
     for block in study.cases:
         one_of([block.source], SOURCES, "source of cases")
         one_of(block.experiments, ("spine", "heart"), "experiment")
+        one_of([block.scanner], SCANNERS, "scanner")
+        again = any(one.simulates() or one.files for one in block.conditions.values())
+        if block.scanner != "first" and (block.source != "real_scans" or again):
+            raise UserError(f"{prefix}the second scanner scans the source real_scans, under no other condition.")
         for reach, half in block.ranges.items():
             if not half:
                 one_of([reach], RANGES, "range")

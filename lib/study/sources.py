@@ -13,11 +13,13 @@ from pathlib import Path
 
 from lib.base.errors import UserError
 from lib.patients import population, real, store
+from lib.patients.scanner import second
 from lib.patients.scans import manifest
 from lib.patients.scans import marks as anatomy
 from lib.study import pairs, populations
 from lib.study.schema import Cases
 
+SCANNERS = {"first": real.SCANNER, "second": second.TEST}
 FIRST_DRAWN, FIRST_GROWN = 900, 40  # numbers of new patients, which no training uses
 
 
@@ -44,6 +46,7 @@ def people(cfg, block: Cases, experiment: str, held_out: set[str] | None, say=pr
 
 
 def _real(cfg, block: Cases, experiment: str, held_out) -> Iterator[Person]:
+    scanner = SCANNERS[block.scanner]
     found = [manifest.load(name) for name in block.scans]
     for collection in (one for one in found if one.kind == "collection"):
         for patient in real.patients(experiment, only=collection.name):
@@ -55,19 +58,23 @@ def _real(cfg, block: Cases, experiment: str, held_out) -> Iterator[Person]:
 
     @lru_cache(maxsize=1)  # the levels of a scan follow each other
     def patients(name: str) -> dict:
-        return {patient.id: patient for patient in real.of_scan(here[name], experiment)}
+        return {patient.id: patient for patient in real.of_scan(here[name], experiment, scanner)}
 
     @lru_cache(maxsize=1)
     def bodies(name: str) -> dict:
         _, labels, _ = here[name].load()
-        return {f"{name}_{b.name}": (b.centre, labels) for b in anatomy.bodies(here[name].manifest, labels)}
+        return {
+            real.id_of(here[name], b.name, scanner): (b.centre, labels)
+            for b in anatomy.bodies(here[name].manifest, labels)
+        }
 
     for name, scan in here.items():
         unseen = held_out is None or name in held_out
-        if (block.scans and name not in block.scans) or not unseen or (scan.is_pair and not block.pairs):
+        paired = scan.is_pair and (not block.pairs or block.scanner == "second")
+        if (block.scans and name not in block.scans) or not unseen or paired:
             continue
         for level in scan.manifest.levels if experiment == "spine" else ("heart",):
-            id = f"{name}_{level}"
+            id = real.id_of(scan, level, scanner)
             yield Person(name, id, lambda n=name, i=id: patients(n)[i], lambda n=name, i=id: bodies(n)[i])
 
 
