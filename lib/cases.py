@@ -9,7 +9,7 @@ of the method `initial`. `note` says why a method refused or crashed; else, for 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -148,13 +148,6 @@ def pose_of(row, patient) -> np.ndarray:
     """The pose (4, 4, moving -> fixed world) at which a case row (dict or Series) ended: its state, taken off the truth."""
     left = rigid.params_to_matrix(np.array([row[name] for name in STATE], dtype=np.float64))
     return rigid.invert(rigid.about(left, patient.fixed.centre)) @ patient.truth
-
-
-def from_rows(cases: list[Case], rows) -> list[Case]:
-    """The cases begun anew where a method's `rows` (DataFrame) ended. A case without a row is left out."""
-    ends = {(row["case"], row["start"]): row for row in rows.to_dict("records")}
-    there = [(case, ends.get((case.id, case.start))) for case in cases]
-    return [replace(case, initial=pose_of(row, case.patient), _errors={}) for case, row in there if row is not None]
 
 
 def write_rows(path, rows) -> None:

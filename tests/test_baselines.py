@@ -1,7 +1,7 @@
 """Every baseline must solve a case with a small known offset, and in the right direction."""
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from lib.cases import Case, Result, pose_of, write_rows
 from lib.cases import read_rows as cases_rows
 from lib.images import volume
 from lib.images.volume import Volume
-from lib.metrics import EvaluationSettings
+from lib.metrics import PAPER, EvaluationSettings
 from lib.study import batch
 from lib.study.config import Profile
 from lib.tables import table1
@@ -361,6 +361,25 @@ def test_another_methods_settings_do_not_run_a_method_again():
         assert stamps == {batch.stamp(profile(), name)}, name
     assert batch.stamp(profile(ants=changes["ants"]), "ants") != batch.stamp(profile(), "ants")
     assert batch.stamp(profile(), "semantic_5") != batch.stamp(profile(), "semantic")
+
+
+def test_every_line_of_the_registry_holds():
+    """Each method's code is where the registry says, reads sections that there are, and has a name of its own."""
+    values, lines = asdict(SETTINGS), methods.METHODS
+    for name in methods.runnable():
+        assert callable(methods.load(name)) and lines[name].package and lines[name].reads, name
+    for name, line in lines.items():
+        assert tuple(methods.settings_of(name, values)) == line.reads, name  # KeyError: no such section
+    looks = [(line.label, line.colour, line.dash) for line in lines.values()]
+    assert len({label for label, *_ in looks}) == len(looks)
+    assert tuple(m for m in methods.order(PAPER["spine"])) == methods.PAPER_METHODS
+    assert methods.order(["unknown", "dsl", "semantic", "semantic_15", "semantic_5", "itk"]) == [
+        *("itk", "semantic_5", "semantic_15", "semantic", "dsl", "unknown")
+    ]
+    assert methods.label("semantic_5") == "Semantic, 5 training patients" and methods.label("no_such") == "no such"
+    assert [m for m in ("initial", "dsl_coarse", "semantic_5", "semantic", "fft_search") if methods.competes(m)] == [
+        *("semantic", "fft_search")
+    ]
 
 
 def test_an_interrupted_method_goes_on_after_its_last_patient(spine, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import torch
 
 from lib import cases, rigid
 from lib.base.errors import UserError
+from lib.images import normalise
 from lib.images.volume import Volume
 
 RANGES = (30, 30, 150, 30, 30, 30)
@@ -49,7 +50,7 @@ def test_starts_are_seeded_within_range_and_nested():
 @pytest.fixture
 def everything_seen(monkeypatch):
     """A field of view that is the whole fixed grid."""
-    monkeypatch.setattr(cases, "field_of_view", lambda volume: volume.array > -1)
+    monkeypatch.setattr(normalise, "field_of_view", lambda volume: volume.array > -1)
 
 
 def test_overlap_of_a_half_shifted_volume(everything_seen):

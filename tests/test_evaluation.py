@@ -46,7 +46,7 @@ def test_coarse_to_fine(rows):
 
 def test_starts_beyond_200_steps_are_counted(rows):
     start = rows[rows["method"] == "initial"]
-    beyond = int((start[hard_case.STATE].abs().sum(axis=1) > 200).sum())
+    beyond = int((start[list(cases.STATE)].abs().sum(axis=1) > 200).sum())
     table = case_rows.beyond_reach(rows).set_index("method")
     assert table.loc["dsl", "beyond"] == beyond and table.loc["dsl", "n"] == 6
 

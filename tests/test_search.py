@@ -120,7 +120,9 @@ def started(pair, *state) -> np.ndarray:
     return rigid.about(rigid.params_to_matrix(np.array(state, dtype=float)), pair[0].centre) @ pair[2]
 
 
-@pytest.mark.parametrize("state", [(5, -4, 34, 3, -2, 3), (-10, 8, -34, 0, 5, 0), (25, -30, 100, 22, -25, 20)])
+@pytest.mark.parametrize(
+    "state", [(5, -4, 34, 3, -2, 3), (-10, 8, -34, 0, 5, 0), (25, -30, 100, 22, -25, 20), (0, 0, 130, 30, 0, 0)]
+)
 def test_finds_its_vertebra_from_the_next_one(pair, state):
     """One vertebra off is where optimisers end that begin there; all vertebrae are alike here but for details."""
     fixed, moving, _ = pair

@@ -21,19 +21,27 @@ def named(name, profile="smoke"):
     return config.load(profile, SECTIONS, variant=name)
 
 
-def test_each_variant_changes_one_thing():
+def changed(one, base) -> dict:
+    """Fields of a section in which `one` differs from `base`, with its values."""
+    return {f.name: v for f in dataclasses.fields(base) if (v := getattr(one, f.name)) != getattr(base, f.name)}
+
+
+def test_each_variant_changes_what_it_says_and_nothing_else():
     base = named("reference")
     for name, one in variants.KNOWN.items():
         cfg = named(name)
-        changed = [s for s in ("stream", "agent") if getattr(cfg, s) != getattr(base, s)]
-        changed += [
-            field
-            for field in ("pairs", "stages", "learns", "boost")
-            if one.__dict__[field] != base.change.__dict__[field]
+        assert changed(cfg.stream, base.stream) == one.stream, name
+        assert changed(cfg.agent, base.agent) == {k: v for k, v in one.agent.items() if v != getattr(base.agent, k)}, (
+            name
+        )
+        budget = {"samples": 640, "fine_samples": 0} if one.stages == ("coarse",) else {}
+        assert changed(cfg.training, base.training) == one.training | budget, name
+        ways = [
+            f for f in ("pairs", "stages", "learns", "boost", "networks") if getattr(one, f) != getattr(base.change, f)
         ]
-        changed += [f for f in ("value_weight", "seed") if getattr(cfg.training, f) != getattr(base.training, f)]
-        assert changed or name in ("reference", "regression_steps"), name
-        assert cfg.training.samples + cfg.training.fine_samples == 640, "one budget"
+        expected = {"reference": 0, "again": 1, "plain": 3}
+        touched = len(one.stream) + len(one.agent) + len(one.training) + len(ways)
+        assert touched == expected[name] if name in expected else touched >= 1, name
         assert not one.networks or variants.KNOWN[one.networks].networks == ""
     assert named("no_affine").stream == dataclasses.replace(base.stream, affine=0.0)
     assert named("one_network").training.samples == 640

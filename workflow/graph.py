@@ -22,6 +22,7 @@ NOT_INPUTS = (
     "lib/registration/by_hand.",
     "lib/registration/watch.",
     "lib/study/config.",
+    "lib/study/parameters.",
 )
 
 

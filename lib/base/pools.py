@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 
 def pool(workers: int, start: Callable[[], None] | None = None, preload: Iterable[str] = ()) -> ProcessPoolExecutor:
     """A pool of `workers` clean processes, each calling `start` first.
 
+    A worker ends when this process does, however that ends: killed without a word, it would leave gigabytes behind.
     Nothing is forked from this process: once torch or ITK have started threads, a fork may hang. Where the system has it,
     processes come from a small server that loads the modules named in `preload` once; the first pool of a process decides.
     """
@@ -17,7 +22,20 @@ def pool(workers: int, start: Callable[[], None] | None = None, preload: Iterabl
     context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
     if preload and context.get_start_method() == "forkserver":
         context.set_forkserver_preload(list(preload))
-    return ProcessPoolExecutor(max(1, workers), mp_context=context, initializer=start)
+    return ProcessPoolExecutor(max(1, workers), mp_context=context, initializer=partial(_begin, start))
+
+
+def _begin(start: Callable[[], None] | None) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if start is not None:
+        start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def one_thread() -> None:

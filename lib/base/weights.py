@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from lib.base.errors import UserError
 from lib.base.provenance import atomic
 
+ALL = "all"  # the one entry of a file's metadata: the library writes several in another order each time
 LARGE = 1_000_000  # a matrix of more elements is kept in 8 bits
 
 
@@ -19,7 +21,8 @@ def save(tensors: dict[str, torch.Tensor], path, metadata: dict[str, str] | None
     """Write tensors, as they are, and metadata, as strings."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as temporary:
-        save_file(plain, temporary, {str(k): str(v) for k, v in (metadata or {}).items()})
+        text = json.dumps({str(k): str(v) for k, v in (metadata or {}).items()}, sort_keys=True)
+        save_file(plain, temporary, {ALL: text})
 
 
 def load(path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -29,9 +32,11 @@ def load(path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise UserError(f"{path}: no such weights; train the agent first or give the folder that holds them.")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError):
         raise UserError(f"{path}: not a complete safetensors file; fetch or train it again.") from None
+    return tensors, json.loads(metadata[ALL]) if ALL in metadata else metadata
 
 
 def save_training(path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, metadata: dict) -> None:

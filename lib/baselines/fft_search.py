@@ -63,23 +63,29 @@ def search(fixed: Volume, moving: Volume, initial: np.ndarray, options, bone: bo
 
 
 def places(fixed: Volume, moving: Volume, initial: np.ndarray, centre: np.ndarray, options):
-    """Local maxima of the correlation, for every rotation its best: scores (n,), poses (n, 4, 4), and `Found.ratio`."""
+    """Local maxima of the correlation, for every rotation its best: scores (n,), poses (n, 4, 4), and `Found.ratio`.
+
+    The CT is looked at on the CBCT's axes as `initial` lays it there: the range of shifts is a box on those axes.
+    """
     still, floating = prepare(fixed, True, options.voxel), prepare(moving, False, options.voxel)
-    half = _half_extent(still, floating, initial, centre, options.voxel)
-    image, first = _window(floating, rigid.apply(rigid.invert(initial), centre[None])[0], half, options)
-    correlation = MaskedCorrelation(*image, options.floor)
-    scores, poses, along = [], [], -np.ones(1 + 2 * _reach(options)[0])
-    turns = Rotation.from_rotvec(lattice(options.degrees, options.step), degrees=True).as_matrix() @ initial[:3, :3]
-    for rotation, template in zip(turns, _turned(still, floating, turns, centre, half), strict=True):
-        score, count = correlation(*template)
-        score[count < options.overlap * int((still.codes != OUTSIDE).sum())] = -1.0
+    half, reach = _half_extent(still, centre, options.voxel), _reach(options)
+    offsets = _offsets(half + reach, options.voxel)
+    window = _sampled(
+        floating, rigid.apply(rigid.invert(initial), (offsets + centre).reshape(-1, 3)), offsets.shape[:3]
+    )
+    correlation, seen = MaskedCorrelation(*window, options.floor), int((still.codes != OUTSIDE).sum())
+    scores, poses, along = [], [], -np.ones(1 + 2 * reach[0])
+    offsets = _offsets(half, options.voxel)
+    for turn in Rotation.from_rotvec(lattice(options.degrees, options.step), degrees=True).as_matrix():
+        score, count = correlation(*_sampled(still, offsets.reshape(-1, 3) @ turn.T + centre, offsets.shape[:3]))
+        score[count < options.overlap * seen] = -1.0
         along = np.maximum(along, score.max(axis=(1, 2)))
+        rotation = np.eye(4)
+        rotation[:3, :3] = turn
         for value, shift in _peaks(score, options.peaks):
-            middle = rigid.apply(floating.affine, (first + shift + half)[None, ::-1].astype(float))[0]
-            pose = np.eye(4)
-            pose[:3, :3], pose[:3, 3] = rotation, centre - rotation @ middle
+            there = rigid.translation(options.voxel * (reach - shift)[::-1])
             scores.append(value)
-            poses.append(pose)
+            poses.append(rigid.about(rotation, centre) @ there @ initial)
     order = np.argsort(-np.array(scores), kind="stable")
     return np.array(scores)[order], np.stack(poses)[order], _second_peak(along)
 
@@ -97,41 +103,26 @@ def _reach(options) -> np.ndarray:
     return np.ceil(np.array(options.reach)[::-1] / options.voxel).astype(int)
 
 
-def _half_extent(still, floating, initial, centre, voxel: float) -> np.ndarray:
-    """Half size (k, j, i), in voxels, of the box along the CT's axes that holds the field of view at the start."""
+def _half_extent(still, centre: np.ndarray, voxel: float) -> np.ndarray:
+    """Half size (k, j, i), in voxels, of the box about the centre that holds the field of view."""
     index = np.argwhere((still.codes != OUTSIDE).numpy())[:, ::-1].astype(float)
-    axes = initial[:3, :3] @ floating.affine[:3, :3] / voxel  # CT's axes in the fixed world
-    along = (rigid.apply(still.affine, index) - centre) @ axes
-    return np.ceil(np.abs(along).max(axis=0)[::-1] / voxel).astype(int)
+    return np.ceil(np.abs(rigid.apply(still.affine, index) - centre).max(axis=0)[::-1] / voxel).astype(int)
 
 
-def _window(floating, middle: np.ndarray, half: np.ndarray, options):
-    """The part of the CT that the template can meet: ((values, mask), index (k, j, i) of its first voxel)."""
-    nearest = np.round(rigid.apply(np.linalg.inv(floating.affine), middle[None])[0][::-1]).astype(int)
-    reach = _reach(options)
-    first, size = nearest - half - reach, 2 * (half + reach) + 1
-    values, mask = floating.values.numpy(), (floating.codes != OUTSIDE).numpy()
-    low, high = np.clip(first, 0, values.shape), np.clip(first + size, 0, values.shape)
-    inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    into = tuple(slice(a, b) for a, b in zip(low - first, high - first, strict=True))
-    cut = [np.zeros(size, dtype=np.float32) for _ in range(2)]
-    cut[0][into], cut[1][into] = values[inside], mask[inside]
-    return cut, first
+def _offsets(half: np.ndarray, voxel: float) -> np.ndarray:
+    """Offsets (k, j, i, 3) in mm along x, y, z of a grid of 2 `half` + 1 voxels about its middle."""
+    steps = [voxel * np.arange(-n, n + 1) for n in half]
+    return np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1)[..., ::-1]
 
 
-def _turned(still, floating, rotations: np.ndarray, centre: np.ndarray, half: np.ndarray):
-    """The CBCT's values and mask (n, k, j, i) on the CT's axes, 2 `half` + 1 voxels about its centre, at rotations
-    (n, 3, 3) moving -> fixed."""
-    steps = [torch.arange(-n, n + 1, dtype=torch.float32) for n in half]
-    offsets = torch.stack(torch.meshgrid(*steps, indexing="ij"), dim=-1).flip(-1)
-    to_index = np.linalg.inv(still.affine)
-    matrix = torch.as_tensor(to_index[:3, :3] @ rotations @ floating.affine[:3, :3], dtype=torch.float32)
-    middle = torch.as_tensor(rigid.apply(to_index, centre[None])[0], dtype=torch.float32)
-    index = torch.einsum("nab,kjib->nkjia", matrix, offsets) + middle
-    size = torch.tensor(still.codes.shape[::-1], dtype=torch.float32)
-    images = torch.stack([still.values, (still.codes != OUTSIDE).float()])[None].expand(len(matrix), -1, -1, -1, -1)
-    found = F.grid_sample(images, index / (size - 1) * 2 - 1, align_corners=True).numpy()
-    return zip(found[:, 0], found[:, 1] > 0.5, strict=True)
+def _sampled(source, points: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:
+    """Values and mask of a normalised image at points (n, 3) of its world, as arrays of `shape`."""
+    index = torch.as_tensor(rigid.apply(np.linalg.inv(source.affine), points), dtype=torch.float32)
+    images = torch.stack([source.values, (source.codes != OUTSIDE).float()])[None]
+    size = torch.tensor(source.codes.shape[::-1], dtype=torch.float32)
+    found = F.grid_sample(images, (index / (size - 1) * 2 - 1)[None, None, None], align_corners=True)
+    values, mask = found[0].reshape(2, *shape).numpy()
+    return values, mask > 0.5
 
 
 def _peaks(score: np.ndarray, most: int):

@@ -39,7 +39,7 @@ def _published() -> MattesSettings:
 
 
 def _tuned() -> MattesSettings:
-    # The winner of lib.study.choose among sixteen, on patients that are tested in no split.
+    # The winner of the study choice_of_settings among sixteen, on patients that are tested in no split.
     return MattesSettings(
         spacing=4.0, clamp=(-200.0, 800.0), bins=32, samples=20000, learning_rate=4.0, smooth=(12.0, 6.0, 2.0)
     )

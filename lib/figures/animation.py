@@ -12,26 +12,17 @@ from lib.images.volume import Volume
 
 PLANES = ("coronal", "sagittal")
 SHOWN = (230.0, 240.0)  # mm, width and height of each picture
-COLOURS = np.array([1.0, 0.55, 0.1]), np.array([0.1, 0.55, 1.0])  # CBCT, CT; together they are grey
 FIRST_MS, STEP_MS, LAST_MS = 1200, 110, 3500
 TEXT = 0.72  # inches above the pictures
-PADDING = -990.0  # HU: outside a field of view
 
 
-def which(errors: np.ndarray, n: int = 38) -> np.ndarray:
-    """Indices of the poses to draw, about `n`: the first and the last, and between them equal parts of the way that the
-    error (mm, one a pose) has gone, so that nothing jumps and no time is spent where the agent only dithers."""
-    gone = np.concatenate([[0.0], np.abs(np.diff(errors)).cumsum()])
-    even = np.searchsorted(gone, np.linspace(0, gone[-1], n))
-    return np.unique(np.concatenate([[0], even, [len(errors) - 1]]))
-
-
-def mixed(still: np.ndarray, moved: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Grey values 0..1 of CBCT and CT as one picture (h, w, 3): orange and blue, grey where they are alike; outside the
-    CBCT's field of view (`seen` is False) the CT alone, dark blue."""
-    both = np.clip(still[..., None] * COLOURS[0] + moved[..., None] * COLOURS[1], 0, 1)
-    alone = 0.45 * moved[..., None] * COLOURS[1]
-    return np.where(seen[..., None], both, alone)
+def which(errors: np.ndarray, n: int = 32, longest: int = 40) -> np.ndarray:
+    """Indices of the poses to draw: the first and the last, and between them about `n` equal parts of the way home (errors
+    in mm, one a pose), so that nothing jumps; where the agent comes no nearer, a frame every `longest` steps is enough."""
+    errors = np.asarray(errors, dtype=np.float64)
+    nearest = np.minimum.accumulate(errors)
+    even = np.searchsorted(nearest[0] - nearest, np.linspace(0, nearest[0] - nearest[-1], n))
+    return np.unique(np.concatenate([even, np.arange(0, len(errors), longest), [len(errors) - 1]]))
 
 
 def write(path, fixed: Volume, moving: Volume, poses: np.ndarray, errors, centre, title: str) -> Path:
@@ -39,15 +30,12 @@ def write(path, fixed: Volume, moving: Volume, poses: np.ndarray, errors, centre
     are, real or simulated, and stands on every frame. centre: where the planes are cut (world mm, fixed)."""
     from lib.base import provenance
 
-    windows = planes.window_of(fixed), planes.CT_WINDOW
-    still = {p: planes.cut(fixed, p, centre, SHOWN) for p in PLANES}
+    windows = planes.matched(fixed, moving, poses[-1], centre)
     frames, errors = [], np.asarray(errors)
     for index in which(errors):
         pictures = {}
         for plane in PLANES:
-            moved = planes.cut(moving, plane, centre, SHOWN, poses[index])
-            grey = planes.grey(still[plane], windows[0]), planes.grey(moved, windows[1])
-            pictures[plane] = mixed(*grey, still[plane] > PADDING)
+            pictures[plane] = planes.blend(*planes.both(fixed, moving, poses[index], plane, centre, SHOWN), windows)
         words = f"step {index} of {len(poses) - 1}: {errors[index]:.0f} mm from home"
         frames.append(_frame(pictures, title, words))
     palette = _palette(frames)

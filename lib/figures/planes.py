@@ -51,7 +51,11 @@ def both(fixed: Volume, moving: Volume, pose, plane: str, centre, extent) -> tup
     """The CBCT's plane and the moved CT's at `pose` (4, 4, moving -> fixed); NaN where either has no data."""
     still = cut(fixed, plane, centre, extent, fill=OUTSIDE)
     moved = cut(moving, plane, centre, extent, pose, fill=OUTSIDE)
-    still[still <= max(float(fixed.array.min()) + 1e-3, -4000)] = np.nan  # what a CBCT is padded with
+    padding = max(
+        float(fixed.array.min()) + 1e-3, -4000
+    )  # what a CBCT is padded with; a blend with it is no data either
+    seen = cut(fixed.with_array((fixed.array > padding).to(torch.uint8)), plane, centre, extent, fill=0)
+    still[seen < 0.999] = np.nan
     moved[moved < -4000] = np.nan
     return still, moved
 

@@ -7,6 +7,7 @@ A patient is made once and kept in data/real/<scan>/patients/<id>/. Nothing here
 from __future__ import annotations
 
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -83,12 +84,12 @@ def _mark(folder: Path) -> str | None:
 
 def fingerprint(scan: manifest.Scan, level: str, scanner=SCANNER) -> str:
     more = [second.VERSION] if isinstance(scanner, SecondScanner) else []
-    return provenance.fingerprint([VERSION, scan.manifest.identity(), level, scanner.identity(), *more])
+    return provenance.fingerprint([VERSION, scan.manifest.identity(), level, asdict(scanner), *more])
 
 
 def make(scan: manifest.Scan, level: str, experiment: str, loaded, scanner=SCANNER):
-    """One Patient. `loaded` is what `Scan.load` gave. The truth is exact for a simulated CBCT, an estimate
-    for a pair. Both scanners see the same day and the same pose of the body."""
+    """One Patient. `loaded` is what `Scan.load` gave. The truth is exact for a simulated CBCT, an estimate for a pair.
+    Both scanners see the same day and the same pose of the body."""
     from lib.patients import place
     from lib.patients.store import Patient
 

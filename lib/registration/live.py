@@ -78,7 +78,7 @@ def niivue(fixed: Volume, moving: Volume, result, height: int = 400):
     write(fixed, folder / "cbct.nii.gz")
     write(resample_moving(fixed, moving, result.pose), folder / "ct_moved.nii.gz")
     view = NiiVue(height=height, is_radiological_convention=True, sagittal_nose_left=True)
-    view.opts.crosshair_width = 0.5
+    view.opts.crosshair_width_unit, view.opts.crosshair_width = "mm", 0.7
     view.load_volumes(
         [
             {"path": str(folder / "cbct.nii.gz"), "colormap": "gray"},

@@ -6,7 +6,7 @@ much of the cone-beam scan lies inside the CT; how alike they are (for the spine
 be more alike a little further along the body (the agent is wrong together with all its starts there); whether they are
 as alike a vertebra further, or where another start ended (nothing tells this place from that one).
 
-The limits belong to an agent: `lib.study.register_calibrate` finds them on patients that are not tested and leaves them
+The limits belong to an agent: the study `trust_calibration` finds them on patients that are not tested and leaves them
 beside the networks as trust.json. Without that file the limits below are guesses, and the sentence says so.
 """
 

@@ -63,6 +63,7 @@ function render({ model, el }) {
     canvas.getContext("2d").drawImage(small, 0, 0, canvas.width, canvas.height);
   }
 
+  const number = (x) => (Math.abs(x) >= 10 ? x.toFixed(0) : x.toFixed(2));
   const COLOURS = ["#b35900", "#0047b3", "#0a6b2d"];
   function lines(canvas) { // curves: [{ name, unit, side, at: fractions of the walk, y }]
     const c = canvas.getContext("2d"), [x0, y0, w, h] = [80, 40, 720, 240];
@@ -79,7 +80,7 @@ function render({ model, el }) {
       c.textAlign = "left"; c.fillText(k.name, left, 28); left += c.measureText(k.name).width + 24;
       c.textAlign = u ? "left" : "right";
       const x = u ? x0 + w + 8 : x0 - 8;
-      c.fillText(high.toPrecision(2), x, y0 + 16); c.fillText(`${low.toPrecision(2)}`, x, y0 + h); c.fillText(k.unit, x, y0 + h / 2);
+      c.fillText(number(high), x, y0 + 16); c.fillText(number(low), x, y0 + h); c.fillText(k.unit, x, y0 + h / 2);
     });
     const x = x0 + (view.tick / Math.max(ticks, 1)) * w;
     c.strokeStyle = "#222"; c.lineWidth = 2; c.beginPath(); c.moveTo(x, y0); c.lineTo(x, y0 + h); c.stroke();
@@ -88,16 +89,17 @@ function render({ model, el }) {
 
   function strokes(canvas) { // the twelve values that the agent saw at this step, its choice darker
     const c = canvas.getContext("2d"), q = values[Math.min(now.step, values.length - 1)], best = q.indexOf(Math.max(...q));
-    const low = Math.min(0, ...q), high = Math.max(0, ...q, 1e-6), [x0, y0, w, h] = [60, 40, 810, 240], zero = y0 + (high / (high - low)) * h;
+    const most = Math.max(...q), least = Math.min(...q), low = least - 0.25 * Math.max(most - least, 1e-6);
+    const [x0, y0, w, h] = [80, 40, 790, 240], bottom = y0 + h; // from just below the least: their differences are what decides
     c.clearRect(0, 0, canvas.width, canvas.height);
     c.font = "22px sans-serif"; c.fillStyle = "#222"; c.textAlign = "left"; c.fillText("action values", x0, 28);
     q.forEach((v, k) => {
-      const x = x0 + (k * w) / 12, height = (v / (high - low)) * h;
-      c.fillStyle = k === best ? "#0047b3" : "#a9bcd9"; c.fillRect(x + 6, zero - Math.max(height, 0), w / 12 - 12, Math.abs(height));
+      const x = x0 + (k * w) / 12, height = ((v - low) / (most - low)) * h;
+      c.fillStyle = k === best ? "#0047b3" : "#a9bcd9"; c.fillRect(x + 6, bottom - height, w / 12 - 12, height);
       c.fillStyle = "#222"; c.textAlign = "center"; c.fillText(actions[k], x + w / 24, y0 + h + 30);
     });
-    c.textAlign = "right"; c.fillText(high.toPrecision(2), x0 - 4, y0 + 16); c.fillText(low.toPrecision(2), x0 - 4, y0 + h);
-    c.strokeStyle = "#222"; c.beginPath(); c.moveTo(x0, zero); c.lineTo(x0 + w, zero); c.stroke();
+    c.textAlign = "right"; c.fillText(number(most), x0 - 4, y0 + 16); c.fillText(number(low), x0 - 4, bottom);
+    c.strokeStyle = "#222"; c.beginPath(); c.moveTo(x0, bottom); c.lineTo(x0 + w, bottom); c.stroke();
   }
 
   function shown(message, buffers) {

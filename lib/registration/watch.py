@@ -102,10 +102,11 @@ def scrubber(fixed: Volume, moving: Volume, result, truth=None, experiment: str 
     `truth` is known, the error), the twelve action values, and where the agent `player` looks."""
     looked = attention(fixed, moving, result, player) if player is not None else None
     desk = WalkDesk(fixed, moving, result.centre, {"the agent": result.trajectory}, looked)
-    return _screen(desk, curves(fixed, moving, result, truth, experiment), result.values)
+    return screen(desk, curves(fixed, moving, result, truth, experiment), result.values)
 
 
-def _screen(desk: WalkDesk, lines: list[dict], values=None):
+def screen(desk: WalkDesk, lines: list[dict], values=None):
+    """The widget of a desk: `lines` are curves, `values` (steps, 12) the action values of the last walk."""
     from lib.registration.by_hand_screen import Screen
 
     given = {
@@ -169,4 +170,4 @@ def beside(study, session, agent: str = "dsl"):
         some = np.unique(np.linspace(0, len(poses) - 1, POINTS).round().astype(int))
         errors = [cases.error(case, pose) for pose in poses[some]]
         lines.append(_curve(f"{name} (mm)", "mm", some / max(len(poses) - 1, 1), errors))
-    return _screen(WalkDesk(case.patient.fixed, case.patient.moving, case.centre, walks), lines)
+    return screen(WalkDesk(case.patient.fixed, case.patient.moving, case.centre, walks), lines)

@@ -2,7 +2,7 @@
 
 What is complete is not run again; an interrupted run goes on after the last finished patient. The patients must be there
 (notebook 01). `dsl_polish` and `dsl_two_channel_polish` need the agents' rows (notebook 04). Rows go beside the
-notebook's, where notebook 08 finds them.
+notebook's, where notebook 06 finds them.
 """
 
 from __future__ import annotations

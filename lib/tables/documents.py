@@ -191,6 +191,6 @@ def verify(folder, root: Path = ROOT) -> list[str]:
         ]
         said = zip(SENTENCE.findall(text), SENTENCE.findall(new), strict=True)
         wrong += [f"{shown}: the sentence v:{a[0]} is not what the results give" for a, b in said if a != b]
-        unknown = set(re.findall(r"^<!-- /([A-Z_0-9]+) -->", text, re.M)) - set(names)
+        unknown = set(re.findall(r"^<!-- ([A-Z_0-9]+) -->.*?<!-- /\1 -->", text, re.M | re.S)) - set(names)
         wrong += [f"{shown}: nobody fills the block {n}" for n in sorted(unknown)]
     return wrong

@@ -17,8 +17,6 @@ from lib.patients.scans.manifest import real_cbct
 from lib.study import config
 from lib.tables.rows import collect, main_methods
 
-STATE = ["tx", "ty", "tz", "rx", "ry", "rz"]
-
 
 def gather(cfg) -> pd.DataFrame:
     """All case rows of the profile, written to `cases.csv` of its results folder; returned without those of

@@ -9,7 +9,7 @@ from lib.patients.scans.manifest import real_cbct
 from lib.study import config
 from lib.study import rows as study_rows
 from lib.tables import transfer
-from lib.tables.numbers import NUMBERS, numbers, rounded
+from lib.tables.shares import NUMBERS, numbers, rounded
 from lib.tables.words import table as as_markdown
 
 STUDIES = ("real_scans", "transfer", "transfer_changes")

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lib import metrics
 from lib.study import schema
-from lib.tables.numbers import NUMBERS, numbers, rounded
+from lib.tables.shares import NUMBERS, numbers, rounded
 from lib.tables.words import table as as_markdown
 
 CHANGES = schema.load("transfer_changes").changes()

@@ -82,8 +82,9 @@ def _wait(address: str, server, seconds: float = 90):
 
 NOTEBOOK = "window.jupyterapp.shell.currentWidget"
 IDLE = f"() => {NOTEBOOK}?.sessionContext?.session?.kernel?.status === 'idle'"
-RAN = f"""() => {NOTEBOOK}.content.widgets.filter(c => c.model.type === 'code')
-  .every(c => c.model.executionCount !== null && c.model.executionState === 'idle')"""
+RAN = f"""() => {{ const cells = {NOTEBOOK}.content.widgets.filter(c => c.model.type === 'code').map(c => c.model);
+  const failed = m => Array.from({{ length: m.outputs.length }}, (_, k) => m.outputs.get(k).type).includes('error');
+  return cells.every(m => m.executionState === 'idle') && (cells.every(m => m.executionCount !== null) || cells.some(failed)); }}"""
 
 
 class Lab:
@@ -118,8 +119,8 @@ class Lab:
         assert not self.errors(), self.errors()
 
     def ran(self, seconds: float) -> None:
-        """Wait until every code cell has run."""
-        self.page.wait_for_timeout(1000)
+        """Wait until the cells are waiting, and then until every code cell has run."""
+        self.page.wait_for_function(f"() => !({RAN})()", timeout=90_000, polling=100)
         self.page.wait_for_function(RAN, timeout=1000 * seconds, polling=500)
         self.page.wait_for_timeout(500)
 

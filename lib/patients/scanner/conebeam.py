@@ -7,7 +7,7 @@ of columns (rings); a body that moves between views; a scale that is not Hounsfi
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -48,10 +48,6 @@ class ConeBeamSettings:
     ramp: tuple[float, float] = (0.8, 1.0)  # cut of the ramp filter (cosine), share of Nyquist
     gain: tuple[float, float] = (0.88, 1.10)  # of the HU scale
     offset: tuple[float, float] = (-70.0, 50.0)  # HU
-
-    def identity(self) -> dict:
-        """What a scan depends on, plain values by name. All of them do; renaming this class changes nothing."""
-        return asdict(self)
 
 
 def simulate(

@@ -50,8 +50,8 @@ class SecondScanner:
     quanta: Range = (2.5e4, 2.2e5)  # a square mm of panel, a view, in the open field; log-uniform
     electronic: Range = (25.0, 70.0)  # noise in quanta, a pixel
     scatter: Range = (1.3, 1.6)  # of the primary behind 280 mm of water, before correction
-    removed: Range = (0.88, 0.98)  # of the scatter, by the correction
-    blunt: Range = (15.0, 60.0)
+    removed: Range = (0.82, 0.97)  # of the scatter, by the correction
+    blunt: Range = (6.0, 24.0)
     water_correction: Range = (0.55, 1.0)
     lag: Range = (0.01, 0.05)
     blur: Range = (0.25, 0.65)  # pixels

@@ -75,15 +75,17 @@ class Beam:
         return signal
 
     def correct_water(self, lines: np.ndarray, strength: float) -> np.ndarray:
-        """-log of the transmission -> line integrals at `REFERENCE` (1/mm times mm), as if all were water behind the
-        bow-tie's middle. `strength` 1: in full; 0: only scaled, so that a cupping is left."""
-        lengths = np.linspace(0.0, 900.0, 400, dtype=np.float32)
-        middle = Beam(self.kvp, np.array([float(self.aluminium.min())]))
-        logs = -np.log(middle.transmit(lengths[:, None, None], 0 * lengths[:, None, None])[:, 0, 0])
-        exact = np.interp(lines, logs, lengths).astype(np.float32)
-        # np.interp holds the ends: rays brighter than the open field, and darker than 900 mm of water, go on straight
-        exact += np.where(lines < 0, lines / logs[1] * lengths[1], 0).astype(np.float32)
-        plain = lines * np.float32(lengths[88] / logs[88])  # as 200 mm of water
+        """-log of the transmission (views, rows, columns) -> line integrals at `REFERENCE` (1/mm times mm), as if all were
+        water. `strength` 1: in full, for the bow-tie of each column; 0: only scaled, so that both colours are left."""
+        lengths, exact = np.linspace(0.0, 900.0, 400, dtype=np.float32), np.empty_like(lines)
+        depths = np.repeat(lengths[:, None, None], len(self.aluminium), axis=2)
+        logs = -np.log(self.transmit(depths, 0 * depths)[:, 0] / self.open_field())
+        for column in range(len(self.aluminium)):
+            exact[..., column] = np.interp(lines[..., column], logs[:, column], lengths)
+        # np.interp holds the end: rays brighter than the open field go on straight
+        exact += np.where(lines < 0, lines * (lengths[1] / logs[1]), 0).astype(np.float32)
+        middle = int(np.argmin(self.aluminium))
+        plain = lines * np.float32(lengths[88] / logs[88, middle])  # as 200 mm of water
         return (at(WATER, REFERENCE) * (strength * exact + (1 - strength) * plain)).astype(np.float32)
 
 
