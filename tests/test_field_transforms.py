@@ -195,7 +195,7 @@ def test_couch_numbers_in_their_convention():
     about = [10.0, 20, 30]
     turn = rigid.about(rigid.params_to_matrix(np.array([0, 0, 0, 0, 0, 4.0])), about)
     found = dict(zip(couch.NAMES, couch.couch(turn, fixed, given=about).numbers, strict=True))
-    assert found["yaw"] == pytest.approx(-4) and all(abs(v) < 1e-9 for n, v in found.items() if n != "yaw")
+    assert found["roll"] == pytest.approx(-4) and all(abs(v) < 1e-9 for n, v in found.items() if n != "roll")
     whole = rigid.invert(POSE)
     six = couch.couch(POSE, fixed, given=about, plan=[1.0, 2, 3])
     pitch, roll, yaw = np.radians(six.numbers[3:])

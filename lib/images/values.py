@@ -41,6 +41,8 @@ def settle(volume: Volume, kind: str, name: str = "") -> tuple[Volume, Meaning]:
     found = meaning(values, kind)
     if pads and (found.guessed or not _has_air_and_tissue(values * found.gain + found.offset)):  # padding is the air
         found = meaning(_sample(volume.array, [p for p in pads if p > float(values.min())]), kind)
+    if found.gain == 1.0 and found.offset:
+        found = _by_padding(found, pads)
     if kind == "ct":
         check_ct(volume.array, found, name)
     array = volume.array
@@ -57,6 +59,17 @@ def settle(volume: Volume, kind: str, name: str = "") -> tuple[Volume, Meaning]:
     if array is volume.array:
         return volume, found
     return volume.with_array(array), found
+
+
+def _by_padding(found: Meaning, pads: list[float]) -> Meaning:
+    """1000 or 1024? Padding is exact: the one that makes it -1000 is right."""
+    for shift in OFFSETS:
+        if abs(shift + found.offset) < 50 and AIR + shift in pads:
+            words = found.words.replace(f"{-found.offset:+g}", f"{shift:+g}").replace(
+                f"{found.offset:+g}", f"{-shift:+g}"
+            )
+            return Meaning(1.0, -shift, words)
+    return found
 
 
 def _has_air_and_tissue(hounsfield: torch.Tensor) -> bool:
