@@ -31,10 +31,10 @@ WITH = --config profile=$(PROFILE) splits=$(SPLITS) gpu=$(GPU)
 RUNS = results/runs/$(PROFILE)
 CHECK = @$(PYTHON) -m lib check --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
 
-.PHONY: help setup reproduce claims transfer test lint strip lab data report verify bench clean
+.PHONY: test-browser help setup reproduce claims transfer test lint strip lab data report verify bench clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
 setup: $(READY) ## .venv with everything from requirements.lock
 
@@ -74,6 +74,10 @@ tests-alone:
 	@$(TEST) $(PYTHON) -m pytest -q --nbval-lax $(NBVAL) $(filter-out notebooks/10%,$(sort $(wildcard notebooks/*.ipynb)))
 	@$(TEST) $(PYTHON) -m pytest -q --nbval $(NBVAL) --nbval-sanitize-with tests/nbval.cfg $(wildcard notebooks/10*.ipynb)
 	@$(TEST) $(PYTHON) -m pytest -q
+
+test-browser: $(READY) ## JupyterLab driven in a real browser (installs Debian's Chromium)
+	@tests/browser/install.sh $(PYTHON)
+	@$(TEST) STUDY_PYTHON=$(PYTHON) PYTHONPATH= tests/browser/.venv/bin/python -m pytest -q -s tests/browser
 
 lint: $(READY) ## ruff, its formatter, and the layers contract of the house
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo

@@ -44,6 +44,7 @@ COMMANDS = {
         CHECK, "lib.tables.front_page", "the front page's picture: the agent walks home on the real pair"
     ),
     "baselines": Command(STUDY, "lib.study.baselines_command", "run some methods alone, without notebook 05"),
+    "scanners": Command(CHECK, "lib.figures.scanners", "picture of both simulated scanners beside a real cone-beam CT"),
     "bench": Command(CHECK, "lib.study.bench", "speed of targets, stream, training, roll-out and registration"),
     "check": Command(CHECK, "lib.study.check", "are these settings sound? asked before any work begins"),
 }

@@ -1,8 +1,7 @@
 """The agent at work: roll-outs of greedy actions, coarse then fine around its own attention (Hierarchical Image Registration).
 
-At each step the agent sees the fixed window and the moving image at its present pose, and takes the action of largest
-value: T <- a T, in coordinates centred at the fixed window. N1 = 200 coarse steps, then the saliency of the coarse
-network gives the centre of the region of interest, then N2 = 100 fine steps there. Batched over cases.
+At each step the agent sees the fixed window and the moved image, and takes the action of largest value: T <- a T, about
+the fixed window's centre. N1 = 200 coarse steps; the coarse network's saliency says where; N2 = 100 fine steps there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Deep supervised learning: what a network learns, the training loop (Eq. 5), its checkpoints and its learning curve.
 
-Imports torch, NumPy, safetensors and the standard library only, so it runs on a bare GPU box. A run that was interrupted
-goes on from its last checkpoint with the very same samples: the stream's seed is a function of the step.
+Needs no more than a bare GPU box has. An interrupted run goes on from its last checkpoint with the very same samples.
 """
 
 from __future__ import annotations
