@@ -83,10 +83,19 @@ class Trust:
         c = self.calibration
         worth = "the verdict is not calibrated for this agent"
         if c.n * c.called_good > 0:
-            worth = f"of {round(c.n * c.called_good)} calibration cases so judged {c.right_when_good:.0%} were right"
+            judged = round(c.n * c.called_good)
+            wrong = judged - round(judged * c.right_when_good)
+            worth = f"of {judged} calibration cases so judged {wrong} wrong (exact 95 % interval: up to {at_most(wrong, judged):.0%})"
         if c.n and c.called_good == 1 and c.right_when_good == 1:
             worth = f"none of the {c.n} calibration cases was wrong, so how well it tells is not known"
         return f"{GOOD}: the starts agree and the images support it; {worth}. Look at the overlay before you use it"
+
+
+def at_most(wrong: int, n: int) -> float:
+    """Upper end of the exact (Clopper-Pearson) 95 % interval of a share that was `wrong` of `n`."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(wrong, n).proportion_ci(0.95, "exact").high)
 
 
 def displacement(first: np.ndarray, second: np.ndarray, centre) -> np.ndarray:
