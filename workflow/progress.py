@@ -22,6 +22,7 @@ MINUTES = {
     "real_baselines": 8.0,
     "baselines": 6.0,
     "summary": 1.0,
+    "claims_so_far": 0.3,
     "study": 60.0,
     "real_scans": 60.0,
     "variant_train": 4.0,
