@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # Hold no step of any computation: a change in them is no reason to compute again.
+DRAWS = ("lib/figures/",)  # nor does what a figure imports for its words and colours
 NOT_INPUTS = (
     "lib/__init__",
     "lib/base/errors.",
@@ -41,18 +42,20 @@ def source(cell: dict) -> str:
 def lib_files(notebook: Path) -> list[str]:
     """Files of lib that the notebook imports, directly or through others, relative to the project."""
     named = {name for cell in cells(notebook) for name in _imports(source(cell))}
-    return sorted(path for path in _closure(named) if not path.startswith(NOT_INPUTS))
+    return sorted(path for path in _closure(named, DRAWS) if not path.startswith(NOT_INPUTS))
 
 
-def _closure(waiting: set[str]) -> set[str]:
-    """Files of lib reachable by imports from those given, themselves included."""
+def _closure(waiting: set[str], beside: tuple[str, ...] = ()) -> set[str]:
+    """Files of lib reachable by imports from those given, themselves included; not through what begins with one of
+    `beside`."""
     seen: set[str] = set()
     waiting = set(waiting)
     while waiting:
         path = waiting.pop()
         if path not in seen:
             seen.add(path)
-            waiting |= set(_imports((ROOT / path).read_text(encoding="utf-8")))
+            if not path.startswith(beside):
+                waiting |= set(_imports((ROOT / path).read_text(encoding="utf-8")))
     return seen
 
 
