@@ -86,6 +86,8 @@ class Loop:
             for experiment in block.experiments:
                 makers = recipes.makers(self.study, experiment)
                 for maker in (*self._makers(experiment), None):
+                    if not self._methods(block, maker):
+                        continue  # before its people are asked for: a scan that only others need may not be here
                     people = self._people(block, experiment, [maker] if maker else makers)
                     for condition in block.conditions:
                         for reach in block.ranges:

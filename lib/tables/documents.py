@@ -43,6 +43,10 @@ BLOCKS = {
         ("rows/beyond_training.csv", "rows/organs_moved.csv"),
         "lib.tables.registration:with_organs_moved",
     ),
+    "SECOND_SCANNER": Block(
+        "docs/real_scans.md", ("rows/second_scanner.csv",), "lib.tables.registration:through_the_second_scanner"
+    ),
+    "FAR_AND_NARROW": Block("docs/register.md", ("rows/far_and_narrow.csv",), "lib.tables.registration:far_and_narrow"),
     "REGISTER_PAIR": Block("docs/register.md", ("rows/register_pair.csv",), "lib.tables.registration:on_the_pair"),
     "REGISTER_REAL": Block("docs/register.md", ("rows/register_real.csv",), "lib.tables.registration:on_real_scans"),
     "TRUST_SPINE": Block(

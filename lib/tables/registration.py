@@ -90,6 +90,41 @@ def organs_moved(command: pd.DataFrame, optimisers: pd.DataFrame) -> str:
     return as_markdown(["method", *(condition.what for condition in shown.values())], lines)
 
 
+def by_method(rows: pd.DataFrame, study: schema.Study) -> str:
+    """A line a condition and method, a cell a range: success with its interval (levels resampled: their starts mostly
+    succeed or fail together), of how many starts, median; of the command also what it called good."""
+    conditions, ranges = study.conditions(), [r for r in RANGES if r in set(rows["range"])]
+    several = len(conditions) > 1
+    names = {m.label("agent"): METHODS.get(m.label("agent"), label(m.label("agent"))) for m in study.methods}
+    lines = []
+    for key, condition in conditions.items():
+        for method, name in names.items():
+            mine = rows[(rows["method"] == method) & (rows["condition"].fillna("") == key)]
+            cells = [_worth(mine[mine["range"] == reach], method == "register") for reach in ranges]
+            lines += [[*([condition.what] if several else []), name, *cells]] if any(cells) else []
+    head = [*(["CBCT"] if several else []), "method", *(f"starts within {RANGES[r]}" for r in ranges)]
+    return as_markdown(head, lines)
+
+
+def _worth(some: pd.DataFrame, judged: bool) -> str:
+    if not len(some):
+        return ""
+    right, good = some["final_error_mm"] <= 10, some["verdict"] == "good"
+    said = f"; called good {good.sum()}, of these wrong {(good & ~right).sum()}" if judged else ""
+    share = f"{right.mean():.0%}{interval(right, some['case'])} of {len(some)}"
+    return f"{share}, {some['final_error_mm'].median():.1f} mm{said}"
+
+
+def through_the_second_scanner(folder) -> str:
+    """`by_method`, of the study `second_scanner`."""
+    return by_method(study_rows.read(folder, "second_scanner"), schema.load("second_scanner"))
+
+
+def far_and_narrow(folder) -> str:
+    """`by_method`, of the study `far_and_narrow`."""
+    return by_method(study_rows.read(folder, "far_and_narrow"), schema.load("far_and_narrow"))
+
+
 def on_the_pair(folder) -> str:
     """`pair`, of the rows in a folder of results."""
     return pair(study_rows.read(folder, "register_pair"))
