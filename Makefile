@@ -87,7 +87,7 @@ lint: $(READY) ## ruff, its formatter, and the layers contract of the house
 STRIP := "$(PYTHON)" -m nbstripout --keep-id --extra-keys metadata.language_info
 strip: $(READY)
 	@git config filter.nbstripout.clean '$(STRIP)'
-	@git config filter.nbtext.clean '$(STRIP) --keep-output'
+	@git config filter.nbtext.clean '$(STRIP) --keep-output --keep-count'
 	@git config diff.ipynb.textconv '$(STRIP) --textconv'
 	@for name in $$(git ls-files -m notebooks); do git diff --quiet -- "$$name" && git add -- "$$name"; done; true
 

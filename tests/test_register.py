@@ -166,7 +166,8 @@ def test_a_calibration_belongs_to_its_network(tmp_path):
     trust.save(found, tmp_path)
     assert trust.load(tmp_path, network) == found
     assert (
-        "of 20 calibration cases so judged 1 wrong (exact 95 % interval: up to 25%)" in trust.judge(GOOD, found).sentence()
+        "of 20 calibration cases so judged 1 wrong (exact 95 % interval: up to 25%)"
+        in trust.judge(GOOD, found).sentence()
     )
     spotless = trust.judge(GOOD, trust.Calibration(limits, 32, 1.0, 1.0)).sentence()
     assert "none of the 32 calibration cases was wrong, so how well it tells is not known" in spotless

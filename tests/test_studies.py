@@ -180,6 +180,23 @@ def test_a_study_writes_rows_of_one_schema_and_is_not_run_twice(bench):
     assert listing.state(bench.study, "cpu") == "there, 12 rows"
 
 
+def test_a_block_that_runs_nothing_asks_for_nobody(bench, tmp_path, monkeypatch):
+    """Notebook 07 keeps to two methods; a scan that only others need may be missing."""
+    blocks = "cases: [{ranges: near, starts: 2}, {ranges: near, scans: gone, methods: [elastix]}]\n"
+    study = written(tmp_path, HEAD + blocks + "methods: [initial, itk_tuned]\n")
+    plain = run.sources.people
+
+    def people(cfg, block, *words):
+        if block.scans:
+            raise UserError("gone is not on this machine.")
+        return plain(cfg, block, *words)
+
+    monkeypatch.setattr(run.sources, "people", people)
+    assert "registrations to do" in bench.go(study, only=("itk_tuned",))[0]
+    with pytest.raises(UserError, match="gone"):
+        bench.go(study)
+
+
 def test_an_interrupted_study_goes_on_where_it_stopped(bench):
     bench.stop_after = 3  # both walks, and the baseline on the first patient
     with pytest.raises(KeyboardInterrupt):
