@@ -244,7 +244,10 @@ def test_smoke_table_follows_from_rows(smoke_run):
     folder = smoke_run / "runs/smoke/summary"
     table = pd.read_csv(folder / "table1.csv")
     assert list(table.columns) == list(table1.COLUMNS)
-    assert table["paper_success"].max() > 0.9 and command.verify(folder) == []
+    assert table["paper_success"].max() > 0.9
+    # Notebook 07 leaves rows of studies, whose tables `make transfer` writes after all its agents.
+    later = {f"{folder / name} is missing" for name in ("table_real.csv", "transfer.csv", "learning_curve.csv")}
+    assert set(command.verify(folder)) <= later
 
 
 def test_a_killed_run_leaves_no_lock(tmp_path):
