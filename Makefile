@@ -24,6 +24,7 @@ export PYTHONPATH := $(CURDIR)
 export MPLBACKEND ?= agg
 export MATPLOTLIBRC := $(CURDIR)/matplotlibrc
 export OMP_NUM_THREADS ?= 1
+export PYTHONUTF8 := 1
 PYTHON := $(BIN)/python
 ALONE = $(PYTHON) -m workflow.alone
 SNAKEMAKE = $(ALONE) $(BIN)/snakemake --nolock --profile profiles/$(WHERE)

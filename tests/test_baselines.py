@@ -321,7 +321,7 @@ def in_this_process(jobs, cases, settings, models):
 
 
 def dies():
-    """In place of `run._one_thread`, at the start of each process: the tool of `itk` is one that ends it."""
+    """In place of `run.pools.one_thread`, at the start of each process: the tool of `itk` is one that ends it."""
     import os
 
     from lib.baselines import itk
@@ -330,7 +330,7 @@ def dies():
 
 
 def test_a_tool_that_ends_its_process_is_a_crash_and_not_the_end(spine, monkeypatch):
-    monkeypatch.setattr(run, "_one_thread", dies)
+    monkeypatch.setattr(run.pools, "one_thread", dies)
     ((name, results),) = run.run_methods(["itk"], cases_of(spine, 1), replace(SETTINGS, workers=1))
     assert name == "itk" and results[0].note == "crashed: the tool ended its process"
 

@@ -339,7 +339,8 @@ def test_committed_rows_are_of_the_schema_and_of_their_studies():
             assert have & known, name
 
 
-def test_the_list_names_every_study(capsys):
+def test_the_list_names_every_study(capsys, monkeypatch):
+    monkeypatch.delenv("RESULTS_DIR", raising=False)
     assert door.main(["studies"]) == 0
     shown = capsys.readouterr().out
     assert all(f"{name}: {schema.load(name).question}" in shown for name in schema.names())

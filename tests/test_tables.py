@@ -204,6 +204,7 @@ def test_the_front_page_and_the_docs_show_the_committed_results():
 
 
 def test_verify_after_a_run_of_ones_own_says_what_the_readme_shows(monkeypatch, capsys):
+    monkeypatch.delenv("RESULTS_DIR", raising=False)
     monkeypatch.setattr(command, "verify", lambda folder: [])
     monkeypatch.setattr(documents, "verify", lambda folder: ["README.md differs"])
     parser = argparse.ArgumentParser()

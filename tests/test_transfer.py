@@ -142,7 +142,7 @@ def test_a_stage_that_a_change_does_not_touch_is_the_populations(everything_here
     monkeypatch.setattr(recipes.pairs, "prepare_pairs", lambda *a: [])
     monkeypatch.setattr(recipes.pairs, "load_pairs", lambda paths: paths)
     monkeypatch.setattr(recipes.provenance, "record", lambda *a, **k: None)
-    monkeypatch.setattr(recipes.train, "train", lambda *a, say: made.append((a[5], a[7].parent.name)))
+    monkeypatch.setattr(recipes.train, "train", lambda *a, say: made.append((a[0].stage, a[3].parent.name)))
     recipes.make(run.load_config("smoke"), maker("fresh", "coarse_8mm"))
     assert made == [("fine", "fresh"), ("coarse", "fresh+coarse_8mm")]
 
