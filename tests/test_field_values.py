@@ -125,34 +125,35 @@ def test_large_integer_images_stay_small(tmp_path):
     assert torch.equal(*(pair.resample_moving(full, v, np.eye(4)).array.float() for v in (compact, full)))
 
 
+CHANGES = {
+    "HU + 1000": lambda a: a + 1000,
+    "HU + 1024": lambda a: a + 1024,
+    "1/mm": lambda a: (a + 1000) * 2e-5,
+    "any": lambda a: (a + 1000) * 0.37,
+}
+EXACT = [("ct", "HU + 1000"), ("ct", "HU + 1024"), ("ct", "1/mm"), ("cbct", "HU + 1024")]
+# A gain that has to be guessed: half a millimetre is asked, 1.6 mm were seen with the whole walk. Strict: mended, it fails.
+OPEN = [pytest.param([one], marks=pytest.mark.xfail(strict=True)) for one in (("cbct", "1/mm"), ("cbct", "any"))]
+
+
 @pytest.mark.skipif(not SCAN.exists(), reason="the real pair is not on this machine (AGENT_REGISTRATION_MIRROR)")
-@pytest.mark.parametrize(
-    "scale",
-    ["HU + 1024"]
-    + [
-        pytest.param(s, marks=pytest.mark.xfail(reason="not yet seen to hold to 0.5 mm", strict=False))
-        for s in ("HU + 1000", "1/mm", "any")
-    ],
-)
-def test_a_real_scan_registers_the_same_in_any_unit(scale):
+@pytest.mark.parametrize("changes", [EXACT, *OPEN])
+def test_a_real_scan_registers_the_same_in_any_unit(changes):
     """To 0.5 mm, with the released agent, from one start and a shortened walk."""
     from lib.registration import register, trust
 
-    change = {
-        "HU + 1000": lambda a: a + 1000,
-        "HU + 1024": lambda a: a + 1024,
-        "1/mm": lambda a: (a + 1000) * 2e-5,
-        "any": lambda a: (a + 1000) * 0.37,
-    }[scale]
-    fixed, moving = (
-        read.read_image(SCAN / n, kind=k) for n, k in (("cbct_CB02.nii.gz", "cbct"), ("planCT.nii.gz", "ct"))
-    )
+    images = {}
+    for name, kind in (("cbct_CB02.nii.gz", "cbct"), ("planCT.nii.gz", "ct")):
+        images[kind] = pair.shrink(read.read_image(SCAN / name, kind=kind), 2.0, kind == "cbct")
     settings = register.RegisterSettings(starts=1, coarse_steps=60, fine_steps=20, working_mm=3.0)
     agent = register.load_agent(None, "spine", settings.agent)
-    fixed, moving = (pair.shrink(v, 2.0, is_cbct) for v, is_cbct in ((fixed, True), (moving, False)))
-    poses = []
-    for function in (lambda a: a, change):
-        fixed_then = fixed.with_array(function(fixed.array))
-        moving_then = moving.with_array(moving.array if scale == "any" else function(moving.array))
-        poses.append(register.register(fixed_then, moving_then, agent=agent, settings=settings).pose)
-    assert float(trust.displacement(*poses, fixed.centre)) < 0.5
+
+    def pose(**changed):
+        both = images | changed
+        return register.register(both["cbct"], both["ct"], agent=agent, settings=settings).pose
+
+    usual, moved = pose(), {}
+    for kind, unit in changes:
+        other = pose(**{kind: images[kind].with_array(CHANGES[unit](images[kind].array))})
+        moved[kind, unit] = float(trust.displacement(usual, other, images["cbct"].centre))
+    assert max(moved.values()) < 0.5, moved
