@@ -57,7 +57,7 @@ def search(fixed: Volume, moving: Volume, initial: np.ndarray, options, bone: bo
     poses, _ = coarse.climb(_kept(coarse, poses, centre, options.ranked, options, thin=4), options.coarse_steps)
     fine = Ascent(fixed, moving, centre, initial, reach, bone, options.fine, options.points)
     poses, _ = fine.climb(_kept(fine, poses, centre, options.refined, options), options.fine_steps)
-    alike = _weighed(fine, poses)
+    alike, _ = fine.weighed(poses)
     order = np.argsort(-alike, kind="stable")
     return Found(poses[order], alike[order], ratio)
 
@@ -139,15 +139,9 @@ def _second_peak(along: np.ndarray) -> float:
     return float(max(heights[1], 0) / heights[0]) if len(heights) > 1 and heights[0] > 0 else 0.0
 
 
-def _weighed(ascent: Ascent, poses: np.ndarray, thin: int = 1) -> np.ndarray:
-    """Likeness (n,) times the root of the share of what is compared: among hundreds the most alike by chance has few points."""
-    alike, count = ascent.likeness(poses, thin=thin)
-    return np.where(alike > -1, alike * np.sqrt(count / max(count.max(), 1)), -1.0)
-
-
 def _kept(ascent: Ascent, poses: np.ndarray, centre, most: int, options, thin: int = 1) -> np.ndarray:
     """The `most` poses (m, 4, 4) most alike that are distinct: `apart` mm at the centre, or twice as many degrees."""
-    alike, chosen = _weighed(ascent, poses, thin), []
+    (alike, _), chosen = ascent.weighed(poses, thin), []
     there = np.stack([rigid.apply(rigid.invert(p), centre[None])[0] for p in poses])
     for n in np.argsort(-alike, kind="stable"):
         turn = np.einsum("aij,ij->a", poses[chosen][:, :3, :3], poses[n, :3, :3]) if chosen else np.empty(0)

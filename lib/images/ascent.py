@@ -71,6 +71,12 @@ class Ascent:
         count = weight.sum(1)
         return torch.where(count >= fewest, alike, torch.tensor(-1.0)).double().numpy(), count.numpy()
 
+    def weighed(self, poses: np.ndarray, thin: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Likeness (n,) times the root of the share of what is compared, and the likeness itself: among hundreds of poses
+        the most alike by chance has few points."""
+        alike, count = self.likeness(poses, thin=thin)
+        return np.where(alike > -1, alike * np.sqrt(count / max(count.max(), 1)), -1.0), alike
+
     def climb(self, poses: np.ndarray, steps: int = 10, fewest: int = 100) -> tuple[np.ndarray, np.ndarray]:
         """Each of `poses` (n, 4, 4) raised by at most `steps` steps: poses and likeness (n,). Never worse than it was."""
         poses = np.array(poses, dtype=np.float64)

@@ -81,10 +81,9 @@ def judge(
     around, reach = _region(poses, centre, settings.reach)
     ascent = Ascent(fixed, moving, centre, around, reach, bone, settings.voxel, settings.points)
     ends, _ = ascent.climb(poses, settings.steps)
-    alike, count = ascent.likeness(ends)
+    weighed, alike = ascent.weighed(ends)
     if alike.max() <= -1:
         raise UserError("No candidate leaves enough of the CT's bone inside the CBCT to compare the images there.")
-    weighed = np.where(alike > -1, alike * np.sqrt(count / max(count.max(), 1)), -1.0)
     places = _places(ends, alike, weighed, scouts, centre, settings.same_place)
     lead = places[0].weighed - (places[1].weighed if len(places) > 1 else 0.0)
     return Verdict(places, lead, _doubts(places, lead, settings))
