@@ -15,15 +15,8 @@ from lib.images import pair as images
 from lib.images.volume import Given, Volume, read_transform, write
 from lib.registration import fair, register, trust
 from tests.field_files import folder
+from tests.test_cli import pair  # noqa: F401
 from tests.test_register import GOOD, agent, body, cone, quick  # noqa: F401
-
-
-@pytest.fixture
-def pair(tmp_path):
-    moving = body()
-    write(cone(moving, np.eye(4)), tmp_path / "cbct.nii.gz")
-    write(moving, tmp_path / "ct.mha")
-    return tmp_path
 
 
 def call(pair, agent, *more):  # noqa: F811
