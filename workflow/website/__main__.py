@@ -25,7 +25,9 @@ def _build(options) -> None:
     run = folders.runs(options.profile)
     out = options.out or run / "site"
     found = build.build(run, options.profile, out)
-    print(f"{out / 'index.html'}: {found['mb']:.0f} MB, {found['executed']} executed notebooks (profile {options.profile})")
+    print(
+        f"{out / 'index.html'}: {found['mb']:.0f} MB, {found['executed']} executed notebooks (profile {options.profile})"
+    )
     if found["missing"]:
         print(f"without results, for no run left them: {', '.join(found['missing'])}")
 

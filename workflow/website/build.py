@@ -60,12 +60,13 @@ def gather(source: Path, run: Path, profile: str, root: Path = ROOT) -> dict:
     links, results = Links(root), root / "results"
     kept = results / "notebooks" if profile == "cpu" else None
     books = executed.pages(run, root / "notebooks", kept)
-    missing = [page.name for page in books if page.executed is None]
+    ran = sum(page.executed is not None for page in books)
+    missing = [page.name for page in books if not page.executed and not executed.has_results(page.committed)]
     texts = {f"docs/{path.name}": path.read_text(encoding="utf-8") for path in sorted((root / "docs").glob("*.md"))}
     texts = {name: links.rewritten(text, name) for name, text in texts.items()}
     made = studies.pages(results, root)
     made["figures.md"] = pages.figures(results / "figures", root / "docs")
-    made["read.md"] = pages.how_to_read(profile, len(books) - len(missing), missing)
+    made["read.md"] = pages.how_to_read(profile, ran, missing)
     made["data.md"] = pages.whose_data()
     toctree = _toctree({*texts, *made}, books)
     front = links.rewritten((root / FRONT).read_text(encoding="utf-8"), FRONT)
@@ -81,7 +82,7 @@ def gather(source: Path, run: Path, profile: str, root: Path = ROOT) -> dict:
     for name in sorted(links.copied):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, source / name)
-    return {"executed": len(books) - len(missing), "missing": missing}
+    return {"executed": ran, "missing": missing}
 
 
 def _write(path: Path, text: str) -> None:
@@ -132,6 +133,10 @@ def _notebook(page: executed.Page, books: list[executed.Page], profile: str, lin
 
 def _how(page: executed.Page, books: list[executed.Page], profile: str, notebook: dict) -> str:
     """How the notebook was executed, where else it was, and a smoke run's warning."""
+    if page.executed is None and any(cell.get("outputs") for cell in notebook["cells"]):
+        return (
+            "```{note}\nIts results are committed with it, and `make test` compares them. Code is folded away.\n```\n"
+        )
     if page.executed is None:
         return (
             "```{admonition} Not executed here\n:class: warning\nText and code, no results."
@@ -175,5 +180,10 @@ def render(source: Path, made: Path) -> None:
         lines = [line for line in done.stderr.splitlines() if re.search(r"WARNING|ERROR|rror:", line)]
         lines = [re.sub(r"\x1b\[[\d;]*m", "", line).replace(f"{source}/", "") for line in lines]
         raise UserError(_first(lines or [f"Sphinx ended with status {done.returncode}: {done.stderr[-300:]}"]))
-    for path in (made / ".buildinfo", made / "objects.inv", *made.glob("_static/*.html")):  # of no use to a reader
+    for path in (
+        made / ".buildinfo",
+        made / "objects.inv",
+        *made.glob("_static/*.html"),
+        *made.rglob("*.map"),
+    ):  # no reader needs them
         path.unlink(missing_ok=True)

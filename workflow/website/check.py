@@ -47,7 +47,9 @@ def problems(folder: Path) -> list[str]:
                 found.append(f"{name} loads {target} from another host; the site must stand alone.")
             elif not _there(path, target, folder):
                 found.append(f"{name} shows {target}, which is not there.")
-        found += [f"{name} links to {target}, which is not there." for target in page.links if _dead(path, target, read)]
+        found += [
+            f"{name} links to {target}, which is not there." for target in page.links if _dead(path, target, read)
+        ]
         if WIDGET in path.read_text(encoding="utf-8"):
             found.append(f"{name} holds a widget, which would load its code from another host.")
     for path in sorted(folder.rglob("*.css")):

@@ -6,7 +6,10 @@ language = "en"
 extensions = ["myst_nb", "workflow.website.mathml"]
 
 nb_execution_mode = "off"  # the site shows what ran; it runs nothing
+nb_merge_streams = True
 nb_ipywidgets_js = {}  # it would be loaded from elsewhere
+nb_code_prompt_show = "Show the code"
+nb_code_prompt_hide = "Hide the code"
 nb_render_markdown_format = "gfm"  # tables in outputs
 myst_enable_extensions = ["dollarmath", "html_image"]
 myst_heading_anchors = 4  # links to headings, as the repository's web view makes them
@@ -18,6 +21,8 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
     "navigation_with_keys": False,
+    "navbar_persistent": [],
+    "logo": {"text": "An artificial agent, rebuilt"},
 }
 html_math_renderer = "mathml"
 html_static_path = ["static"]

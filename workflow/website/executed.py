@@ -113,6 +113,11 @@ def _failed(cell: dict) -> bool:
     return cell.get("execution_count") is None or (error and "raises-exception" not in _tags(cell))
 
 
+def has_results(notebook: Path) -> bool:
+    """Whether a committed notebook holds outputs, as the one does that `make test` compares with them."""
+    return any(cell.get("outputs") for cell in read(notebook)["cells"])
+
+
 def slim(notebook: dict) -> dict:
     """The notebook, changed in place: without widgets and scripts, pictures as WebP, of its metadata what says how it
     ran."""

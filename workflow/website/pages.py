@@ -86,7 +86,11 @@ def figures(folder: Path, docs: Path) -> str:
             )
         parts[bool(real)].append(f"![{words}](results/figures/{path.name})\n\n*{words}.* `{path.name}`")
     scans = ["## Scan by scan", "Titles say which CBCT is simulated.", *parts[True]] if parts[True] else []
-    return "\n\n".join(["# All figures", *parts[False], *scans]) + "\n"
+    lead = (
+        "Patients are simulated, or the CT is real and its CBCT simulated, but for the real pair: titles and captions say"
+        " which. No figure shows a clinical result."
+    )
+    return "\n\n".join(["# All figures", lead, *parts[False], *scans]) + "\n"
 
 
 def _of_scan(found: re.Match) -> str:

@@ -87,7 +87,7 @@ def page(study: schema.Study, results: Path, root: Path = ROOT) -> str:
 
 
 def _facts(study: schema.Study, rows: pd.DataFrame) -> str:
-    """The table at the head of a page."""
+    """The list at the head of a page."""
     who = [f"{_population(name)}{_changed(recipe)}" for recipe in study.recipe for name in recipe.population]
     cases = dict.fromkeys(SOURCES[block.source] + SCANNERS[block.scanner] for block in study.cases)
     named = [m for block in study.cases for m in block.methods or study.methods]
@@ -100,10 +100,11 @@ def _facts(study: schema.Study, rows: pd.DataFrame) -> str:
         ("command", f"`{study.command or f'python -m lib study {study.name}'}`"),
         ("who trained", "; ".join(dict.fromkeys(who)) or "nobody: no agent is tried"),
         ("tried on", "; ".join(cases)),
-        ("by", ", ".join(methods)),
+        ("by", "; ".join(methods)),
     ]
     conditions = [f"{condition.what}" for condition in study.conditions().values() if condition.what]
-    return table(("", ""), lines + ([("conditions", "; ".join(conditions))] if conditions else []))
+    lines += [("conditions", "; ".join(conditions))] if conditions else []
+    return "\n".join(f"- *{name}*: {words}" for name, words in lines)
 
 
 def _population(name: str) -> str:
