@@ -62,6 +62,7 @@ class Recipe:
     agents: tuple[str, ...] = ("dsl_two_channel",)
     changes: dict[str, Change] = field(default_factory=dict)
     samples: tuple[int, ...] = ()  # coarse network alone, trained with so many; empty: both, the profile's budget
+    seeds: tuple[int, ...] = (0,)  # of `reproduce`: one training each, 0 being that of `make reproduce`
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Cases:
 
     source: str = "real_scans"  # real_scans | split (its test patients) | untested (in no split's test) | new
     experiments: tuple[str, ...] = ("spine",)
+    splits: tuple[int, ...] = (0,)  # of the source `split`: whose test patients, and whose agents of `reproduce`
     scans: tuple[str, ...] = ()  # real scans or collections; none named: all that the recipe's agents never saw
     pairs: bool = True  # also real pairs, whose CBCT is real
     scanner: str = (
@@ -261,6 +263,8 @@ def _check(study: Study, source: str) -> None:
         one_of([block.source], SOURCES, "source of cases")
         one_of(block.experiments, ("spine", "heart"), "experiment")
         one_of([block.scanner], SCANNERS, "scanner")
+        if block.splits != (0,) and block.source != "split":
+            raise UserError(f"{prefix}splits are of the source split; {block.source} has none.")
         again = any(one.simulates() or one.files for one in block.conditions.values())
         if block.scanner != "first" and (block.source != "real_scans" or again):
             raise UserError(f"{prefix}the second scanner scans the source real_scans, under no other condition.")
@@ -286,5 +290,7 @@ def _check(study: Study, source: str) -> None:
         one_of(recipe.experiments, ("spine", "heart"), "experiment")
         if any(n < 1 for n in recipe.samples):
             raise UserError(f"{prefix}samples: {min(recipe.samples)} is no number of training samples; give 1 or more.")
+        if recipe.seeds != (0,) and set(recipe.population) != {"reproduce"}:
+            raise UserError(f"{prefix}seeds are of the population reproduce; change training.seed of another one.")
     if any(m.trained() for m in study.methods) and not study.recipe:
         raise UserError(f"{prefix}an agent is tried but there is no recipe; say recipe: {{population: released}}.")
