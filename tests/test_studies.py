@@ -239,7 +239,7 @@ def test_every_split_and_seed_is_a_training_of_its_own_and_its_rows_stay(bench, 
     text = "recipe: {population: reproduce, agents: dsl, seeds: [0, 2]}\nmethods: agent\n"
     study = written(tmp_path, HEAD + text + "cases: {source: split, splits: [1, 3], ranges: full, starts: 2}\n")
     bench.go(study)
-    assert made == [(1, 0, 0), (1, 2, 4), (3, 0, 8), (3, 2, 12)]
+    assert made == [(1, 0, 0), (3, 0, 4), (1, 2, 8), (3, 2, 12)], "all splits of one seed, then the next seed's"
     found = rows.read(bench.folder, "x")
     assert len(found) == 16 and found.groupby(["split", "change", "seed"]).size().tolist() == [4] * 4
     assert set(found["change"]) == {"", "seed_2"} and set(found["seed"]) == {"0", "2"}

@@ -96,9 +96,9 @@ class Loop:
     def tasks(self) -> Iterator[Task]:
         """The study spelt out, in an order in which a polish comes after its walk."""
         for block in self.study.cases:
-            for experiment, split in itertools.product(block.experiments, block.splits):
+            for experiment in block.experiments:
                 makers = recipes.makers(self.study, experiment)
-                for maker in (*self._makers(experiment), None):
+                for maker, split in itertools.product((*self._makers(experiment), None), block.splits):
                     ways = self._methods(block, maker)
                     if not ways:
                         continue  # before its people are asked for: a scan that only others need may not be here
