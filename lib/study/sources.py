@@ -85,10 +85,14 @@ def _drawn(cfg, source: str) -> Iterator[Person]:
         parts = [pairs.split_folders(dataclasses.replace(cfg, split=s)) for s in range(cfg.patients.n_splits)]
         tested = {folder for part in parts for folder in part["test"]}
         folders = sorted({f for part in parts for side in ("train", "validation") for f in part[side]} - tested)
-    for folder in folders:
+
+    def load(folder: Path) -> store.Patient:  # not before: a study that trains makes its patients, too
         if not (folder / "patient.json").exists():
             raise UserError(f"{folder}: there is no patient here; run notebook 01 (make reproduce does) first.")
-        yield Person(folder.parent.name, folder.name, lambda f=folder: store.load(f))
+        return store.load(folder)
+
+    for folder in folders:
+        yield Person(folder.parent.name, folder.name, lambda f=folder: load(f))
 
 
 def _new(cfg, block: Cases, experiment: str, say) -> Iterator[Person]:
