@@ -22,6 +22,7 @@ from lib.registration import trust
 from lib.study import conditions, config, methods, populations, recipes, rows, schema, sources
 from lib.study.schema import Cases, Method, Study
 
+REAL = ("real_scans", "real_pairs")  # real bodies: a fine path that leads far away is not followed
 SECTIONS = ("patients", "stream", "training", "agent", "baselines", "evaluation", "register", "transfer")
 
 
@@ -131,7 +132,7 @@ class Loop:
     def _starts(self, task: Task) -> dict:
         """How the starts of a task are drawn."""
         t, e, block = self.cfg.transfer, self.cfg.evaluation, task.block
-        real = block.source in ("real_scans", "new")
+        real = block.source in ("real_scans", "new", "real_pairs")
         half = block.ranges[task.reach] or (t.near if task.reach == "near" else e.ranges(task.experiment))
         overlap = (t if real else e).min_overlap if block.min_overlap is None else block.min_overlap
         n = block.starts or (t.starts if real else e.n_starts)
@@ -144,7 +145,7 @@ class Loop:
             return ""
         how = {k: v for k, v in self._starts(task).items() if k != "n"}
         condition = dataclasses.asdict(task.block.conditions[task.condition]) | {"what": ""}
-        real = task.block.source == "real_scans"
+        real = task.block.source in REAL
         return provenance.fingerprint([how, condition, methods.depends(cfg, method, task.maker, real)])[:12]
 
     def _key(self, task: Task, method: Method, person: sources.Person, start: int) -> tuple:
@@ -198,7 +199,7 @@ class Loop:
 
     def _save(self, task: Task, person: sources.Person, todo: list, agent) -> None:
         """Rows of one person by an agent, the command, or of the starts themselves."""
-        first, real = task.methods[0], task.block.source == "real_scans"
+        first, real = task.methods[0], task.block.source in REAL
         if first.method == "initial":
             found = [[methods.Found(methods.Result(case.initial, 0.0))] for case in todo]
         elif first.method in schema.COMMANDS:

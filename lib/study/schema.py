@@ -27,7 +27,7 @@ from lib.base.sections import hint, known
 
 FOLDER = ROOT / "configs" / "studies"
 BOTH = ("coarse", "fine")
-SOURCES = ("real_scans", "split", "untested", "new")
+SOURCES = ("real_scans", "split", "untested", "new", "real_pairs")
 SCANNERS = ("first", "second")  # lib.patients.scanner: conebeam, which also scans training patients; second
 RANGES = ("near", "full")  # those of the profile: transfer.near, and the paper's
 COMMANDS = ("register", "register_once")  # the whole command; the same from its first start alone
@@ -87,7 +87,8 @@ class Condition:
 class Cases:
     """Who is registered, from where: every condition with every range."""
 
-    source: str = "real_scans"  # real_scans | split (its test patients) | untested (in no split's test) | new
+    # real_scans | split (its test patients) | untested (in no split's test) | new | real_pairs (of the collections `scans`)
+    source: str = "real_scans"
     experiments: tuple[str, ...] = ("spine",)
     splits: tuple[int, ...] = (0,)  # of the source `split`: whose test patients, and whose agents of `reproduce`
     scans: tuple[str, ...] = ()  # real scans or collections; none named: all that the recipe's agents never saw
@@ -275,6 +276,8 @@ def _check(study: Study, source: str) -> None:
                 raise UserError(
                     f"{prefix}the range {reach} is {list(half)}; it needs six numbers, 0 to 300 mm and 0 to 180 degrees."
                 )
+        if block.source == "real_pairs" and not block.scans:
+            raise UserError(f"{prefix}the source real_pairs needs scans, the collections whose pairs are tried.")
         if block.starts < 0 or not 0 <= (block.min_overlap or 0) <= 1:
             raise UserError(f"{prefix}starts must be a positive number, and min_overlap a share from 0 to 1.")
         for name, found in block.conditions.items():

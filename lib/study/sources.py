@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from lib.base.errors import UserError
@@ -16,7 +16,7 @@ from lib.patients import population, real, store
 from lib.patients.scanner import second
 from lib.patients.scans import manifest
 from lib.patients.scans import marks as anatomy
-from lib.study import pairs, populations
+from lib.study import consensus, pairs, populations
 from lib.study.schema import Cases
 
 SCANNERS = {"first": real.SCANNER, "second": second.TEST}
@@ -41,6 +41,11 @@ def people(cfg, block: Cases, experiment: str, held_out: set[str] | None, say=pr
         yield from _real(cfg, block, experiment, held_out)
     elif block.source == "new":
         yield from _new(cfg, block, experiment, say)
+    elif block.source == "real_pairs":
+        for name in block.scans:
+            for pair, folder in consensus.usable(name, say):
+                load = partial(consensus.patient, name, pair, folder)
+                yield Person(name, f"{name}_{pair.patient}", load)
     else:
         yield from _drawn(cfg, block.source)
 
