@@ -28,8 +28,8 @@ LOG_COLUMNS = (
     *("learning_rate", "samples_per_second", "seconds"),
 )
 # Settings that leave the trained network alone, or of which an identity holds the part that its stage uses.
-IDLE = ("samples", "fine_samples", "heart_fine", "validation_samples", "report_every")
-IDLE += ("spine_range", "heart_range", "fine_range")
+IDLE = ("samples", "fine_samples", "heart_samples", "heart_fine", "validation_samples", "report_every")
+IDLE += ("spine_range", "heart_range", "fine_range", "fine_shift", "fine_turn")
 BLOCK = 50  # steps between reseedings of the stream; checkpoints and log lines fall on multiples of it
 
 
@@ -39,6 +39,7 @@ class TrainSettings:
 
     samples: int = 3200  # training samples of a coarse network (the paper: 64,000 a pair, more than 5 M)
     fine_samples: int = 2400  # the same for the fine network
+    heart_samples: int = 0  # the same for E2's coarse network; 0: as E1's
     heart_fine: bool = False  # also train a fine network for E2 (the paper did not)
     batch: int = 32  # samples per step (the paper: 32)
     optimiser: str = "adamw"  # adamw | rmsprop (the paper, no momentum)
@@ -88,8 +89,9 @@ class Lesson:
 
     @property
     def steps(self) -> int:
-        samples = self.training.samples if self.stage == "coarse" else self.training.fine_samples
-        return -(-samples // self.training.batch)
+        t = self.training
+        coarse = (t.heart_samples or t.samples) if self.experiment == "heart" else t.samples
+        return -(-(coarse if self.stage == "coarse" else t.fine_samples) // t.batch)
 
     @property
     def shape(self) -> network.NetworkSettings:
@@ -116,6 +118,8 @@ class Lesson:
             "voxel": self.stream.voxel(self.stage),
             "source": self.stream.source(self.stage),
             "range": self.stream.range(self.experiment, self.stage),
+            "fixed_shift": self.stream.fixed(self.stage)[0],
+            "fixed_turn": self.stream.fixed(self.stage)[1],
         }
         return json.loads(json.dumps(values))  # lists, not tuples: as they are read back
 
@@ -296,5 +300,6 @@ def _metadata(lesson: Lesson) -> dict:
         "voxel": stream.voxel(stage),
         "source": stream.source(stage),
         "contrast": stream.contrast,
+        "interpolation": stream.interpolation,
         "range": " ".join(f"{x:g}" for x in stream.range(lesson.experiment, stage)),
     }

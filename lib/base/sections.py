@@ -16,6 +16,7 @@ SECTIONS = {
     "patients": ("lib.patients.population", "PatientSettings"),
     "stream": ("lib.augment", "StreamSettings"),
     "training": ("lib.train", "TrainSettings"),
+    "per_agent": ("lib.study.train_agent", "PerAgentSettings"),
     "agent": ("lib.agent", "AgentSettings"),
     "baselines": ("lib.baselines.settings", "BaselineSettings"),
     "drl": ("lib.study.planar.settings", "DrlSettings"),

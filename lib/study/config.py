@@ -41,6 +41,7 @@ class Profile:
     patients: Any = None
     stream: Any = None
     training: Any = None
+    per_agent: Any = None
     agent: Any = None
     baselines: Any = None
     drl: Any = None
