@@ -118,6 +118,7 @@ def site(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("project")
     run = small(root)
     found = build.build(run, "cpu", run / "site", root)
+    assert {path.name for path in run.iterdir()} == {"spine", "heart", "site"}, "nothing is left beside it"
     assert found["executed"] == 2 and found["missing"] == ["02_other"] and found["mb"] < 25
     return run / "site"
 

@@ -41,11 +41,13 @@ def build(run: Path, profile: str, out: Path, root: Path = ROOT) -> dict:
     with tempfile.TemporaryDirectory(prefix="site-") as temporary:
         source = Path(temporary) / "source"
         shown = gather(source, run, profile, root)
+        html = Path(temporary) / "html"  # not at its place: Sphinx leaves folders beside it
+        render(source, html)
+        wrong = check.problems(html)
+        if wrong:
+            raise UserError(_first(wrong))
         with provenance.atomic(out) as made:
-            render(source, made)
-            wrong = check.problems(made)
-            if wrong:
-                raise UserError(_first(wrong))
+            shutil.copytree(html, made)
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 1e6
     return {**shown, "mb": size}
 
@@ -141,7 +143,7 @@ def _how(page: executed.Page, books: list[executed.Page], profile: str, notebook
     if page.executed is None:
         return (
             "```{admonition} Not executed here\n:class: warning\nText and code, no results."
-            f" In a clone: `make reproduce`, or `make lab` to open `notebooks/{page.committed.name}`.\n```\n"
+            " In a clone, `make reproduce` executes what the tables need, and `make lab` opens any notebook.\n```\n"
         )
     when = notebook["metadata"]["papermill"].get("end_time", "")[:10]
     on = f" on {page.words}" if page.words else ""

@@ -22,6 +22,7 @@ html_theme_options = {
     "use_fullscreen_button": False,
     "navigation_with_keys": False,
     "navbar_persistent": [],
+    "footer_content_items": [],
     "logo": {"text": "An artificial agent, rebuilt"},
 }
 html_math_renderer = "mathml"
