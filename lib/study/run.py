@@ -17,7 +17,7 @@ from lib.base import provenance
 from lib.base.errors import UserError
 from lib.base.folders import summary
 from lib.baselines import methods as registry
-from lib.registration import trust
+from lib.registration import register
 from lib.study import conditions, config, methods, populations, recipes, rows, schema, sources
 from lib.study.schema import Cases, Method, Study
 
@@ -103,7 +103,7 @@ class Loop:
             asked = [m for m in asked if m.method in {"initial", *self.only}]
         if maker is not None and "fine" not in recipes.wanted(self._cfg(maker.experiment), maker):
             asked = [m for m in asked if m.stage == ("coarse" if maker.samples else "both")]
-        commands = tuple(m for m in asked if m.method in schema.COMMANDS)
+        commands = tuple(m for m in asked if m.method in schema.ONE_RUN)
         return [(m,) for m in asked if m not in commands] + ([commands] if commands else [])
 
     def _people(self, block: Cases, experiment: str, makers) -> list[sources.Person]:
@@ -174,8 +174,12 @@ class Loop:
         if maker not in loaded:
             loaded.clear()
             network, cfg = recipes.networks(self.cfg, maker)["coarse"], self._cfg(task.experiment)
-            loaded[maker] = recipes.load(cfg, maker), trust.load(network.parent, network)
-        return loaded[maker][0] if task.methods[0].walks() else loaded[maker]
+            loaded[maker] = recipes.load(cfg, maker), network
+        player, network = loaded[maker]
+        if task.methods[0].walks():
+            return player
+        scouts = methods.register_settings(self.cfg, task.methods[0]).scouts
+        return player, register.calibration_of(network.parent, network, scouts)
 
     def _cases(self, task: Task, person: sources.Person) -> list:
         condition = task.block.conditions[task.condition]

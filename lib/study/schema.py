@@ -30,7 +30,9 @@ BOTH = ("coarse", "fine")
 SOURCES = ("real_scans", "split", "untested", "new")
 SCANNERS = ("first", "second")  # lib.patients.scanner: conebeam, which also scans training patients; second
 RANGES = ("near", "full")  # those of the profile: transfer.near, and the paper's
-COMMANDS = ("register", "register_once")  # the whole command; the same from its first start alone
+# The command: `--only agent`, the same from its first start alone, both scouts as shipped, `--only search`.
+COMMANDS = ("register", "register_once", "register_both", "register_search")
+ONE_RUN = ("register", "register_once")  # of them, what one run gives
 FURTHEST = (300.0, 300.0, 300.0, 180.0, 180.0, 180.0)  # half ranges of starts: mm x 3, degrees x 3
 
 
@@ -104,12 +106,12 @@ class Cases:
 
 @dataclass(frozen=True)
 class Method:
-    """Who registers. `initial` is the start itself; `agent` walks; `register` is the command; else a baseline."""
+    """Who registers. `initial` is the start itself; `agent` walks; `COMMANDS` are the command; else a baseline."""
 
     method: str
     stage: str = "both"  # of `agent`: coarse | both
     steps: str = "one"  # of `agent`: one unit | adaptive | third (adaptive, with a third of the actions)
-    then: str = ""  # of `agent`, `register`: polish
+    then: str = ""  # of `agent`: polish
     change: str = ""  # of a baseline with `settings`: their name
     # Of a baseline: overrides of the section `baselines`.
     settings: dict[str, Any] = field(default_factory=dict, compare=False)
@@ -124,7 +126,7 @@ class Method:
     def label(self, agent: str) -> str:
         """The name in the column `method`, as tables show it: dsl_two_channel_adaptive."""
         if not self.walks():
-            return "_".join(filter(None, (self.method, self.then)))
+            return self.method
         ways = (self.then, "" if self.steps == "one" else self.steps, "" if self.stage == "both" else self.stage)
         return "_".join(filter(None, (agent, *ways)))
 
@@ -281,7 +283,7 @@ def _check(study: Study, source: str) -> None:
     for method in [m for some in (study.methods, *(block.methods for block in study.cases)) for m in some]:
         one_of([method.stage], ("coarse", "both"), "stage")
         one_of([method.steps], ("one", "adaptive", "third"), "steps")
-        one_of([method.then], ("", "polish"), "word after `then`")
+        one_of([method.then], ("", "polish") if method.walks() else ("",), f"word after `then` of {method.method}")
     for recipe in study.recipe:
         one_of(recipe.experiments, ("spine", "heart"), "experiment")
         if any(n < 1 for n in recipe.samples):
