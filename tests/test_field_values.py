@@ -157,8 +157,9 @@ def test_a_real_scan_registers_the_same_in_any_unit(changes):
     images = {}
     for name, kind in (("cbct_CB02.nii.gz", "cbct"), ("planCT.nii.gz", "ct")):
         images[kind] = pair.shrink(read.read_image(SCAN / name, kind=kind), 2.0, kind == "cbct")
-    settings = register.RegisterSettings(starts=1, coarse_steps=60, fine_steps=20, working_mm=3.0)
-    agent = register.load_agent(None, "spine", settings.agent)
+    ways = {"starts": 1, "coarse_steps": 60, "fine_steps": 20, "working_mm": 3.0, "scouts": "agent"}
+    settings = register.RegisterSettings(**ways)
+    agent = register.load_agent(None, "spine", settings.agent, "agent")
 
     def pose(**changed):
         both = images | changed

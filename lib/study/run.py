@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -132,6 +133,7 @@ class Loop:
             return ""
         how = {k: v for k, v in self._starts(task).items() if k != "n"}
         condition = dataclasses.asdict(task.block.conditions[task.condition]) | {"what": ""}
+        condition = {k: v for k, v in condition.items() if v or k not in schema.LATER}
         real = task.block.source == "real_scans"
         return provenance.fingerprint([how, condition, methods.depends(cfg, method, task.maker, real)])[:12]
 
@@ -184,6 +186,9 @@ class Loop:
     def _cases(self, task: Task, person: sources.Person) -> list:
         condition = task.block.conditions[task.condition]
         who = conditions.patient(person.load(), condition, person.anatomy)
+        if condition.stranger:
+            others = [one for one in task.people if (one.dataset, one.group) != (person.dataset, person.group)]
+            who = conditions.stranger(who, others[zlib.crc32(person.id.encode()) % len(others)].load())
         found = conditions.starts(who, condition, **self._starts(task))
         return [found[k] for k in task.missing[person.id]]
 

@@ -28,7 +28,8 @@ from lib.base.sections import hint, known
 FOLDER = ROOT / "configs" / "studies"
 BOTH = ("coarse", "fine")
 SOURCES = ("real_scans", "split", "untested", "new")
-SCANNERS = ("first", "second")  # lib.patients.scanner: conebeam, which also scans training patients; second
+# lib.patients.scanner: conebeam, which also scans training patients; second, with its test or its tuning settings.
+SCANNERS = ("first", "second", "tuning")
 RANGES = ("near", "full")  # those of the profile: transfer.near, and the paper's
 # The command: `--only agent`, the same from its first start alone, both scouts as shipped, `--only search`.
 COMMANDS = ("register", "register_once", "register_both", "register_search")
@@ -77,11 +78,15 @@ class Condition:
     view: tuple[float, ...] = (1.0, 1.0)  # shares of the field of view's width and height that are kept
     turn: tuple[float, ...] = (0.0, 0.0, 0.0)  # degrees about x, y, z (LPS) by which every start is turned first
     tilt: float = 0.0  # degrees about a random axis in place of the start's own rotations
+    stranger: bool = False  # the CT is another patient's: no pose is right
     files: tuple[str, ...] = ()  # CBCT and CT of these names in the scan's folder, read as a user's are
 
     def simulates(self) -> bool:
         """Whether the CBCT is made again from the CT."""
         return bool(self.scanner or self.metal or self.organs_mm)
+
+
+LATER = ("stranger",)  # of a condition: it does not count in what made rows where it is not used
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class Cases:
     scans: tuple[str, ...] = ()  # real scans or collections; none named: all that the recipe's agents never saw
     pairs: bool = True  # also real pairs, whose CBCT is real
     scanner: str = (
-        "first"  # of the real scans' CBCTs: first, which also scans training patients, | second, for tests only
+        "first"  # of the real scans' CBCTs: first | second, of scans never trained on | tuning, of those trained on
     )
     patients: int = 12  # of the source `new`: so many drawn, and as many grown
     ranges: dict[str, tuple[float, ...]] = field(default_factory=lambda: dict.fromkeys(RANGES, ()))
