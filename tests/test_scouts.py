@@ -37,9 +37,11 @@ def test_the_search_carries_where_every_start_of_the_agent_fails(told_apart, age
     assert error(alone.pose, fixed, truth) > 30 and alone.found_by == "agent"
     both = register.register(fixed, moving, initial=truth, agent=agent, settings=QUICK)
     assert error(both.pose, fixed, truth) < 1.0 and both.found_by == "search"
-    assert both.trust.agreement == 0 and both.trust.scouts == 1 and both.trust.verdict == "good"
+    assert both.trust.agreement == 0 and both.trust.scouts == 1 and both.trust.lead > 0.05
     assert "the search found this place" in both.note
     np.testing.assert_allclose(both.trajectory[-1], wrong)  # the path stays the agent's
+    if away[2] == 36:  # the vertebrae of this phantom are nearly alike, and that is said
+        assert "search and agent ended at different places" in both.trust.sentence()
 
 
 def test_the_agent_carries_what_the_search_does_not_reach(told_apart, agent, monkeypatch):  # noqa: F811

@@ -43,7 +43,7 @@ class Place:
     pose: np.ndarray
     likeness: float  # at bone, -1 to 1
     weighed: float  # the same times the root of the share of points compared
-    scouts: tuple[str, ...]
+    scouts: tuple[str, ...]  # none: asked as the next vertebra of one that was found
 
 
 @dataclass
@@ -85,12 +85,14 @@ def judge(
     ascent = Ascent(fixed, moving, centre, around, reach, bone, settings.voxel, settings.points)
     ends, _ = ascent.climb(poses, settings.steps)
     places = _places(ascent, ends, scouts, settings.same_place)
+    by = places[0].scouts
     for _ in range(settings.again):
         first = places[0]
         further = np.stack([rigid.translation([0.0, 0.0, z]) @ first.pose for z in settings.beside])
         further, _ = ascent.climb(further, settings.steps)
-        ends, scouts = np.concatenate([ends, further]), scouts + [first.scouts] * len(further)
+        ends, scouts = np.concatenate([ends, further]), scouts + [()] * len(further)
         places = _places(ascent, ends, scouts, settings.same_place)
+        by = places[0].scouts = places[0].scouts or by
         if displacement(places[0].pose, first.pose, centre) <= settings.same_place:
             break
     lead = places[0].weighed - (places[1].weighed if len(places) > 1 else 0.0)
@@ -129,7 +131,7 @@ def _doubts(places: list[Place], lead: float, settings: JudgeSettings) -> list[s
         doubts.append(f"the images are alike by {first.likeness:.2f} at bone, which is little")
     if lead < settings.least_lead:
         other = places[1] if len(places) > 1 else None
-        if other is not None and not set(other.scouts) & set(first.scouts):
+        if other is not None and other.scouts and not set(other.scouts) & set(first.scouts):
             one, two = " and ".join(first.scouts), " and ".join(other.scouts)
             doubts.append(f"{one} and {two} ended at different places, and the images cannot tell which is right")
         elif other is not None:

@@ -20,6 +20,7 @@ from lib.tables import command, documents
 VOUCHED = {
     "*_log.csv": "written by the training whose network it lies beside",
     "MODEL_CARD.md": "filled from the networks and the tables by `python -m lib card`",
+    "judged.json": "computed from the study judged_calibration by `python -m lib calibrate`",
     "trust.json": "computed from the study trust_calibration by `python -m lib calibrate`",
 }
 SHOWN = 8  # differences printed a check
