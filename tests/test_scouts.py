@@ -41,7 +41,7 @@ def test_the_search_carries_where_every_start_of_the_agent_fails(told_apart, age
     assert "the search found this place" in both.note
     np.testing.assert_allclose(both.trajectory[-1], wrong)  # the path stays the agent's
     if away[2] == 36:  # the vertebrae of this phantom are nearly alike, and that is said
-        assert "search and agent ended at different places" in both.trust.sentence()
+        assert both.trust.verdict == "do not trust" and "(lead 0." in both.trust.sentence()
 
 
 def test_the_agent_carries_what_the_search_does_not_reach(told_apart, agent, monkeypatch):  # noqa: F811
