@@ -189,7 +189,7 @@ class Stage:
     source: float
     device: torch.device
     half: bool
-    linear: bool = True  # False: windows take the nearest voxel of their finer source, as in training; 4 times faster
+    linear: bool = True  # False: windows take the nearest voxel of their finer source; 4 times faster
     contrast: str = "local"  # as `lib.images.normalise.prepare` takes it
     scale: torch.Tensor | None = None  # (6,) of a regression network: its outputs times this are mm and degrees
 
@@ -208,7 +208,7 @@ class Stage:
             float(meta["source"]),
             place,
             half,
-            linear=meta.get("stage") != "coarse",
+            linear={"linear": True, "nearest": False}.get(meta.get("interpolation"), meta.get("stage") != "coarse"),
             contrast=meta.get("contrast", "local"),
             scale=torch.tensor([float(x) for x in meta["range"].split()]) if net.settings.outputs == 6 else None,
         )

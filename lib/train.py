@@ -23,6 +23,7 @@ from lib.base import weights
 from lib.base.errors import UserError
 from lib.base.limits import Count, Counts, Number, Positive, Rule, Size
 from lib.base.provenance import atomic
+from lib.base.sections import arguments
 
 AGENTS = {"dsl": "difference", "dsl_two_channel": "two_channel", "dsl_three_channel": "three_channel"}
 LOG_COLUMNS = (
@@ -30,8 +31,8 @@ LOG_COLUMNS = (
     *("learning_rate", "samples_per_second", "seconds"),
 )
 # Settings that leave the trained network alone, or of which an identity holds the part that its stage uses.
-IDLE = ("samples", "fine_samples", "heart_fine", "validation_samples", "report_every")
-IDLE += ("spine_range", "heart_range", "fine_range")
+IDLE = ("samples", "fine_samples", "heart_samples", "heart_fine", "validation_samples", "report_every")
+IDLE += ("spine_range", "heart_range", "fine_range", "fine_shift", "fine_turn")
 BLOCK = 50  # steps between reseedings of the stream; checkpoints and log lines fall on multiples of it
 Blocks = Annotated[int, Rule(lambda n: n > 0 and n % BLOCK == 0, f"a multiple of {BLOCK}")]
 
@@ -42,6 +43,7 @@ class TrainSettings:
 
     samples: Count = 3200  # training samples of a coarse network (the paper: 64,000 a pair, more than 5 M)
     fine_samples: Count = 2400  # the same for the fine network
+    heart_samples: Number = 0  # the same for E2's coarse network; 0: as E1's
     heart_fine: bool = False  # also train a fine network for E2 (the paper did not)
     batch: Count = 32  # samples per step (the paper: 32)
     optimiser: Literal["adamw", "rmsprop"] = "adamw"  # rmsprop: the paper, no momentum
@@ -91,8 +93,9 @@ class Lesson:
 
     @property
     def steps(self) -> int:
-        samples = self.training.samples if self.stage == "coarse" else self.training.fine_samples
-        return -(-samples // self.training.batch)
+        t = self.training
+        coarse = (t.heart_samples or t.samples) if self.experiment == "heart" else t.samples
+        return -(-(coarse if self.stage == "coarse" else t.fine_samples) // t.batch)
 
     @property
     def shape(self) -> network.NetworkSettings:
@@ -119,6 +122,8 @@ class Lesson:
             "voxel": self.stream.voxel(self.stage),
             "source": self.stream.source(self.stage),
             "range": self.stream.range(self.experiment, self.stage),
+            "fixed_shift": self.stream.fixed(self.stage)[0],
+            "fixed_turn": self.stream.fixed(self.stage)[1],
         }
         return json.loads(json.dumps(values))  # lists, not tuples: as they are read back
 
@@ -134,16 +139,11 @@ def _stored(identity: str) -> dict:
         if identity.startswith("{"):
             return json.loads(identity)
         stream, training, experiment, stage, agent, ids, *objective = identity.split("|")
-        settings = StreamSettings(**_arguments(stream)), TrainSettings(**_arguments(training))
+        settings = StreamSettings(**arguments(stream)), TrainSettings(**arguments(training))
         lesson = Lesson(*settings, experiment, stage, agent, Objective("".join(objective)))
         return lesson.identity(ast.literal_eval(ids))
     except (ValueError, TypeError, SyntaxError, AttributeError, UserError):
         return {}  # of another time: not this lesson's
-
-
-def _arguments(call: str) -> dict:
-    """`Name(a=1, b=(2, 3))` -> {"a": 1, "b": (2, 3)}."""
-    return {word.arg: ast.literal_eval(word.value) for word in ast.parse(call, mode="eval").body.keywords}
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
@@ -295,5 +295,6 @@ def _metadata(lesson: Lesson) -> dict:
         "voxel": stream.voxel(stage),
         "source": stream.source(stage),
         "contrast": stream.contrast,
+        "interpolation": stream.interpolation,
         "range": " ".join(f"{x:g}" for x in stream.range(lesson.experiment, stage)),
     }

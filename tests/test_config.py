@@ -38,22 +38,6 @@ def test_smoke_is_the_defaults(root):
     assert all(getattr(smoke, name) == sections.section_class(name)() for name in config.SECTIONS)
 
 
-def test_paper_profile_is_the_papers():
-    cfg = config.load("paper")
-    assert (cfg.patients.spine, cfg.patients.heart) == (82 + 5, 92 + 5)
-    assert (cfg.patients.n_splits, cfg.patients.n_test) == (5, 5)
-    training = cfg.training
-    assert training.samples == 64_000 * 82
-    assert (training.batch, training.optimiser, training.learning_rate) == (32, "rmsprop", 6e-5)
-    assert (training.schedule, training.value_weight) == ("step", 1.0)
-    assert training.filters == (8, 32, 32, 128, 128)
-    assert cfg.stream.window == 64
-    assert cfg.stream.spine_range == (30, 30, 150, 30, 30, 30)
-    assert cfg.stream.fine_range == (5,) * 6
-    assert (cfg.agent.coarse_steps, cfg.agent.fine_steps) == (200, 100)
-    assert cfg.evaluation.n_starts == 10
-
-
 def test_same_hyper_parameters_for_both_experiments():
     """C12: no section knows of two experiments where the paper has one set of parameters."""
     fields = {field.name for field in dataclasses.fields(sections.section_class("training"))}

@@ -144,6 +144,12 @@ def test_a_window_that_the_network_cannot_take(profile):
     assert "window 4" in profile("", lambda: config.check(in_a_notebook, ("stream", "training")))
 
 
+def test_what_one_agent_has_of_its_own(profile):
+    says = profile("per_agent: {dsl: {training: {batch: 0}}}\n")
+    assert says == "training.batch in configs/x.yaml (per_agent.dsl) is 0; it must be 1 or more."
+    assert "window 8 is too small" in profile("per_agent: {dsl: {stream: {window: 8}}}\n")
+
+
 def test_text_that_is_none(profile, tmp_path):
     (tmp_path / "configs" / "x.yaml").write_bytes(b"profile: \xff\xfe\n")
     with pytest.raises(UserError, match="configs/x.yaml is not plain text"):

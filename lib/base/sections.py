@@ -4,6 +4,7 @@ a dict. Unknown names, wrong types and values out of their limits (`lib.base.lim
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
 import importlib
@@ -17,6 +18,7 @@ SECTIONS = {
     "patients": ("lib.patients.population", "PatientSettings"),
     "stream": ("lib.augment", "StreamSettings"),
     "training": ("lib.train", "TrainSettings"),
+    "per_agent": ("lib.study.train_agent", "PerAgentSettings"),
     "agent": ("lib.agent", "AgentSettings"),
     "baselines": ("lib.baselines.settings", "BaselineSettings"),
     "drl": ("lib.study.planar.settings", "DrlSettings"),
@@ -86,6 +88,11 @@ def _check_names(settings: type, values: Mapping[str, Any], where: str, source: 
                 raise UserError(f"{where}.{place} in {source} is {some}; it must be a number.")
             if dataclasses.is_dataclass(hint_) and isinstance(some, Mapping):
                 _check_names(hint_, some, f"{where}.{place}", source)
+
+
+def arguments(call: str) -> dict[str, Any]:
+    """`Name(a=1, b=(2, 3))`, a section in Python's notation -> {"a": 1, "b": (2, 3)}."""
+    return {word.arg: ast.literal_eval(word.value) for word in ast.parse(call, mode="eval").body.keywords}
 
 
 def known(names: Iterable[str], allowed: Iterable[str], kind: str, prefix: str = "") -> None:

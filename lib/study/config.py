@@ -40,6 +40,7 @@ class Profile:
     patients: Any = None
     stream: Any = None
     training: Any = None
+    per_agent: Any = None
     agent: Any = None
     baselines: Any = None
     drl: Any = None
@@ -171,15 +172,15 @@ def _with_variant(profile: Profile, values: Mapping[str, Any]) -> Profile:
 
 
 def _whole(profile: Profile) -> Profile:
-    """The profile, where its sections go together: the network must be able to take the windows. Raises UserError."""
-    stream, training = profile.stream, profile.training
-    if stream is not None and training is not None:
-        network = importlib.import_module("lib.network")  # no input of notebooks that train nothing
-        shape = network.NetworkSettings(
-            window=stream.window, padding=training.padding, stem=training.stem, filters=training.filters
-        )
-        if shape.disagree():
-            raise UserError(f"stream and training in configs/{profile.profile}.yaml: {shape.disagree()}")
+    """The profile, where its sections go together: every agent's network must be able to take its windows. Raises
+    UserError."""
+    if profile.stream is None or profile.training is None:
+        return profile
+    training = importlib.import_module("lib.study.train_agent")  # no input of notebooks that train nothing
+    for name in training.train.AGENTS:
+        own = profile if profile.per_agent is None else training.own(profile, name)
+        if says := training.shape(own, name).disagree():
+            raise UserError(f"stream and training in configs/{profile.profile}.yaml: {says}")
     return profile
 
 

@@ -113,7 +113,9 @@ def applied(cfg, maker: Maker):
         if values:
             merged = merge(dataclasses.asdict(changed.get(section, getattr(cfg, section))), values)
             changed[section] = build(section, merged, f"the change of {maker.name}")
-    return dataclasses.replace(cfg, **changed)
+    changed = dataclasses.replace(cfg, **changed)
+    # What carries over to real scans is asked of both agents trained alike; Table 1's have settings of their own.
+    return train_agent.own(changed, maker.agent) if maker.population == "reproduce" else changed
 
 
 def patients_root(cfg, maker: Maker) -> Path | None:
