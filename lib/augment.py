@@ -92,7 +92,8 @@ class TrainingPair:
         """Write an NPZ. Two trainings may prepare the same pair at once."""
         images = {"fixed": self.fixed.codes.numpy(), "moving": self.moving.codes.numpy()}
         frames = {"fixed_affine": self.fixed.affine, "moving_affine": self.moving.affine}
-        with atomic(path) as temporary, open(temporary, "wb") as file:
+        needs = sum(array.nbytes for array in images.values())
+        with atomic(path, needs) as temporary, open(temporary, "wb") as file:
             np.savez(file, id=self.id, truth=self.truth, anchors=self.anchors, **images, **frames)
 
     @classmethod
