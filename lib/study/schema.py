@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-import yaml
-
 from lib.base.errors import UserError
 from lib.base.folders import ROOT
+from lib.base.limits import RANGES as HALF_RANGES
 from lib.base.sections import hint, known
+from lib.base.yaml_file import read
 
 FOLDER = ROOT / "configs" / "studies"
 BOTH = ("coarse", "fine")
@@ -31,7 +31,6 @@ SOURCES = ("real_scans", "split", "untested", "new", "real_pairs")
 SCANNERS = ("first", "second")  # lib.patients.scanner: conebeam, which also scans training patients; second
 RANGES = ("near", "full")  # those of the profile: transfer.near, and the paper's
 COMMANDS = ("register", "register_once")  # the whole command; the same from its first start alone
-FURTHEST = (300.0, 300.0, 300.0, 180.0, 180.0, 180.0)  # half ranges of starts: mm x 3, degrees x 3
 
 
 @dataclass(frozen=True)
@@ -176,34 +175,6 @@ def load(name: str, folder: Path | None = None) -> Study:
     return study
 
 
-class _Once(yaml.SafeLoader):
-    """YAML in which a name may stand once: the second would silently win."""
-
-
-def _mapping(loader, node, deep=False):
-    seen = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    twice = next((key for key in seen if seen.count(key) > 1), None)
-    if twice is not None:
-        raise UserError(f"{loader.name}: {twice} stands twice (line {node.start_mark.line + 1} and after); keep one.")
-    return loader.construct_mapping(node, deep=True)
-
-
-_Once.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def read(path: Path) -> Any:
-    """A YAML file. Raises UserError where it is none, or names something twice."""
-    loader = _Once(path.read_text(encoding="utf-8"))
-    loader.name = path.name
-    try:
-        return loader.get_single_data()
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise UserError(f"{path.name} cannot be read: see line {line}.") from error
-    finally:
-        loader.dispose()
-
-
 def _plural(kind: type, values: Any) -> Any:
     """`values` with a list wherever one value stands for it, names of ranges and methods spelt out."""
     if kind is Method and isinstance(values, str):
@@ -272,10 +243,8 @@ def _check(study: Study, source: str) -> None:
         for reach, half in block.ranges.items():
             if not half:
                 one_of([reach], RANGES, "range")
-            elif len(half) != 6 or any(not 0 <= x <= most for x, most in zip(half, FURTHEST, strict=True)):
-                raise UserError(
-                    f"{prefix}the range {reach} is {list(half)}; it needs six numbers, 0 to 300 mm and 0 to 180 degrees."
-                )
+            elif not HALF_RANGES.holds(half):
+                raise UserError(f"{prefix}the range {reach} is {list(half)}; it needs {HALF_RANGES.words}.")
         if block.source == "real_pairs" and not block.scans:
             raise UserError(f"{prefix}the source real_pairs needs scans, the collections whose pairs are tried.")
         if block.starts < 0 or not 0 <= (block.min_overlap or 0) <= 1:
