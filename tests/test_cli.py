@@ -156,7 +156,7 @@ def test_unwritable_output_is_found_before_any_work(pair, agent, capsys):  # noq
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("a: [1", "not valid YAML"), ("name: x\nkind: scan\n", "x.yaml"), ("name: x\nodd: 1\n", "x.yaml")],
+    [("a: [1", "cannot be read: see line"), ("name: x\nkind: scan\n", "x.yaml"), ("name: x\nodd: 1\n", "x.yaml")],
 )
 def test_malformed_manifest_ends_the_command(tmp_path, capsys, monkeypatch, text, word):
     from lib.patients.scans import manifest

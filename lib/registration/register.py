@@ -16,11 +16,13 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from lib import rigid
 from lib.base.errors import UserError
+from lib.base.limits import AgentName, Count, Number, Positive, Size, Turn
 from lib.base.provenance import ROOT
 from lib.images import values
 from lib.images.normalise import field_of_view_centre
@@ -40,20 +42,18 @@ AGENTS = ROOT / "results" / "agents"  # the released agents: <experiment>/<agent
 class RegisterSettings:
     """How a pair of one's own is registered."""
 
-    scouts: str = "both"  # search and agent under one judge | agent | search; the heart has the agent alone
-    agent: str = "dsl_two_channel"  # the agent that is released (dsl is the paper's)
-    starts: int = 5  # roll-outs from different poses; their agreement is part of the confidence
-    spread_mm: float = 20.0  # half range of the other starts' shifts across the body
-    spread_along: float = 40.0  # mm, half range along the body: a vertebra or two
-    spread_degrees: float = 10.0  # half range of their rotations
-    working_mm: float = 2.0  # images are averaged down to about this spacing before anything else
-    coarse_steps: int = 200  # N1
-    fine_steps: int = 100  # N2
-    adaptive: bool = (
-        True  # long steps far away, ±1 near: as good on patients made to choose it, in two thirds of the time
-    )
-    fine_limit: float = 25.0  # mm: a fine path that leads further away is not followed
-    seed: int = 0
+    scouts: Literal["both", "agent", "search"] = "both"  # under one judge, or one alone; the heart has the agent alone
+    agent: AgentName = "dsl_two_channel"  # the agent that is released (dsl is the paper's)
+    starts: Count = 5  # roll-outs from different poses; their agreement is part of the confidence
+    spread_mm: Size = 20.0  # half range of the other starts' shifts across the body
+    spread_along: Size = 40.0  # mm, half range along the body: a vertebra or two
+    spread_degrees: Turn = 10.0  # half range of their rotations
+    working_mm: Positive = 2.0  # images are averaged down to about this spacing before anything else
+    coarse_steps: Count = 200  # N1
+    fine_steps: Number = 100  # N2
+    adaptive: bool = True  # long steps far away, ±1 near: as good on patients made to choose it, in 2/3 of the time
+    fine_limit: Size = 25.0  # mm: a fine path that leads further away is not followed
+    seed: Number = 0
 
 
 @dataclass

@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import io as streams
-import os
-from pathlib import Path
 
 from lib import rigid
 from lib.base.errors import UserError
+from lib.base.provenance import atomic
 from lib.figures import paths, volumes
 from lib.figures.paths import PARAMETERS
 from lib.figures.planes import HALF, LEVEL, PLANES, WIDTH, matched
@@ -66,13 +65,10 @@ def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, st
         f"<p>The transform maps fixed (CBCT) to moving (CT) points, LPS millimetres. "
         "Research software, not a medical device: look at the overlay before you believe it.</p></body></html>"
     )
-    path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
+        with atomic(path) as temporary:
+            temporary.write_text(page, encoding="utf-8")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: the report could not be written ({error.strerror}).") from None
 
 

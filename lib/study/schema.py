@@ -19,22 +19,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-import yaml
-
 from lib.base.errors import UserError
 from lib.base.folders import ROOT
+from lib.base.limits import RANGES as HALF_RANGES
 from lib.base.sections import hint, known
+from lib.base.yaml_file import read
 
 FOLDER = ROOT / "configs" / "studies"
 BOTH = ("coarse", "fine")
-SOURCES = ("real_scans", "split", "untested", "new")
+SOURCES = ("real_scans", "split", "untested", "new", "real_pairs")
 # lib.patients.scanner: conebeam, which also scans training patients; second, with its test or its tuning settings.
 SCANNERS = ("first", "second", "tuning")
 RANGES = ("near", "full")  # those of the profile: transfer.near, and the paper's
 # The command: `--only agent`, the same from its first start alone, both scouts as shipped, `--only search`.
 COMMANDS = ("register", "register_once", "register_both", "register_search")
 ONE_RUN = ("register", "register_once")  # of them, what one run gives
-FURTHEST = (300.0, 300.0, 300.0, 180.0, 180.0, 180.0)  # half ranges of starts: mm x 3, degrees x 3
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,7 @@ class Recipe:
     agents: tuple[str, ...] = ("dsl_two_channel",)
     changes: dict[str, Change] = field(default_factory=dict)
     samples: tuple[int, ...] = ()  # coarse network alone, trained with so many; empty: both, the profile's budget
+    seeds: tuple[int, ...] = (0,)  # of `reproduce`: one training each, 0 being that of `make reproduce`
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,10 @@ LATER = ("stranger",)  # of a condition: it does not count in what made rows whe
 class Cases:
     """Who is registered, from where: every condition with every range."""
 
-    source: str = "real_scans"  # real_scans | split (its test patients) | untested (in no split's test) | new
+    # real_scans | split (its test patients) | untested (in no split's test) | new | real_pairs (of the collections `scans`)
+    source: str = "real_scans"
     experiments: tuple[str, ...] = ("spine",)
+    splits: tuple[int, ...] = (0,)  # of the source `split`: whose test patients, and whose agents of `reproduce`
     scans: tuple[str, ...] = ()  # real scans or collections; none named: all that the recipe's agents never saw
     pairs: bool = True  # also real pairs, whose CBCT is real
     scanner: str = (
@@ -180,34 +182,6 @@ def load(name: str, folder: Path | None = None) -> Study:
     return study
 
 
-class _Once(yaml.SafeLoader):
-    """YAML in which a name may stand once: the second would silently win."""
-
-
-def _mapping(loader, node, deep=False):
-    seen = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    twice = next((key for key in seen if seen.count(key) > 1), None)
-    if twice is not None:
-        raise UserError(f"{loader.name}: {twice} stands twice (line {node.start_mark.line + 1} and after); keep one.")
-    return loader.construct_mapping(node, deep=True)
-
-
-_Once.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def read(path: Path) -> Any:
-    """A YAML file. Raises UserError where it is none, or names something twice."""
-    loader = _Once(path.read_text(encoding="utf-8"))
-    loader.name = path.name
-    try:
-        return loader.get_single_data()
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise UserError(f"{path.name} cannot be read: see line {line}.") from error
-    finally:
-        loader.dispose()
-
-
 def _plural(kind: type, values: Any) -> Any:
     """`values` with a list wherever one value stands for it, names of ranges and methods spelt out."""
     if kind is Method and isinstance(values, str):
@@ -268,16 +242,18 @@ def _check(study: Study, source: str) -> None:
         one_of([block.source], SOURCES, "source of cases")
         one_of(block.experiments, ("spine", "heart"), "experiment")
         one_of([block.scanner], SCANNERS, "scanner")
+        if block.splits != (0,) and block.source != "split":
+            raise UserError(f"{prefix}splits are of the source split; {block.source} has none.")
         again = any(one.simulates() or one.files for one in block.conditions.values())
         if block.scanner != "first" and (block.source != "real_scans" or again):
             raise UserError(f"{prefix}the second scanner scans the source real_scans, under no other condition.")
         for reach, half in block.ranges.items():
             if not half:
                 one_of([reach], RANGES, "range")
-            elif len(half) != 6 or any(not 0 <= x <= most for x, most in zip(half, FURTHEST, strict=True)):
-                raise UserError(
-                    f"{prefix}the range {reach} is {list(half)}; it needs six numbers, 0 to 300 mm and 0 to 180 degrees."
-                )
+            elif not HALF_RANGES.holds(half):
+                raise UserError(f"{prefix}the range {reach} is {list(half)}; it needs {HALF_RANGES.words}.")
+        if block.source == "real_pairs" and not block.scans:
+            raise UserError(f"{prefix}the source real_pairs needs scans, the collections whose pairs are tried.")
         if block.starts < 0 or not 0 <= (block.min_overlap or 0) <= 1:
             raise UserError(f"{prefix}starts must be a positive number, and min_overlap a share from 0 to 1.")
         for name, found in block.conditions.items():
@@ -293,5 +269,7 @@ def _check(study: Study, source: str) -> None:
         one_of(recipe.experiments, ("spine", "heart"), "experiment")
         if any(n < 1 for n in recipe.samples):
             raise UserError(f"{prefix}samples: {min(recipe.samples)} is no number of training samples; give 1 or more.")
+        if recipe.seeds != (0,) and set(recipe.population) != {"reproduce"}:
+            raise UserError(f"{prefix}seeds are of the population reproduce; change training.seed of another one.")
     if any(m.trained() for m in study.methods) and not study.recipe:
         raise UserError(f"{prefix}an agent is tried but there is no recipe; say recipe: {{population: released}}.")
