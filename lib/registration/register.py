@@ -37,6 +37,8 @@ from lib.registration.starts import starting_poses
 
 AGENTS = ROOT / "results" / "agents"  # the released agents: <experiment>/<agent>_<stage>.safetensors
 
+ELSEWHERE = {"search": "the search found this place; the path shown is the agent's, which ended elsewhere"}
+
 
 @dataclass(frozen=True)
 class RegisterSettings:
@@ -216,7 +218,7 @@ def _judged(small, poses, look: Look, found, results, calibration, cut) -> Regis
     path = results[nearest]
     answer = Registration(place.pose, path.trajectory, values_of(path), centre, place.trust, ends, {}, by)
     if place.nearest is None:
-        answer.note = f"the {by} found this place; the path shown is the agent's, which ended elsewhere"
+        answer.note = ELSEWHERE.get(by, "the judge climbed further than 10 mm from where the agent ended")
     return answer
 
 
