@@ -120,7 +120,7 @@ def starts(who, condition: Condition, n: int, ranges, seed: int, min_overlap: fl
             case.initial = rigid.about(turned, case.centre) @ who.truth
         if condition.stranger:  # the truth is out of reach
             away = rigid.translation([0.0, 0.0, 1000.0])
-            marks = rigid.apply(away, case.patient.landmarks_fixed)
+            marks = None if who.landmarks_fixed is None else rigid.apply(away, who.landmarks_fixed)
             case.patient = dataclasses.replace(case.patient, truth=away @ who.truth, landmarks_fixed=marks)
         if any(condition.turn):
             case.initial = rigid.about(first, case.centre) @ case.initial
