@@ -1,7 +1,6 @@
-"""Parameters: profiles, sections, misspelt names, a notebook's globals; provenance and atomic writing."""
+"""Parameters: profiles, sections, misspelt names, a notebook's globals; provenance."""
 
 import dataclasses
-import errno
 import json
 import os
 import re
@@ -36,22 +35,6 @@ def test_smoke_is_the_defaults(root):
     assert told == {name: module.replace(".", "/") + ".py" for name, (module, _) in sections.SECTIONS.items()}
     smoke = config.load("smoke")
     assert all(getattr(smoke, name) == sections.section_class(name)() for name in config.SECTIONS)
-
-
-def test_paper_profile_is_the_papers():
-    cfg = config.load("paper")
-    assert (cfg.patients.spine, cfg.patients.heart) == (82 + 5, 92 + 5)
-    assert (cfg.patients.n_splits, cfg.patients.n_test) == (5, 5)
-    training = cfg.training
-    assert training.samples == 64_000 * 82
-    assert (training.batch, training.optimiser, training.learning_rate) == (32, "rmsprop", 6e-5)
-    assert (training.schedule, training.value_weight) == ("step", 1.0)
-    assert training.filters == (8, 32, 32, 128, 128)
-    assert cfg.stream.window == 64
-    assert cfg.stream.spine_range == (30, 30, 150, 30, 30, 30)
-    assert cfg.stream.fine_range == (5,) * 6
-    assert (cfg.agent.coarse_steps, cfg.agent.fine_steps) == (200, 100)
-    assert cfg.evaluation.n_starts == 10
 
 
 def test_same_hyper_parameters_for_both_experiments():
@@ -170,35 +153,6 @@ def test_command_line_says_one_sentence(root):
     )
     assert done.returncode == 2
     assert done.stderr == "There is no profile 'cpuu'; did you mean cpu?\n"
-
-
-def test_atomic_leaves_nothing_behind(tmp_path):
-    target = tmp_path / "new" / "table.csv.gz"
-    with pytest.raises(RuntimeError), provenance.atomic(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert list(target.parent.iterdir()) == []
-    with provenance.atomic(target) as temporary:
-        assert temporary.name.endswith("table.csv.gz")
-        temporary.write_text("whole")
-    assert [path.name for path in target.parent.iterdir()] == ["table.csv.gz"]
-
-
-def test_atomic_replaces_folders(tmp_path):
-    for text in ("one", "two"):
-        with provenance.atomic(tmp_path / "patient") as temporary:
-            temporary.mkdir()
-            (temporary / "ct").write_text(text)
-    assert (tmp_path / "patient" / "ct").read_text() == "two"
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_full_disk_is_one_sentence(tmp_path):
-    path = tmp_path / "a.npz"
-    with pytest.raises(UserError, match="disk is full: a.npz"), provenance.atomic(path) as temporary:
-        temporary.write_text("x")
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_provenance_says_who_made_it(tmp_path, root):

@@ -59,6 +59,8 @@ def test_one_value_may_stand_where_a_list_may(tmp_path):
         (HEAD + "methods: [{method: agent, steps: larg}]\n", "Unknown steps in x.yaml: larg"),
         (HEAD + "methods: [agent]\n", "there is no recipe"),
         (HEAD + "recipe: {samples: [0]}\n", "0 is no number of training samples"),
+        (HEAD + "cases: {splits: [0, 1]}\n", "splits are of the source split"),
+        (HEAD + "recipe: {seeds: [0, 1]}\n", "seeds are of the population reproduce"),
         (HEAD + "cost: -3\n", "cost is -3 minutes"),
         (HEAD + "cost: 3\ncost: 4\n", "x.yaml: cost stands twice"),
         (HEAD + "cases: {starts: 3, starts: 4}\n", "x.yaml: starts stands twice"),
@@ -81,7 +83,7 @@ def test_names_in_the_tables_say_what_walked():
     ways = ({}, {"stage": "coarse"}, {"steps": "adaptive"}, {"steps": "third"}, {"then": "polish"})
     found = [schema.Method("agent", **way).label("dsl") for way in ways]
     assert found == ["dsl", "dsl_coarse", "dsl_adaptive", "dsl_third", "dsl_polish"]
-    assert schema.Method("register", then="polish").label("dsl") == "register_polish"
+    assert schema.Method("register_both").label("dsl") == "register_both"
 
 
 def test_adaptive_steps_are_walked_with_a_third_of_the_actions_too():
@@ -221,6 +223,31 @@ def test_new_networks_walk_again_and_their_older_rows_go(bench):
     assert set(found["case"][found["method"] == "itk_tuned"]) == {"a", "b"}, "rows that another machine made stay"
 
 
+def test_every_split_and_seed_is_a_training_of_its_own_and_its_rows_stay(bench, tmp_path, monkeypatch):
+    """Rows are written training by training; those of one split do not make way for another's."""
+    made, network = [], bench.folder / "networks"
+
+    def make(cfg, maker, say):
+        made.append((cfg.split, maker.seed, len(rows.read(bench.folder, "x"))))
+        path = recipes.networks(cfg, maker)
+        for file in path.values():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(str((cfg.split, maker.seed)))
+
+    monkeypatch.setattr(recipes, "make", make)
+    monkeypatch.setattr(recipes, "folder", lambda cfg, maker: network / f"{cfg.split}{maker.seed}")
+    text = "recipe: {population: reproduce, agents: dsl, seeds: [0, 2]}\nmethods: agent\n"
+    study = written(tmp_path, HEAD + text + "cases: {source: split, splits: [1, 3], ranges: full, starts: 2}\n")
+    bench.go(study)
+    assert made == [(1, 0, 0), (3, 0, 4), (1, 2, 8), (3, 2, 12)], "all splits of one seed, then the next seed's"
+    found = rows.read(bench.folder, "x")
+    assert len(found) == 16 and found.groupby(["split", "change", "seed"]).size().tolist() == [4] * 4
+    assert set(found["change"]) == {"", "seed_2"} and set(found["seed"]) == {"0", "2"}
+    bench.asked.clear()
+    bench.go(study)
+    assert bench.asked == [] and len(made) == 4
+
+
 def test_rows_that_are_older_than_the_files_count_as_the_released_agents(bench):
     bench.go()
     path = bench.folder / "rows" / "x.csv"
@@ -273,19 +300,17 @@ def test_the_command_gives_all_its_methods_from_one_run(bench, monkeypatch):
     numbers = {"overlap": 1.0, "likeness": 0.71234567}
     trust = SimpleNamespace(verdict="good", numbers=lambda: numbers)
 
-    def register(fixed, moving, experiment, initial, agent, polish, settings):
-        asked.append(polish)
-        seconds = {"agent": 2.0, "polish": 3.0, "total": 6.0}
-        words = {"ends": [initial, truth], "pose": truth, "trust": trust, "seconds": seconds}
-        return SimpleNamespace(**words, agent_pose=truth, agent_trust=trust)
+    def register(fixed, moving, experiment, initial, agent, settings):
+        asked.append(settings.scouts)
+        seconds = {"agent": 2.0, "total": 6.0}
+        return SimpleNamespace(ends=[initial, truth], pose=truth, trust=trust, seconds=seconds)
 
     monkeypatch.setattr(methods.register, "register", register)
-    ways = tuple(schema.Method(*way) for way in (("register_once",), ("register",)))
-    study = dataclasses.replace(bench.study, methods=(*ways, schema.Method("register", then="polish")))
-    bench.go(study)
+    names = ("register_once", "register", "register_both")
+    bench.go(dataclasses.replace(bench.study, methods=tuple(map(schema.Method, names))))
     found = rows.read(bench.folder, "x").groupby("method")
-    assert asked == [True] * 4 and set(found.groups) == {"register_once", "register", "register_polish"}
-    assert found["seconds"].first().to_dict() == {"register": 3.0, "register_once": 1.0, "register_polish": 6.0}
+    assert sorted(asked) == ["agent"] * 4 + ["both"] * 4 and set(found.groups) == set(names)
+    assert found["seconds"].first().to_dict() == {"register": 6.0, "register_both": 6.0, "register_once": 1.0}
     assert found["success"].all().to_dict()["register"] and set(found["verdict"].first()) == {"", "good"}
     one = found.get_group("register")
     assert rows.numbers(one).iloc[0].to_dict() == {"overlap": 1.0, "likeness": 0.7123}

@@ -20,6 +20,7 @@ OFFSETS = (1000.0, 1024.0, -1000.0, -1024.0)  # added to HU by mistake: an inter
 SAMPLE = 200_000  # values looked at
 SOFT = 40.0  # HU of soft tissue
 WATER = {"1/mm": 0.02, "1/cm": 0.2}  # attenuation at the energies of cone-beam CT (60 to 70 keV), to some 5 percent
+DENSEST = 1500.0  # HU: of bone, next to nothing lies above
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,12 @@ def _sample(array: torch.Tensor, pads: list[float]) -> torch.Tensor:
 
 
 def looks_hounsfield(values: torch.Tensor) -> bool:
-    """Whether values (n,) lie as HU do: between -1500 and 4000, the middle one neither pure air nor metal."""
+    """Whether values (n,) lie as HU do: between -1500 and 4000, the middle one neither pure air nor metal. Without air
+    one in two hundred is not denser than any bone: those are attenuation, or HU with something added, of a field of view
+    that is mostly air."""
     low, high = np.percentile(values.numpy(), [0.5, 99.5])
+    if low > -200 and high > DENSEST:
+        return False
     return bool(low > -1500 and -700 < float(values.median()) < 400 and high < 4000 and high - low > 200)
 
 

@@ -6,14 +6,18 @@ that says "arrived", and boosting, that is more samples from where another agent
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from lib import mdp, network, rigid, train
 from lib.augment import Stream
+from lib.base.sections import build, merge
 from lib.network import Stage, Windows
 from lib.study import config, pairs
 
@@ -21,6 +25,35 @@ WITHIN = 0.75  # window voxels: a state with every parameter within it has arriv
 FAILED = 10.0  # a walk that ends at a larger D has failed, for boosting
 JITTER = 2.0  # mm and degrees about the states of failed walks
 STARTS = 4  # walks a training pair in the search for failures
+
+
+@dataclass(frozen=True)
+class Own:
+    """What one agent has of its own: overrides of two sections."""
+
+    stream: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PerAgentSettings:
+    """What differs between the agents of Table 1. `dsl` is the paper's: it trains on what the paper trains on."""
+
+    dsl: Own = Own(stream={"perturb": False, "mirror": False})
+    dsl_two_channel: Own = Own()
+    dsl_three_channel: Own = Own()
+
+
+def own(cfg, name: str):
+    """`cfg` with what agent `name` has of its own in its sections; what a variant changes stays changed."""
+    settings = cfg.per_agent or config.load(cfg.profile, ("per_agent",)).per_agent
+    changed = {}
+    for section in ("stream", "training"):
+        values = getattr(getattr(settings, name), section) | (getattr(cfg.change, section) if cfg.change else {})
+        if values:
+            merged = merge(dataclasses.asdict(getattr(cfg, section)), values)
+            changed[section] = build(section, merged, f"configs/{cfg.profile}.yaml (per_agent.{name})")
+    return dataclasses.replace(cfg, **changed)
 
 
 def stages(cfg) -> list[str]:
@@ -32,7 +65,7 @@ def stages(cfg) -> list[str]:
 def agent(cfg, name: str, say=print) -> dict[str, Path]:
     """Train the networks of agent `name` (those of `cfg.variant` where there is one): stage -> weights.
 
-    What is trained already is not trained again; what was interrupted goes on.
+    What is trained already is not trained again; what was interrupted goes on. `cfg` as `own` gives it.
     """
     folders, trained = pairs.split_folders(cfg), {}
     few = cfg.change.pairs if cfg.change else 0
@@ -123,7 +156,7 @@ def failures(cfg, name: str, data, say=print) -> torch.Tensor:
         experiment=cfg.experiment,
         split=cfg.split,
     )
-    stage = Stage.load(agent(reference, name, say)["coarse"])
+    stage = Stage.load(agent(own(reference, name), name, say)["coarse"])
     stream = Stream(data, cfg.stream, cfg.experiment, "coarse", seed=17)
     which = torch.arange(len(data)).repeat_interleave(STARTS)
     centres = np.stack([data[i].anchors[0] for i in which.tolist()])

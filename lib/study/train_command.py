@@ -7,7 +7,7 @@ import dataclasses
 
 from lib import train
 from lib.patients import population
-from lib.study import config, pairs
+from lib.study import config, pairs, train_agent
 
 
 def arguments(add: argparse.ArgumentParser) -> None:
@@ -22,6 +22,7 @@ def arguments(add: argparse.ArgumentParser) -> None:
 def run(options) -> None:
     """Patients, pairs, training: each made where it is missing. Goes on from the checkpoint. Raises UserError."""
     cfg = dataclasses.replace(config.load(options.profile), experiment=options.experiment, split=options.split)
+    cfg = train_agent.own(cfg, options.agent)
     population.build(cfg.patients, cfg.experiment, cfg.profile)
     folders = pairs.split_folders(cfg)
     sides = [pairs.prepare_pairs(folders[side], options.stage, cfg.stream) for side in ("train", "validation")]

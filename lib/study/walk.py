@@ -22,7 +22,7 @@ def trained_agent(cfg, name: str) -> Agent:
     lender = lender_of(cfg)
     folder = config.agents_dir(lender)
     if any(not (folder / f"{name}_{stage}.safetensors").exists() for stage in train_agent.stages(lender)):
-        train_agent.agent(lender, name)
+        train_agent.agent(train_agent.own(lender, name), name)
     return Agent.load(folder, name)
 
 
