@@ -112,7 +112,7 @@ def test_padding_of_a_cone_beam_scan_that_lost_its_intercept():
     outside = (x - 24) ** 2 + (y - 24) ** 2 > 500
     noisy = HU + rng.normal(0, 8, HU.shape).round()
     found, _ = values.settle(as_volume(np.where(outside, 1024 + 500, noisy + 1024)), "cbct")
-    assert (found.array.numpy()[outside] < noisy.min()).all()
+    assert (found.array.numpy()[outside] <= -1000).all()
     np.testing.assert_array_equal(found.array.numpy()[~outside], noisy[~outside])
 
 
