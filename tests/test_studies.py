@@ -330,7 +330,7 @@ def test_settings_are_chosen_on_patients_never_tested(tmp_path, monkeypatch):
     cfg = dataclasses.replace(cfg, patients=dataclasses.replace(cfg.patients, n_splits=2))
     block = schema.load("choice_of_settings").cases[0]
     with pytest.raises(UserError, match="run notebook 01"):
-        list(sources.people(cfg, block, "spine", None))
+        next(sources.people(cfg, block, "spine", None)).load()
     for name in names:
         name.mkdir(parents=True)
         (name / "patient.json").touch()
