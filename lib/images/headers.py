@@ -10,6 +10,7 @@ from lib.base.errors import UserError
 from lib.images.given import Given
 from lib.images.slabs import Stack, slabs
 
+SPACES = (b"left-posterior-superior", b"right-anterior-superior", b"left-anterior-superior", b"lps", b"ras", b"las")
 LARGE = 2**26  # voxels from which on a file is read in parts
 
 
@@ -101,15 +102,29 @@ def _check_nrrd(path: Path) -> None:
     lines = _lines(path, b"")
     if not lines or not lines[0].startswith(b"NRRD"):
         raise UserError(f"{path.name}: damaged or not NRRD; copy or export it again.")
-    fields = {line.split(b":", 1)[0].lower() for line in lines[1:] if b":" in line and not line.startswith(b"#")}
-    if not fields & {b"space directions", b"spacings"}:
+    pairs = [line.split(b":", 1) for line in lines[1:] if b":" in line and not line.startswith(b"#")]
+    fields = {key.strip().lower(): value.strip().lower() for key, value in pairs}
+    if not {b"space directions", b"spacings"} & set(fields):
         raise UserError(
             f"{path.name}: it does not say how large its voxels are (no space directions); export it again."
+        )
+    other = {text for text in fields.get(b"space units", b"").replace(b'"', b" ").split() if text != b"mm"}
+    if other - {b"millimeter", b"millimeters", b"millimetre"}:
+        raise UserError(f"{path.name}: its lengths are not in mm (space units); export it again in mm.")
+    if fields.get(b"space", SPACES[0]).removesuffix(b"-time") not in SPACES or _left_out(fields):
+        raise UserError(
+            f"{path.name}: its axes do not lie in a patient's space (space, space directions); export it again as "
+            "left-posterior-superior."
         )
     if b"space" not in fields:
         raise UserError(
             f"{path.name}: it does not say how its axes lie in the patient (no 'space'); export it again with its directions."
         )
+
+
+def _left_out(fields: dict[bytes, bytes]) -> bool:
+    """Whether one of three axes has no direction; the fourth of four may have none."""
+    return fields.get(b"space directions", b"").count(b"(") not in (0, 3)
 
 
 def _reason(message: str) -> str:
@@ -119,5 +134,7 @@ def _reason(message: str) -> str:
         return "voxel spacing is zero or negative; export it again."
     if "direction" in text or "determinant" in text or "cosines" in text:
         return "the direction of its axes is singular; export it again."
+    if "no such file" in text or "bytes" in text or "fread" in text or "data file" in text:
+        return "its voxels cannot be read: it is cut off, or the file that holds them is missing; copy it again, whole."
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return f"damaged or not an image ({lines[-1][:120] if lines else 'unreadable'}); copy or export it again."

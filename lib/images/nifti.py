@@ -52,6 +52,8 @@ def _header(path: Path):
         known = bytes(header["magic"])[:3] in (b"n+1", b"n+2", b"ni1", b"ni2")
     except Exception:
         raise UserError(f"{path.name}: damaged or not NIfTI; copy or export it again.") from None
+    if bytes(header["magic"])[:3] in (b"n+1", b"n+2") and 0 <= int(header["vox_offset"]) < length:
+        raise UserError(f"{path.name}: its header says that the voxels begin inside the header; export it again.")
     if not known:
         raise UserError(f"{path.name}: damaged or not NIfTI (Analyze says nothing of left and right); export it again.")
     return header
@@ -103,14 +105,13 @@ def _affine(header, zooms: np.ndarray, size: np.ndarray, name: str) -> np.ndarra
 
 
 def _quaternion(header, zooms: np.ndarray) -> np.ndarray:
-    from nibabel.quaternions import fillpositive, quat2mat
+    from nibabel.quaternions import quat2mat
 
     parts = np.array([float(header[f"quatern_{c}"]) for c in "bcd"])
-    affine = np.eye(4)
-    try:
-        turn = quat2mat(fillpositive(parts, w2_thresh=-1e-4))
-    except ValueError:
+    affine, rest = np.eye(4), 1.0 - parts @ parts
+    if not rest > -1e-4:  # NaN, too
         return affine * np.nan
+    turn = quat2mat([np.sqrt(max(rest, 0.0)), *parts])  # the least rest counts: 1e-5 of it is a third of a degree
     sign = -1.0 if float(header["pixdim"][0]) < 0 else 1.0
     affine[:3, :3] = turn * zooms * [1, 1, sign]
     affine[:3, 3] = [float(header[f"qoffset_{c}"]) for c in "xyz"]
@@ -129,6 +130,8 @@ def _voxels(path: Path) -> np.ndarray:
         stack = Stack(image.shape[2::-1], whole=kind.kind in "ui")
         for part in slabs(stack.array.shape):
             stack.put(part, np.asarray(image.dataobj[:, :, part]).reshape(*image.shape[:2], -1).transpose())
+    except nibabel.spatialimages.HeaderDataError as error:
+        raise UserError(f"{path.name}: damaged header ({error}); export it again.") from None
     except (EOFError, OSError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError):
         raise UserError(f"{path.name}: truncated or damaged, the file is incomplete; copy it again.") from None
     return stack.array

@@ -20,13 +20,11 @@ def shrink(volume: Volume, spacing: float, is_cbct: bool) -> Volume:
     volume = trim(volume) if is_cbct else volume  # most of a padded CBCT is padding: less to average
     factors = [max(1, int(spacing / s + 0.25)) for s in volume.spacing]  # i, j, k
     low, high = (float(volume.array.min()), float(volume.array.max())) if is_cbct else (0.0, 0.0)
-    parts = [volume.array[part] for part in slabs(volume.array.shape, factors[2])]  # slices at once: not the scan
-    means = [
-        _data_means(part.float(), low, high, factors) if is_cbct else pool(part.float().clamp(min=-1024), factors)
-        for part in parts
-        if len(part) >= factors[2]
-    ]
-    array = torch.cat(means)
+    array = torch.empty([n // f for n, f in zip(volume.array.shape, factors[::-1], strict=True)])
+    for part in slabs((len(array) * factors[2], *volume.array.shape[1:]), factors[2]):  # some slices at a time
+        slab = volume.array[part].float()
+        slab = _data_means(slab, low, high, factors) if is_cbct else pool(slab.clamp(min=-1024), factors)
+        array[part.start // factors[2] :][: len(slab)] = slab
     factors = np.array(factors)
     origin = volume.origin + volume.direction @ (volume.spacing * (factors - 1) / 2)
     small = Volume(array, volume.spacing * factors, origin, volume.direction)

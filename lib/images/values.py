@@ -40,6 +40,11 @@ def settle(volume: Volume, kind: str, name: str = "", own: bool = False) -> tupl
     array may be written over (a large image is then in memory once). Raises UserError where a CT's values cannot be a CT.
     """
     pads = paddings(volume.array)
+    if is_inverted(volume.array, pads):
+        raise UserError(
+            f"{name or 'The ' + kind.upper()}: its values are inverted (air is bright and bone dark); export it again "
+            "without inversion, or multiply its values by -1."
+        )
     values = _sample(volume.array, pads)
     found = meaning(values, kind)
     if pads and (found.guessed or not _has_air_and_tissue(values * found.gain + found.offset)):  # padding is the air
@@ -105,6 +110,30 @@ def paddings(array: torch.Tensor, most: int = 2) -> list[float]:
         if int(counts[at]) > 0.2 * int(counts.sum()) and share > 0.02 and share < 0.98:
             found.append(float(kinds[at]))
     return found
+
+
+def is_inverted(array: torch.Tensor, pads: list[float]) -> bool:
+    """Whether air is bright: the slices' rim lies far above their middle, and nothing lies above the rim.
+
+    Nowhere in a body is that so: above soft tissue there is bone. A scan without air at its rim cannot be told. Padding
+    far from all other values does not count; air cut off at one value does.
+    """
+    step = max(1, round((array.numel() / (4 * SAMPLE)) ** (1 / 3)))
+    thin = array[::step, ::step, ::step].float().clone()
+    low, high = np.percentile(_sample(array, pads).numpy(), [1, 99])
+    reach = max(float(high - low), 1e-6)
+    for pad in pads:
+        near = ((thin - pad).abs() < 0.05 * reach) & (thin != pad)
+        if float(near.float().mean()) < 0.005:
+            thin[thin == pad] = torch.nan
+    rows, columns = (n // 4 for n in thin.shape[1:])
+    rim = torch.cat([thin[:, [0, -1]].reshape(-1), thin[:, :, [0, -1]].reshape(-1)])
+    middle = thin[:, rows : -rows or None, columns : -columns or None].reshape(-1)
+    if float(rim.isnan().float().mean()) > 0.9 or middle.isnan().all():
+        return False
+    edge = float(rim.nanmedian())
+    above = float((thin > edge + 0.1 * reach).float().mean())
+    return edge - float(middle.nanmedian()) > 0.25 * reach and above < 0.002
 
 
 def _sample(array: torch.Tensor, pads: list[float]) -> torch.Tensor:

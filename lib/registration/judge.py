@@ -33,6 +33,7 @@ class JudgeSettings:
     least_lead: float = 0.05  # over the best other place, below which the judge is unsure
     beside: tuple[float, ...] = (-36.0, -24.0, 24.0, 36.0)  # mm along the body from the winner: the next vertebrae
     again: int = 3  # times that a winner's next vertebrae are asked, at most
+    finest: float = 3.0  # mm, of the winner's last ascent, by all points
     reach: float = 130.0  # mm from the centre along each axis: half the largest field of view
 
 
@@ -95,8 +96,18 @@ def judge(
         by = places[0].scouts = places[0].scouts or by
         if displacement(places[0].pose, first.pose, centre) <= settings.same_place:
             break
+    places[0].pose = _settled(fixed, moving, centre, places[0].pose, bone, settings)
     lead = places[0].weighed - (places[1].weighed if len(places) > 1 else 0.0)
     return Verdict(places, lead, _doubts(places, lead, settings))
+
+
+def _settled(fixed, moving, centre, pose: np.ndarray, bone: bool, settings: JudgeSettings) -> np.ndarray:
+    """The winner's pose after a last ascent by all points about itself: drawn points depend on the first candidate, and
+    move an optimum by up to a millimetre. The pose as it was where that leads to another place."""
+    reach = np.full(3, settings.reach)
+    ascent = Ascent(fixed, moving, centre, pose, reach, bone, settings.finest, points=10**6)
+    end = ascent.climb(pose[None], settings.steps)[0][0]
+    return end if displacement(pose, end, centre) <= settings.same_place else pose
 
 
 def _region(poses: np.ndarray, centre: np.ndarray, reach):
