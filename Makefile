@@ -5,6 +5,8 @@ WHERE ?= local
 CLAIM ?=
 GPU ?= 0
 DATASET ?=
+LEVEL ?= 1
+PART ?= theory
 VENV := .venv
 STAMP := $(VENV)/.installed
 
@@ -105,9 +107,9 @@ report: $(READY) ## executed notebooks of PROFILE as web pages in results/runs/<
 	$(CHECK)
 	find "$(RUNS)" -name '[01][0-9]_*.ipynb' -exec "$(BIN)/jupyter" nbconvert --to html --output-dir "$(RUNS)/report" {} +
 
-verify: $(READY) ## do tables follow from the rows, and files from their provenance?
+verify: $(READY) ## do files follow from their sources? LEVEL=2: agents walk again; LEVEL=3 PART=study: run again
 	$(CHECK)
-	@$(PYTHON) -m lib verify --profile $(PROFILE)
+	@$(PYTHON) -m lib verify --profile $(PROFILE) --level $(LEVEL) --part $(PART)
 
 # As Snakefile starts a training: fewer page faults.
 MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000

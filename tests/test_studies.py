@@ -59,6 +59,8 @@ def test_one_value_may_stand_where_a_list_may(tmp_path):
         (HEAD + "methods: [{method: agent, steps: larg}]\n", "Unknown steps in x.yaml: larg"),
         (HEAD + "methods: [agent]\n", "there is no recipe"),
         (HEAD + "recipe: {samples: [0]}\n", "0 is no number of training samples"),
+        (HEAD + "cases: {splits: [0, 1]}\n", "splits are of the source split"),
+        (HEAD + "recipe: {seeds: [0, 1]}\n", "seeds are of the population reproduce"),
         (HEAD + "cost: -3\n", "cost is -3 minutes"),
         (HEAD + "cost: 3\ncost: 4\n", "x.yaml: cost stands twice"),
         (HEAD + "cases: {starts: 3, starts: 4}\n", "x.yaml: starts stands twice"),
@@ -219,6 +221,31 @@ def test_new_networks_walk_again_and_their_older_rows_go(bench):
     found = rows.read(bench.folder, "x")
     assert set(found["case"][found["method"] == "dsl_two_channel"]) == {"b"}, "rows of an agent are of one training"
     assert set(found["case"][found["method"] == "itk_tuned"]) == {"a", "b"}, "rows that another machine made stay"
+
+
+def test_every_split_and_seed_is_a_training_of_its_own_and_its_rows_stay(bench, tmp_path, monkeypatch):
+    """Rows are written training by training; those of one split do not make way for another's."""
+    made, network = [], bench.folder / "networks"
+
+    def make(cfg, maker, say):
+        made.append((cfg.split, maker.seed, len(rows.read(bench.folder, "x"))))
+        path = recipes.networks(cfg, maker)
+        for file in path.values():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(str((cfg.split, maker.seed)))
+
+    monkeypatch.setattr(recipes, "make", make)
+    monkeypatch.setattr(recipes, "folder", lambda cfg, maker: network / f"{cfg.split}{maker.seed}")
+    text = "recipe: {population: reproduce, agents: dsl, seeds: [0, 2]}\nmethods: agent\n"
+    study = written(tmp_path, HEAD + text + "cases: {source: split, splits: [1, 3], ranges: full, starts: 2}\n")
+    bench.go(study)
+    assert made == [(1, 0, 0), (3, 0, 4), (1, 2, 8), (3, 2, 12)], "all splits of one seed, then the next seed's"
+    found = rows.read(bench.folder, "x")
+    assert len(found) == 16 and found.groupby(["split", "change", "seed"]).size().tolist() == [4] * 4
+    assert set(found["change"]) == {"", "seed_2"} and set(found["seed"]) == {"0", "2"}
+    bench.asked.clear()
+    bench.go(study)
+    assert bench.asked == [] and len(made) == 4
 
 
 def test_rows_that_are_older_than_the_files_count_as_the_released_agents(bench):

@@ -7,6 +7,7 @@ population's own. A finished network is not trained again, an interrupted one go
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from lib.study.schema import BOTH, Change, Study
 
 @dataclass(frozen=True)
 class Maker:
-    """One agent of a recipe. `samples`: its coarse network alone, trained with so many; 0: both, as the profile says."""
+    """One agent of a recipe. `samples`: its coarse network alone, trained with so many; 0: both, as the profile says.
+    `seed` is added to the profile's."""
 
     experiment: str
     population: str
@@ -31,6 +33,7 @@ class Maker:
     change_name: str = ""
     change: Change | None = field(default=None, compare=False)
     samples: int = 0
+    seed: int = 0
 
     @property
     def name(self) -> str:
@@ -40,7 +43,8 @@ class Maker:
     @property
     def label(self) -> str:
         """What differs from its population's agent, for the column `change`."""
-        return f"samples_{self.samples}" if self.samples else self.change_name
+        samples, seed = (f"{word}_{n}" if n else "" for word, n in (("samples", self.samples), ("seed", self.seed)))
+        return "_".join(filter(None, (samples, seed))) or self.change_name
 
     def without(self) -> Maker:
         """The same without the change."""
@@ -53,11 +57,9 @@ def makers(study: Study, experiment: str) -> list[Maker]:
     for recipe in study.recipe:
         if experiment not in recipe.experiments:
             continue
-        for name in recipe.population:
-            for agent in recipe.agents:
-                for change in recipe.changes or {"": None}:
-                    for samples in recipe.samples or (0,):
-                        found.append(Maker(experiment, name, agent, change, recipe.changes.get(change), samples))
+        parts = (recipe.population, recipe.agents, recipe.changes or {"": None}, recipe.samples or (0,), recipe.seeds)
+        for name, agent, change, samples, seed in itertools.product(*parts):
+            found.append(Maker(experiment, name, agent, change, recipe.changes.get(change), samples, seed))
     return found
 
 
@@ -69,9 +71,9 @@ def folder(cfg, maker: Maker) -> Path:
         return folders.results_root() / "runs" / cfg.profile / maker.experiment / "transfer" / maker.name / "agents"
     if maker.change is not None:
         raise UserError("The population reproduce is trained by `make reproduce`; change another one, such as drawn.")
-    if maker.samples in (0, cfg.training.samples):
+    if maker.samples in (0, cfg.training.samples) and not maker.seed:
         return config.agents_dir(cfg)
-    return config.run_dir(cfg) / "curve" / f"{maker.agent}_{maker.samples}"
+    return config.run_dir(cfg) / "curve" / f"{maker.agent}_{maker.label.removeprefix('samples_')}"
 
 
 def networks(cfg, maker: Maker) -> dict[str, Path]:
@@ -104,7 +106,7 @@ def load(cfg, maker: Maker) -> Agent:
 def applied(cfg, maker: Maker):
     """`cfg` with the change of an agent, and its budget, in its sections."""
     if maker.population == "reproduce":
-        budget = {"samples": maker.samples or cfg.training.samples}
+        budget = {"samples": maker.samples or cfg.training.samples, "seed": cfg.training.seed + maker.seed}
     else:
         budget = populations.budget(cfg.transfer, maker.population, maker.change)
     changed = {"training": dataclasses.replace(cfg.training, **budget)}
@@ -139,7 +141,7 @@ def make(cfg, maker: Maker, stages=None, say=print) -> None:
         make(cfg, maker.without(), kept, say)
     changed, root = applied(cfg, maker), patients_root(cfg, maker)
     population.build(changed.patients, maker.experiment, cfg.profile, root, progress=say)
-    if maker.population == "reproduce" and not maker.samples:
+    if maker.population == "reproduce" and not maker.samples and not maker.seed:
         train_agent.agent(changed, maker.agent, say)  # as notebook 03
         return
     sides = pairs.split_folders(changed, root)

@@ -113,7 +113,7 @@ def _same_starts(new: pd.DataFrame, old: pd.DataFrame) -> None:
 
 def _of_another_training(old: pd.DataFrame, new: pd.DataFrame) -> pd.Series:
     """Which of the old rows are of an agent that walks anew, with other networks or settings."""
-    walked = new[new["recipe"] != ""]
-    now = {tuple(line[:-1]): line[-1] for line in walked[[*WHAT, "made_by"]].itertuples(index=False, name=None)}
-    lines = old[[*WHAT, "made_by"]].itertuples(index=False, name=None)
+    walked, columns = new[new["recipe"] != ""], [*WHAT, "split", "made_by"]  # each split has networks of its own
+    now = {tuple(line[:-1]): line[-1] for line in walked[columns].itertuples(index=False, name=None)}
+    lines = old[columns].itertuples(index=False, name=None)
     return pd.Series([now.get(line[:-1], line[-1]) != line[-1] for line in lines], index=old.index, dtype=bool)

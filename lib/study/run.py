@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from lib.registration import trust
 from lib.study import conditions, config, methods, populations, recipes, rows, schema, sources
 from lib.study.schema import Cases, Method, Study
 
+REAL = ("real_scans", "real_pairs")  # real bodies: a fine path that leads far away is not followed
 SECTIONS = ("patients", "stream", "training", "agent", "baselines", "evaluation", "register", "transfer")
 
 
@@ -30,6 +32,7 @@ class Task:
 
     block: Cases
     experiment: str
+    split: int
     reach: str
     condition: str
     methods: tuple[Method, ...]  # that share their work
@@ -37,6 +40,11 @@ class Task:
     people: list[sources.Person]
     missing: dict[str, list[int]] = field(default_factory=dict)  # person -> numbers of starts
     made_by: dict[Method, str] = field(default_factory=dict)  # what would make their rows here
+
+    @property
+    def size(self) -> int:
+        """Registrations to do."""
+        return sum(len(starts) for starts in self.missing.values()) * len(self.methods)
 
 
 class Loop:
@@ -51,14 +59,7 @@ class Loop:
     def run(self) -> None:
         """Everything that is missing. Raises UserError; what was made by then is in the file."""
         tasks, loaded = list(self.tasks()), {}
-        lacking = {task.maker: None for task in tasks if task.maker and any(task.missing.values())}
-        for maker in lacking:
-            if not recipes.there(self._cfg(maker.experiment), maker):
-                self.say(f"{self.study.name}: training {maker.agent} of {maker.name}")
-                recipes.make(self._cfg(maker.experiment), maker, say=self.say)
-        for task in tasks:
-            self._count(task)  # now that all networks are here to be asked
-        self.total = sum(len(n) * len(task.methods) for task in tasks for n in task.missing.values())
+        self.total = sum(task.size for task in tasks)
         if not self.total:
             self.say(f"{self.study.name}: all rows are there, in {self.store.path}")
             return
@@ -66,15 +67,28 @@ class Loop:
         self.began = time.monotonic()
         try:
             for task in tasks:
+                self._train(task)
                 self._do(task, loaded)
         finally:
             self._record()
 
+    def _train(self, task: Task) -> None:
+        """The networks of a task, where they are missing; then they can be asked which rows are theirs."""
+        cfg, before = self._cfg(task.experiment, task.split), task.size
+        if task.maker and before:
+            if not recipes.there(cfg, task.maker):
+                m = task.maker
+                self.say(f"{self.study.name}: training {m.agent} {m.label} of {m.name}, split {cfg.split}")
+                recipes.make(cfg, m, say=self.say)
+            self._count(task)
+            self.total += task.size - before
+
     def train(self) -> None:
         """The networks of its recipes, and no more."""
-        for experiment in dict.fromkeys(e for block in self.study.cases for e in block.experiments):
+        asked = ((e, s) for block in self.study.cases for e in block.experiments for s in block.splits)
+        for experiment, split in dict.fromkeys(asked):
             for maker in self._makers(experiment):
-                recipes.make(self._cfg(experiment), maker, say=self.say)
+                recipes.make(self._cfg(experiment, split), maker, say=self.say)
 
     def _makers(self, experiment: str) -> list[recipes.Maker]:
         found = recipes.makers(self.study, experiment)
@@ -85,16 +99,15 @@ class Loop:
         for block in self.study.cases:
             for experiment in block.experiments:
                 makers = recipes.makers(self.study, experiment)
-                for maker in (*self._makers(experiment), None):
-                    if not self._methods(block, maker):
+                for maker, split in itertools.product((*self._makers(experiment), None), block.splits):
+                    ways = self._methods(block, maker)
+                    if not ways:
                         continue  # before its people are asked for: a scan that only others need may not be here
-                    people = self._people(block, experiment, [maker] if maker else makers)
-                    for condition in block.conditions:
-                        for reach in block.ranges:
-                            for some in self._methods(block, maker):
-                                task = Task(block, experiment, reach, condition, some, maker, people)
-                                self._count(task)
-                                yield task
+                    people = self._people(block, self._cfg(experiment, split), [maker] if maker else makers)
+                    for condition, reach, some in itertools.product(block.conditions, block.ranges, ways):
+                        task = Task(block, experiment, split, reach, condition, some, maker, people)
+                        self._count(task)
+                        yield task
 
     def _methods(self, block: Cases, maker) -> list[tuple[Method, ...]]:
         """Methods with a recipe or without, those that share their work together."""
@@ -106,20 +119,20 @@ class Loop:
         commands = tuple(m for m in asked if m.method in schema.COMMANDS)
         return [(m,) for m in asked if m not in commands] + ([commands] if commands else [])
 
-    def _people(self, block: Cases, experiment: str, makers) -> list[sources.Person]:
+    def _people(self, block: Cases, cfg, makers) -> list[sources.Person]:
         """Who may be tried: real scans that no agent of these grew from; for baselines, where any of the agents is."""
-        cfg, unseen = self._cfg(experiment), None
+        unseen = None
         if block.source == "real_scans" and makers:
-            unseen = {s for m in makers for s in populations.held_out(cfg.transfer, experiment, m.population)}
-        return list(sources.people(cfg, block, experiment, unseen, self.say))
+            unseen = {s for m in makers for s in populations.held_out(cfg.transfer, cfg.experiment, m.population)}
+        return list(sources.people(cfg, block, cfg.experiment, unseen, self.say))
 
-    def _cfg(self, experiment: str):
-        return dataclasses.replace(self.cfg, experiment=experiment)
+    def _cfg(self, experiment: str, split: int = 0):
+        return dataclasses.replace(self.cfg, experiment=experiment, split=split)
 
     def _starts(self, task: Task) -> dict:
         """How the starts of a task are drawn."""
         t, e, block = self.cfg.transfer, self.cfg.evaluation, task.block
-        real = block.source in ("real_scans", "new")
+        real = block.source in ("real_scans", "new", "real_pairs")
         half = block.ranges[task.reach] or (t.near if task.reach == "near" else e.ranges(task.experiment))
         overlap = (t if real else e).min_overlap if block.min_overlap is None else block.min_overlap
         n = block.starts or (t.starts if real else e.n_starts)
@@ -127,12 +140,12 @@ class Loop:
 
     def _made_by(self, task: Task, method: Method) -> str:
         """Fingerprint of all that a row depends on, but the patient; "" where its networks are not here to be asked."""
-        cfg = self._cfg(task.experiment)
+        cfg = self._cfg(task.experiment, task.split)
         if task.maker is not None and not recipes.there(cfg, task.maker):
             return ""
         how = {k: v for k, v in self._starts(task).items() if k != "n"}
         condition = dataclasses.asdict(task.block.conditions[task.condition]) | {"what": ""}
-        real = task.block.source == "real_scans"
+        real = task.block.source in REAL
         return provenance.fingerprint([how, condition, methods.depends(cfg, method, task.maker, real)])[:12]
 
     def _key(self, task: Task, method: Method, person: sources.Person, start: int) -> tuple:
@@ -140,7 +153,7 @@ class Loop:
         who = (maker.population, maker.label, maker.agent) if maker else ("", method.change, "")
         name = method.label(maker.agent if maker else "")
         what = (task.experiment, task.reach, *who, name, task.condition)
-        return (self.cfg.profile, *what, person.dataset, self.cfg.split, person.id, start)
+        return (self.cfg.profile, *what, person.dataset, task.split, person.id, start)
 
     def _count(self, task: Task) -> None:
         """Fill in which starts have no row yet, of any of the task's methods. A row that is older than these files counts,
@@ -170,12 +183,13 @@ class Loop:
 
     def _agent(self, task: Task, loaded: dict):
         """The agent of a task, read once; for the command with the calibration of its verdict."""
-        maker = task.maker
-        if maker not in loaded:
+        maker, which = task.maker, (task.maker, task.split)
+        if which not in loaded:
             loaded.clear()
-            network, cfg = recipes.networks(self.cfg, maker)["coarse"], self._cfg(task.experiment)
-            loaded[maker] = recipes.load(cfg, maker), trust.load(network.parent, network)
-        return loaded[maker][0] if task.methods[0].walks() else loaded[maker]
+            cfg = self._cfg(task.experiment, task.split)
+            network = recipes.networks(cfg, maker)["coarse"]
+            loaded[which] = recipes.load(cfg, maker), trust.load(network.parent, network)
+        return loaded[which][0] if task.methods[0].walks() else loaded[which]
 
     def _cases(self, task: Task, person: sources.Person) -> list:
         condition = task.block.conditions[task.condition]
@@ -185,7 +199,7 @@ class Loop:
 
     def _save(self, task: Task, person: sources.Person, todo: list, agent) -> None:
         """Rows of one person by an agent, the command, or of the starts themselves."""
-        first, real = task.methods[0], task.block.source == "real_scans"
+        first, real = task.methods[0], task.block.source in REAL
         if first.method == "initial":
             found = [[methods.Found(methods.Result(case.initial, 0.0))] for case in todo]
         elif first.method in schema.COMMANDS:
@@ -220,8 +234,9 @@ class Loop:
 
     def _write(self, task: Task, person, todo: list, found: list[list]) -> None:
         """The rows of cases of one person, in the file; a line on how far it is."""
+        cfg = self._cfg(task.experiment, task.split)
         new = [
-            methods.row(self.study.name, task.reach, task.condition, person, case, m, task.maker, f, self.cfg)
+            methods.row(self.study.name, task.reach, task.condition, person, case, m, task.maker, f, cfg)
             | {"made_by": task.made_by[m]}
             for case, results in zip(todo, found, strict=True)
             for m, f in zip(task.methods, results, strict=True)

@@ -27,7 +27,7 @@ from lib.base.yaml_file import read
 
 FOLDER = ROOT / "configs" / "studies"
 BOTH = ("coarse", "fine")
-SOURCES = ("real_scans", "split", "untested", "new")
+SOURCES = ("real_scans", "split", "untested", "new", "real_pairs")
 SCANNERS = ("first", "second")  # lib.patients.scanner: conebeam, which also scans training patients; second
 RANGES = ("near", "full")  # those of the profile: transfer.near, and the paper's
 COMMANDS = ("register", "register_once")  # the whole command; the same from its first start alone
@@ -61,6 +61,7 @@ class Recipe:
     agents: tuple[str, ...] = ("dsl_two_channel",)
     changes: dict[str, Change] = field(default_factory=dict)
     samples: tuple[int, ...] = ()  # coarse network alone, trained with so many; empty: both, the profile's budget
+    seeds: tuple[int, ...] = (0,)  # of `reproduce`: one training each, 0 being that of `make reproduce`
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,10 @@ class Condition:
 class Cases:
     """Who is registered, from where: every condition with every range."""
 
-    source: str = "real_scans"  # real_scans | split (its test patients) | untested (in no split's test) | new
+    # real_scans | split (its test patients) | untested (in no split's test) | new | real_pairs (of the collections `scans`)
+    source: str = "real_scans"
     experiments: tuple[str, ...] = ("spine",)
+    splits: tuple[int, ...] = (0,)  # of the source `split`: whose test patients, and whose agents of `reproduce`
     scans: tuple[str, ...] = ()  # real scans or collections; none named: all that the recipe's agents never saw
     pairs: bool = True  # also real pairs, whose CBCT is real
     scanner: str = (
@@ -232,6 +235,8 @@ def _check(study: Study, source: str) -> None:
         one_of([block.source], SOURCES, "source of cases")
         one_of(block.experiments, ("spine", "heart"), "experiment")
         one_of([block.scanner], SCANNERS, "scanner")
+        if block.splits != (0,) and block.source != "split":
+            raise UserError(f"{prefix}splits are of the source split; {block.source} has none.")
         again = any(one.simulates() or one.files for one in block.conditions.values())
         if block.scanner != "first" and (block.source != "real_scans" or again):
             raise UserError(f"{prefix}the second scanner scans the source real_scans, under no other condition.")
@@ -240,6 +245,8 @@ def _check(study: Study, source: str) -> None:
                 one_of([reach], RANGES, "range")
             elif not HALF_RANGES.holds(half):
                 raise UserError(f"{prefix}the range {reach} is {list(half)}; it needs {HALF_RANGES.words}.")
+        if block.source == "real_pairs" and not block.scans:
+            raise UserError(f"{prefix}the source real_pairs needs scans, the collections whose pairs are tried.")
         if block.starts < 0 or not 0 <= (block.min_overlap or 0) <= 1:
             raise UserError(f"{prefix}starts must be a positive number, and min_overlap a share from 0 to 1.")
         for name, found in block.conditions.items():
@@ -255,5 +262,7 @@ def _check(study: Study, source: str) -> None:
         one_of(recipe.experiments, ("spine", "heart"), "experiment")
         if any(n < 1 for n in recipe.samples):
             raise UserError(f"{prefix}samples: {min(recipe.samples)} is no number of training samples; give 1 or more.")
+        if recipe.seeds != (0,) and set(recipe.population) != {"reproduce"}:
+            raise UserError(f"{prefix}seeds are of the population reproduce; change training.seed of another one.")
     if any(m.trained() for m in study.methods) and not study.recipe:
         raise UserError(f"{prefix}an agent is tried but there is no recipe; say recipe: {{population: released}}.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from lib.base.errors import UserError
@@ -16,7 +16,7 @@ from lib.patients import population, real, store
 from lib.patients.scanner import second
 from lib.patients.scans import manifest
 from lib.patients.scans import marks as anatomy
-from lib.study import pairs, populations
+from lib.study import consensus, pairs, populations
 from lib.study.schema import Cases
 
 SCANNERS = {"first": real.SCANNER, "second": second.TEST}
@@ -41,6 +41,11 @@ def people(cfg, block: Cases, experiment: str, held_out: set[str] | None, say=pr
         yield from _real(cfg, block, experiment, held_out)
     elif block.source == "new":
         yield from _new(cfg, block, experiment, say)
+    elif block.source == "real_pairs":
+        for name in block.scans:
+            for pair, folder in consensus.usable(name, say):
+                load = partial(consensus.patient, name, pair, folder)
+                yield Person(name, f"{name}_{pair.patient}", load)
     else:
         yield from _drawn(cfg, block.source)
 
@@ -85,10 +90,14 @@ def _drawn(cfg, source: str) -> Iterator[Person]:
         parts = [pairs.split_folders(dataclasses.replace(cfg, split=s)) for s in range(cfg.patients.n_splits)]
         tested = {folder for part in parts for folder in part["test"]}
         folders = sorted({f for part in parts for side in ("train", "validation") for f in part[side]} - tested)
-    for folder in folders:
+
+    def load(folder: Path) -> store.Patient:  # not before: a study that trains makes its patients, too
         if not (folder / "patient.json").exists():
             raise UserError(f"{folder}: there is no patient here; run notebook 01 (make reproduce does) first.")
-        yield Person(folder.parent.name, folder.name, lambda f=folder: store.load(f))
+        return store.load(folder)
+
+    for folder in folders:
+        yield Person(folder.parent.name, folder.name, lambda f=folder: load(f))
 
 
 def _new(cfg, block: Cases, experiment: str, say) -> Iterator[Person]:

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from lib.base import provenance
 from lib.patients.scans import manifest
@@ -41,6 +42,7 @@ def heart() -> Study:
 
 def walked(study: Study, profile: str) -> pd.DataFrame:
     """The rows of a study, made here and now, none written to the results."""
+    torch.set_num_threads(1)  # as the rows were made
     with tempfile.TemporaryDirectory() as scratch:
         loop = run.Loop(run.load_config(profile), study, say=lambda line: None)
         loop.store, loop.made = rows.Store(Path(scratch) / f"{study.name}.csv"), {}
