@@ -217,3 +217,19 @@ def test_a_missing_scan_is_left_out_and_the_rest_is_checked(monkeypatch, capsys)
 def test_what_is_committed_is_sound():
     """The files, without the rows' tables, which tests/test_tables.py computes again."""
     assert found(ROOT / "results") == []
+
+
+def test_what_a_kill_lost_is_seen(tmp_path):
+    """The log of kills compares rows without what no two runs share: times, and a method without a seed."""
+    from tests import kills
+
+    for name, seconds in (("ours", 1.0), ("theirs", 2.0)):
+        folder = tmp_path / name / "runs" / "smoke"
+        folder.mkdir(parents=True)
+        table = pd.DataFrame({"method": ["dsl", "greedy"], "tx": [1.0, seconds], "seconds": seconds})
+        table.to_csv(folder / "cases_dsl.csv", index=False)
+    assert kills.differences(tmp_path / "ours", tmp_path / "theirs") == []
+    table.assign(tx=3.0).to_csv(tmp_path / "ours" / "runs" / "smoke" / "cases_dsl.csv", index=False)
+    assert kills.differences(tmp_path / "ours", tmp_path / "theirs") == ["runs/smoke/cases_dsl.csv differs"]
+    (tmp_path / f".12-abcdef-abcdef-{name}").write_text("half")
+    assert [path.name for path in kills.temporaries(tmp_path)] == [f".12-abcdef-abcdef-{name}"]
