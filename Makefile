@@ -34,7 +34,7 @@ WITH = --config profile=$(PROFILE) splits=$(SPLITS) gpu=$(GPU)
 RUNS = $(or $(RESULTS_DIR),results)/runs/$(PROFILE)
 CHECK = @$(PYTHON) -m lib check --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
 
-.PHONY: test-browser help setup reproduce claims transfer test lint strip lab data report verify bench clean
+.PHONY: test-browser help setup reproduce claims transfer test lint strip lab data report site verify bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -106,6 +106,10 @@ data: $(READY) ## fetch a data set of data_manifests/: DATASET=name; without one
 report: $(READY) ## executed notebooks of PROFILE as web pages in results/runs/<profile>/report
 	$(CHECK)
 	find "$(RUNS)" -name '[01][0-9]_*.ipynb' -exec "$(BIN)/jupyter" nbconvert --to html --output-dir "$(RUNS)/report" {} +
+
+site: $(READY) ## README, docs, studies and executed notebooks as a web site, readable without Python: results/runs/<profile>/site
+	$(CHECK)
+	@$(PYTHON) -m workflow.website --profile $(PROFILE)
 
 verify: $(READY) ## do files follow from their sources? LEVEL=2: agents walk again; LEVEL=3 PART=study: run again
 	$(CHECK)

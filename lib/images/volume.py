@@ -148,7 +148,7 @@ def to_sitk(volume: Volume, dtype=np.float32):
     """A Volume as a SimpleITK image of `dtype`."""
     import SimpleITK as sitk
 
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.cpu().numpy().astype(dtype)))
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.cpu().numpy().astype(dtype, copy=False)))
     image.SetSpacing([float(s) for s in volume.spacing])
     image.SetOrigin([float(o) for o in volume.origin])
     image.SetDirection([float(d) for d in volume.direction.ravel()])

@@ -28,9 +28,12 @@ from lib.base.yaml_file import read
 FOLDER = ROOT / "configs" / "studies"
 BOTH = ("coarse", "fine")
 SOURCES = ("real_scans", "split", "untested", "new", "real_pairs")
-SCANNERS = ("first", "second")  # lib.patients.scanner: conebeam, which also scans training patients; second
+# lib.patients.scanner: conebeam, which also scans training patients; second, with its test or its tuning settings.
+SCANNERS = ("first", "second", "tuning")
 RANGES = ("near", "full")  # those of the profile: transfer.near, and the paper's
-COMMANDS = ("register", "register_once")  # the whole command; the same from its first start alone
+# The command: `--only agent`, the same from its first start alone, both scouts as shipped, `--only search`.
+COMMANDS = ("register", "register_once", "register_both", "register_search")
+ONE_RUN = ("register", "register_once")  # of them, what one run gives
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,15 @@ class Condition:
     view: tuple[float, ...] = (1.0, 1.0)  # shares of the field of view's width and height that are kept
     turn: tuple[float, ...] = (0.0, 0.0, 0.0)  # degrees about x, y, z (LPS) by which every start is turned first
     tilt: float = 0.0  # degrees about a random axis in place of the start's own rotations
+    stranger: bool = False  # the CT is another patient's: no pose is right
     files: tuple[str, ...] = ()  # CBCT and CT of these names in the scan's folder, read as a user's are
 
     def simulates(self) -> bool:
         """Whether the CBCT is made again from the CT."""
         return bool(self.scanner or self.metal or self.organs_mm)
+
+
+LATER = ("stranger",)  # of a condition: it does not count in what made rows where it is not used
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class Cases:
     scans: tuple[str, ...] = ()  # real scans or collections; none named: all that the recipe's agents never saw
     pairs: bool = True  # also real pairs, whose CBCT is real
     scanner: str = (
-        "first"  # of the real scans' CBCTs: first, which also scans training patients, | second, for tests only
+        "first"  # of the real scans' CBCTs: first | second, of scans never trained on | tuning, of those trained on
     )
     patients: int = 12  # of the source `new`: so many drawn, and as many grown
     ranges: dict[str, tuple[float, ...]] = field(default_factory=lambda: dict.fromkeys(RANGES, ()))
@@ -106,12 +113,12 @@ class Cases:
 
 @dataclass(frozen=True)
 class Method:
-    """Who registers. `initial` is the start itself; `agent` walks; `register` is the command; else a baseline."""
+    """Who registers. `initial` is the start itself; `agent` walks; `COMMANDS` are the command; else a baseline."""
 
     method: str
     stage: str = "both"  # of `agent`: coarse | both
     steps: str = "one"  # of `agent`: one unit | adaptive | third (adaptive, with a third of the actions)
-    then: str = ""  # of `agent`, `register`: polish
+    then: str = ""  # of `agent`: polish
     change: str = ""  # of a baseline with `settings`: their name
     # Of a baseline: overrides of the section `baselines`.
     settings: dict[str, Any] = field(default_factory=dict, compare=False)
@@ -126,7 +133,7 @@ class Method:
     def label(self, agent: str) -> str:
         """The name in the column `method`, as tables show it: dsl_two_channel_adaptive."""
         if not self.walks():
-            return "_".join(filter(None, (self.method, self.then)))
+            return self.method
         ways = (self.then, "" if self.steps == "one" else self.steps, "" if self.stage == "both" else self.stage)
         return "_".join(filter(None, (agent, *ways)))
 
@@ -257,7 +264,7 @@ def _check(study: Study, source: str) -> None:
     for method in [m for some in (study.methods, *(block.methods for block in study.cases)) for m in some]:
         one_of([method.stage], ("coarse", "both"), "stage")
         one_of([method.steps], ("one", "adaptive", "third"), "steps")
-        one_of([method.then], ("", "polish"), "word after `then`")
+        one_of([method.then], ("", "polish") if method.walks() else ("",), f"word after `then` of {method.method}")
     for recipe in study.recipe:
         one_of(recipe.experiments, ("spine", "heart"), "experiment")
         if any(n < 1 for n in recipe.samples):
