@@ -5,6 +5,8 @@ WHERE ?= local
 CLAIM ?=
 GPU ?= 0
 DATASET ?=
+LEVEL ?= 1
+PART ?= theory
 VENV := .venv
 STAMP := $(VENV)/.installed
 
@@ -109,9 +111,9 @@ site: $(READY) ## README, docs, studies and executed notebooks as a web site, re
 	$(CHECK)
 	@$(PYTHON) -m workflow.website --profile $(PROFILE)
 
-verify: $(READY) ## do tables follow from the rows, and files from their provenance?
+verify: $(READY) ## do files follow from their sources? LEVEL=2: agents walk again; LEVEL=3 PART=study: run again
 	$(CHECK)
-	@$(PYTHON) -m lib verify --profile $(PROFILE)
+	@$(PYTHON) -m lib verify --profile $(PROFILE) --level $(LEVEL) --part $(PART)
 
 # As Snakefile starts a training: fewer page faults.
 MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000
