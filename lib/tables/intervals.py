@@ -75,8 +75,8 @@ def difference(first, second, clusters) -> Interval:
 
 
 def _points(value, low, high) -> Interval:
-    """A difference of success; without bounds where all patients agree, since resampling then sees no spread."""
-    bounds = (float(low), float(high)) if high > low else (np.nan, np.nan)
+    """A difference of success; without bounds where no patient shows any, as at the ceiling: resampling then sees nothing."""
+    bounds = (float(low), float(high)) if low or high else (np.nan, np.nan)
     return Interval(float(value), *bounds, "points", "difference: patients")
 
 
