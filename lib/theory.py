@@ -14,21 +14,25 @@ better? And one question on Eq. 5: how much of what it weighs tells the actions 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 
 from lib import mdp, rigid
 from lib.augment import StreamSettings, draw_residuals
+from lib.base.limits import Count, Number, Rule
+
+Discount = Annotated[float, Rule(lambda x: 0 < x < 1, "more than 0 and less than 1")]
 
 
 @dataclass(frozen=True)
 class TheorySettings:
     """How many random states are asked, and with which discount factors."""
 
-    states: int = 5000  # random states checked per question
-    seed: int = 0  # seed of the random states
-    gammas: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)  # discount factors at which R > gamma / (1 - gamma) is probed
+    states: Count = 5000  # random states checked per question
+    seed: Number = 0  # seed of the random states
+    gammas: tuple[Discount, ...] = (0.5, 0.8, 0.9, 0.95)  # discount factors at which R > gamma / (1 - gamma) is probed
 
 
 def steps_to_goal(distance, tolerance: float = mdp.TOLERANCE):

@@ -51,6 +51,18 @@ def test_f4_f6_offsets_are_taken_away(kind, added):
         np.testing.assert_array_equal(found.array.numpy(), HU)
 
 
+@pytest.mark.parametrize("parts", [((55, 30, 65000), (1890, 90, 30000), (2700, 90, 5000))])
+def test_attenuation_in_a_wide_field_of_view_is_not_taken_for_hounsfield(parts):
+    """Mostly air near 0: the middle value lies where HU have tissue, but a twentieth is denser than any bone in HU."""
+    scan = mixed(*parts).reshape(100, 100, 10)
+    assert not values.looks_hounsfield(scan.flatten())
+    found, meaning = values.settle(as_volume(scan), "cbct")
+    levels = [float(found.array[(scan > low) & (scan < high)].median()) for low, high in ((0, 500), (1600, 2200))]
+    assert meaning.guessed and levels == pytest.approx([-1000, 40], abs=60)
+    gain, offset = tissue_level(scan.flatten())
+    assert gain * 1890 + offset == pytest.approx(40, abs=20) and gain * 55 + offset == pytest.approx(-1000, abs=40)
+
+
 def test_hounsfield_comes_back_untouched():
     for kind in ("ct", "cbct"):
         scan = as_volume(HU)
@@ -145,8 +157,9 @@ def test_a_real_scan_registers_the_same_in_any_unit(changes):
     images = {}
     for name, kind in (("cbct_CB02.nii.gz", "cbct"), ("planCT.nii.gz", "ct")):
         images[kind] = pair.shrink(read.read_image(SCAN / name, kind=kind), 2.0, kind == "cbct")
-    settings = register.RegisterSettings(starts=1, coarse_steps=60, fine_steps=20, working_mm=3.0)
-    agent = register.load_agent(None, "spine", settings.agent)
+    ways = {"starts": 1, "coarse_steps": 60, "fine_steps": 20, "working_mm": 3.0, "scouts": "agent"}
+    settings = register.RegisterSettings(**ways)
+    agent = register.load_agent(None, "spine", settings.agent, "agent")
 
     def pose(**changed):
         both = images | changed

@@ -185,6 +185,8 @@ def test_tables_name_methods_and_units():
     assert made.index.tolist() == ["Agent (difference image)", "my method"]
     assert made.iloc[0].tolist() == ["E1 spine", "3", "46", "1.2", "yes"]
     assert made.iloc[1].tolist() == ["E2 heart", "4", "–", "–", "no"]
+    head = made.to_html().split("<tbody>")[0]
+    assert head.count("<tr") == 1 and "<th>method</th>" in head, "one line of heads"
 
 
 def test_charts_and_saving(tmp_path):

@@ -86,6 +86,8 @@ def places(fixed: Volume, moving: Volume, initial: np.ndarray, centre: np.ndarra
             there = rigid.translation(options.voxel * (reach - shift)[::-1])
             scores.append(value)
             poses.append(rigid.about(rotation, centre) @ there @ initial)
+    if not poses:  # no shift leaves enough of the field of view inside the CT
+        return np.array([-1.0]), initial[None], 0.0
     order = np.argsort(-np.array(scores), kind="stable")
     return np.array(scores)[order], np.stack(poses)[order], _second_peak(along)
 

@@ -17,7 +17,8 @@ def table(rows: pd.DataFrame, heads: dict[str, str], digits: int = 1) -> pd.Data
     Heads carry the unit: `median (mm)`.
     """
     shown = pd.DataFrame({head: _column(rows[name], name, head, digits) for name, head in heads.items()})
-    return shown.set_index(next(iter(heads.values())))
+    first = next(iter(heads.values()))
+    return shown.set_index(first).rename_axis(index=None, columns=first)  # its head in the same line as the others
 
 
 def _column(values: pd.Series, name: str, head: str, digits: int) -> list[str]:

@@ -8,6 +8,9 @@ import numpy as np
 
 from lib.base.errors import UserError
 from lib.images.given import Given
+from lib.images.slabs import Stack, slabs
+
+LARGE = 2**26  # voxels from which on a file is read in parts
 
 
 def read(path: Path) -> tuple[np.ndarray, Given]:
@@ -33,17 +36,30 @@ def read(path: Path) -> tuple[np.ndarray, Given]:
             raise UserError(
                 f"{path.name}: {components} values a voxel (colour or vectors); a single-channel CT is needed."
             )
-        if len(size) > 3:
-            reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
-        image = reader.Execute()
+        array, place = _voxels(reader, size, path)
     except RuntimeError as error:
         raise UserError(f"{path.name}: {_reason(str(error))}") from None
-    view = sitk.GetArrayViewFromImage(image)
-    array = np.array(view, dtype=np.int16 if view.dtype in (np.int16, np.int8, np.uint8) else np.float32)
-    direction = np.reshape(image.GetDirection(), (3, 3))
-    return array, Given(
-        path.name, image.GetSize(), np.array(image.GetSpacing()), np.array(image.GetOrigin()), direction
-    )
+    direction = np.reshape(place.GetDirection(), (3, 3))
+    return array, Given(path.name, size[:3], np.array(place.GetSpacing()), np.array(place.GetOrigin()), direction)
+
+
+def _voxels(reader, size, path: Path):
+    """(nz, ny, nx), and its first part as ITK's image, for its place. A large plain MetaImage comes slab by slab."""
+    import SimpleITK as sitk
+
+    shape, stack, place = tuple(size[2::-1]), None, None
+    plain = path.name.lower().endswith((".mha", ".mhd")) and not _is_compressed(path)
+    parts = slabs(shape) if plain and np.prod(shape) > LARGE else [slice(0, shape[0])]
+    for part in parts:
+        reader.SetExtractIndex([0, 0, part.start, *[0] * (len(size) - 3)])
+        reader.SetExtractSize([*size[:2], part.stop - part.start, *[0] * (len(size) - 3)])
+        image = reader.Execute()
+        view = sitk.GetArrayViewFromImage(image)
+        stack = stack or Stack(shape, whole=view.dtype.kind in "ui")
+        for inner in slabs(view.shape):
+            stack.put(slice(part.start + inner.start, part.start + inner.stop), view[inner])
+        place = place or image
+    return stack.array, place
 
 
 def _lines(path: Path, mark: bytes) -> list[bytes]:
@@ -52,6 +68,11 @@ def _lines(path: Path, mark: bytes) -> list[bytes]:
         lines = stream.read(16384).split(b"\n")
     ends = [n for n, line in enumerate(lines) if (line.strip().startswith(mark) if mark else not line.strip())]
     return [line.strip() for line in lines[: ends[0] + 1]] if ends else [line.strip() for line in lines[:200]]
+
+
+def _is_compressed(path: Path) -> bool:
+    lines = [line.lower().replace(b" ", b"") for line in _lines(path, b"ElementDataFile")]
+    return b"compresseddata=true" in lines
 
 
 def _check_meta(path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from lib.base.errors import UserError
 from lib.images.given import Given, check_spacing, right_angles
+from lib.images.slabs import Stack, slabs
 
 TO_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units: metre, millimetre, micrometre; not said: millimetre
 APART = 1.0  # mm between where sform and qform put a corner, above which they disagree
@@ -117,18 +118,20 @@ def _quaternion(header, zooms: np.ndarray) -> np.ndarray:
 
 
 def _voxels(path: Path) -> np.ndarray:
-    """(nz, ny, nx) through nibabel, int16 or float32: ITK turns NaN into 0 and a truncated stream into zeros, silently."""
+    """(nz, ny, nx) through nibabel, slab by slab: ITK turns NaN into 0 and a truncated stream into zeros, silently."""
     import nibabel
 
     try:
-        array = np.asanyarray(nibabel.load(path).dataobj)
+        image = nibabel.load(path, keep_file_open=True)  # a gzip stream is gone through once
+        kind = image.get_data_dtype()
+        if kind.kind not in "fui":
+            raise UserError(f"{path.name}: voxels of type {kind}; a single-channel CT is needed.")
+        stack = Stack(image.shape[2::-1], whole=kind.kind in "ui")
+        for part in slabs(stack.array.shape):
+            stack.put(part, np.asarray(image.dataobj[:, :, part]).reshape(*image.shape[:2], -1).transpose())
     except (EOFError, OSError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError):
         raise UserError(f"{path.name}: truncated or damaged, the file is incomplete; copy it again.") from None
-    array = array.reshape(array.shape[:3]).transpose()
-    if array.dtype.kind not in "fui":
-        raise UserError(f"{path.name}: voxels of type {array.dtype}; a single-channel CT is needed.")
-    small = array.dtype.kind in "ui" and (array.dtype.itemsize == 1 or array.dtype == np.int16)
-    return np.ascontiguousarray(array, dtype=np.int16 if small else np.float32)
+    return stack.array
 
 
 def _numbers(values) -> str:

@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import json
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -18,10 +19,11 @@ from lib.base import provenance
 from lib.base.errors import UserError
 from lib.base.folders import summary
 from lib.baselines import methods as registry
-from lib.registration import trust
+from lib.registration import register
 from lib.study import conditions, config, methods, populations, recipes, rows, schema, sources
 from lib.study.schema import Cases, Method, Study
 
+REAL = ("real_scans", "real_pairs")  # real bodies: a fine path that leads far away is not followed
 SECTIONS = ("patients", "stream", "training", "agent", "baselines", "evaluation", "register", "transfer")
 
 
@@ -115,7 +117,7 @@ class Loop:
             asked = [m for m in asked if m.method in {"initial", *self.only}]
         if maker is not None and "fine" not in recipes.wanted(self._cfg(maker.experiment), maker):
             asked = [m for m in asked if m.stage == ("coarse" if maker.samples else "both")]
-        commands = tuple(m for m in asked if m.method in schema.COMMANDS)
+        commands = tuple(m for m in asked if m.method in schema.ONE_RUN)
         return [(m,) for m in asked if m not in commands] + ([commands] if commands else [])
 
     def _people(self, block: Cases, cfg, makers) -> list[sources.Person]:
@@ -131,7 +133,7 @@ class Loop:
     def _starts(self, task: Task) -> dict:
         """How the starts of a task are drawn."""
         t, e, block = self.cfg.transfer, self.cfg.evaluation, task.block
-        real = block.source in ("real_scans", "new")
+        real = block.source in ("real_scans", "new", "real_pairs")
         half = block.ranges[task.reach] or (t.near if task.reach == "near" else e.ranges(task.experiment))
         overlap = (t if real else e).min_overlap if block.min_overlap is None else block.min_overlap
         n = block.starts or (t.starts if real else e.n_starts)
@@ -144,7 +146,8 @@ class Loop:
             return ""
         how = {k: v for k, v in self._starts(task).items() if k != "n"}
         condition = dataclasses.asdict(task.block.conditions[task.condition]) | {"what": ""}
-        real = task.block.source == "real_scans"
+        condition = {k: v for k, v in condition.items() if v or k not in schema.LATER}
+        real = task.block.source in REAL
         return provenance.fingerprint([how, condition, methods.depends(cfg, method, task.maker, real)])[:12]
 
     def _key(self, task: Task, method: Method, person: sources.Person, start: int) -> tuple:
@@ -187,18 +190,25 @@ class Loop:
             loaded.clear()
             cfg = self._cfg(task.experiment, task.split)
             network = recipes.networks(cfg, maker)["coarse"]
-            loaded[which] = recipes.load(cfg, maker), trust.load(network.parent, network)
-        return loaded[which][0] if task.methods[0].walks() else loaded[which]
+            loaded[which] = recipes.load(cfg, maker), network
+        player, network = loaded[which]
+        if task.methods[0].walks():
+            return player
+        scouts = methods.register_settings(self.cfg, task.methods[0]).scouts
+        return player, register.calibration_of(network.parent, network, scouts)
 
     def _cases(self, task: Task, person: sources.Person) -> list:
         condition = task.block.conditions[task.condition]
         who = conditions.patient(person.load(), condition, person.anatomy)
+        if condition.stranger:
+            others = [one for one in task.people if (one.dataset, one.group) != (person.dataset, person.group)]
+            who = conditions.stranger(who, others[zlib.crc32(person.id.encode()) % len(others)].load())
         found = conditions.starts(who, condition, **self._starts(task))
         return [found[k] for k in task.missing[person.id]]
 
     def _save(self, task: Task, person: sources.Person, todo: list, agent) -> None:
         """Rows of one person by an agent, the command, or of the starts themselves."""
-        first, real = task.methods[0], task.block.source == "real_scans"
+        first, real = task.methods[0], task.block.source in REAL
         if first.method == "initial":
             found = [[methods.Found(methods.Result(case.initial, 0.0))] for case in todo]
         elif first.method in schema.COMMANDS:

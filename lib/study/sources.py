@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from lib.base.errors import UserError
@@ -16,10 +16,10 @@ from lib.patients import population, real, store
 from lib.patients.scanner import second
 from lib.patients.scans import manifest
 from lib.patients.scans import marks as anatomy
-from lib.study import pairs, populations
+from lib.study import consensus, pairs, populations
 from lib.study.schema import Cases
 
-SCANNERS = {"first": real.SCANNER, "second": second.TEST}
+SCANNERS = {"first": real.SCANNER, "second": second.TEST, "tuning": second.TUNING}
 FIRST_DRAWN, FIRST_GROWN = 900, 40  # numbers of new patients, which no training uses
 
 
@@ -41,6 +41,11 @@ def people(cfg, block: Cases, experiment: str, held_out: set[str] | None, say=pr
         yield from _real(cfg, block, experiment, held_out)
     elif block.source == "new":
         yield from _new(cfg, block, experiment, say)
+    elif block.source == "real_pairs":
+        for name in block.scans:
+            for pair, folder in consensus.usable(name, say):
+                load = partial(consensus.patient, name, pair, folder)
+                yield Person(name, f"{name}_{pair.patient}", load)
     else:
         yield from _drawn(cfg, block.source)
 
@@ -69,9 +74,9 @@ def _real(cfg, block: Cases, experiment: str, held_out) -> Iterator[Person]:
         }
 
     for name, scan in here.items():
-        unseen = held_out is None or name in held_out
-        paired = scan.is_pair and (not block.pairs or block.scanner == "second")
-        if (block.scans and name not in block.scans) or not unseen or paired:
+        tried = held_out is None or (name in held_out) != (block.scanner == "tuning")  # tuning scans are never tested
+        paired = scan.is_pair and (not block.pairs or block.scanner != "first")
+        if (block.scans and name not in block.scans) or not tried or paired:
             continue
         for level in scan.manifest.levels if experiment == "spine" else ("heart",):
             id = real.id_of(scan, level, scanner)

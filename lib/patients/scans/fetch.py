@@ -18,13 +18,15 @@ import numpy as np
 
 from lib.base.errors import UserError
 from lib.base.provenance import atomic, sha256
-from lib.patients.scans import archive, manifest
+from lib.patients.scans import archive, idc_pairs, manifest
 
 
 def fetch(name: str, root: Path | None = None, say: Callable[[str], None] = print) -> list[Path]:
-    """All files of the scan `name` into data/real/<name>/. Raises UserError: unknown name, no source, wrong
-    checksum."""
+    """All files of the scan `name` into data/real/<name>/, or the pairs that a collection names. Raises UserError:
+    unknown name, no source, wrong checksum."""
     found = manifest.load(name)
+    if found.pairs:
+        return idc_pairs.fetch(found, root, say)
     if found.kind == "collection":
         raise UserError(
             f"{name} is a collection of {found.size or 'many files'}: get it from {found.source}, then run "
@@ -111,17 +113,7 @@ def from_idc(entry: manifest.File, target: Path) -> None:
     from lib.images import read, volume
 
     with tempfile.TemporaryDirectory() as scratch:
-        try:
-            from idc_index import IDCClient
-
-            IDCClient().download_from_selection(
-                seriesInstanceUID=[entry.idc.series], downloadDir=scratch, dirTemplate="", quiet=True
-            )
-        except Exception as error:
-            raise UserError(
-                f"{entry.name}: series {entry.idc.series} could not be fetched from the Imaging Data Commons "
-                f"({type(error).__name__}); check the network."
-            ) from None
+        idc_pairs.download(entry.idc.series, Path(scratch), entry.name)
         image = crop_z(read.read_image(Path(scratch)), entry.idc.z)
     if entry.voxels_sha256 and voxels(image) != entry.voxels_sha256:
         raise UserError(
@@ -130,7 +122,8 @@ def from_idc(entry: manifest.File, target: Path) -> None:
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     volume.write(image, target)
-    target.with_name(f".{entry.name}.voxels").write_text(voxels(image) + "\n")
+    with atomic(target.with_name(f".{entry.name}.voxels")) as temporary:
+        temporary.write_text(voxels(image) + "\n")
 
 
 def crop_z(image, z: tuple[float, float] | None):

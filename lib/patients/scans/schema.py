@@ -42,6 +42,17 @@ class Idc(Strict):
     z: tuple[float, float] | None = None
 
 
+class Pair(Strict):
+    """Planning CT and native CBCT of one patient in the Imaging Data Commons: series UIDs, and how many slices each has."""
+
+    patient: str = Plain
+    ct: str = Field(pattern=r"^[0-9.]+$")
+    cbct: str = Field(pattern=r"^[0-9.]+$")
+    slices: tuple[int, int]
+    megabytes: float = Field(gt=0)
+    seen: bool = False  # this project looked at it while it was made, so it tests nothing
+
+
 class File(Strict):
     name: str = Plain
     sha256: str = Sha
@@ -109,6 +120,7 @@ class Manifest(Strict):
     archives: list[File] = []
     md5: dict[str, str] = {}
     idc_collection: str | None = None
+    pairs: list[Pair] = []  # what `python -m lib data NAME` fetches of it
 
     def identity(self) -> dict:
         """What patients made from this data set depend on, plain values by name."""

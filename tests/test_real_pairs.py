@@ -1,0 +1,149 @@
+"""Real pairs from the Imaging Data Commons: fetched whole or not at all, a reference by consensus, registered by a study.
+The Commons is a folder here, of DICOM series of a small phantom whose pose is known."""
+
+import json
+import shutil
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pydicom
+import pytest
+from field_files import one
+from test_judge import error, pair
+
+from lib.base.errors import UserError
+from lib.patients.scans import fetch, idc_pairs, manifest
+from lib.patients.scans.schema import Manifest
+from lib.study import consensus, populations, rows, run, schema
+
+NAME = "tiny_pairs"
+
+
+def series(volume, folder, uid):
+    """A volume along the axes as a DICOM series."""
+    folder.mkdir(parents=True)
+    for k, plane in enumerate(volume.array.numpy()):
+        place = [float(x) for x in volume.origin + np.array([0, 0, k * volume.spacing[2]])]
+        more = {"Rows": plane.shape[0], "Columns": plane.shape[1], "ImagePositionPatient": place}
+        pixels = (plane.clip(-1024, 3000) + 1024).round().astype("<u2").tobytes()
+        d = one(0, SeriesInstanceUID=uid, InstanceNumber=k + 1, SliceThickness="4", PixelData=pixels, **more)
+        pydicom.dcmwrite(folder / f"{k:03d}.dcm", d, enforce_file_format=True)
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return pair(alike=False)
+
+
+@pytest.fixture
+def commons(tmp_path, monkeypatch, phantom):
+    """A Commons with two patients of one collection: `asked` holds the series that were downloaded, `gone` those it has
+    lost."""
+    fixed, moving, _ = phantom
+    store, wanted = tmp_path / "commons", []
+    for patient in (1, 2):
+        series(moving, store / f"1.{patient}.1", f"1.{patient}.1")
+        series(fixed, store / f"1.{patient}.2", f"1.{patient}.2")
+        slices = [len(moving.array), len(fixed.array)]
+        wanted.append({"patient": f"P{patient}", "ct": f"1.{patient}.1", "cbct": f"1.{patient}.2", "slices": slices})
+    text = {"name": NAME, "kind": "collection", "title": "t", "source": "s", "licence": "CC0", "experiments": ["spine"]}
+    text |= {"layout": ["x"], "loader": "dicom_patients", "pairs": [p | {"megabytes": 1.0} for p in wanted]}
+    found, there = Manifest.model_validate(text), SimpleNamespace(asked=[], gone=set(), store=store, wanted=wanted)
+
+    class Client:
+        def download_from_selection(self, seriesInstanceUID, downloadDir, **_):  # noqa: N803
+            (uid,) = seriesInstanceUID
+            if uid in there.gone:
+                raise ConnectionError("no route")
+            there.asked.append(uid)
+            shutil.copytree(store / uid, downloadDir, dirs_exist_ok=True)
+
+    monkeypatch.setitem(sys.modules, "idc_index", SimpleNamespace(IDCClient=Client))
+    plain = manifest.load
+    monkeypatch.setattr(manifest, "load", lambda name, *a: found if name == NAME else plain(name, *a))
+    monkeypatch.setattr(manifest, "data_folder", lambda name, root=None: tmp_path / "data" / "real" / name)
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "results"))
+    there.folder, there.found = tmp_path / "data" / "real" / NAME / "pairs", found
+    return there
+
+
+def test_an_interrupted_fetch_goes_on_with_what_is_missing(commons):
+    commons.gone, said = {"1.2.2"}, []
+    assert fetch.fetch(NAME, say=said.append) == [commons.folder / "P1"]
+    assert "2 pairs, 2 to fetch, 0.0 GB" in said[0] and "P2, cbct" in said[-1] and "ConnectionError" in said[-1]
+    assert commons.asked == ["1.1.1", "1.1.2", "1.2.1"]
+    assert [p.patient for p, _ in idc_pairs.here(commons.found)] == ["P1"]
+    commons.gone = set()
+    assert len(fetch.fetch(NAME, say=said.append)) == 2
+    assert commons.asked[3:] == ["1.2.2"], "what is here is not fetched again"
+    assert [p.patient for p, _ in idc_pairs.here(commons.found)] == ["P1", "P2"]
+
+
+@pytest.mark.parametrize("fault", ["a slice is missing", "another series"])
+def test_a_series_that_is_not_whole_or_not_the_one_is_not_kept(commons, fault):
+    for uid in ("1.1.2", "1.2.2"):
+        first = commons.store / uid / "000.dcm"
+        if fault == "a slice is missing":
+            first.unlink()
+        else:
+            shutil.copy(commons.store / "1.1.1" / "000.dcm", first)
+    said = []
+    with pytest.raises(UserError, match="none of its pairs"):
+        fetch.fetch(NAME, say=said.append)
+    assert ("23 of 24 slices" if fault == "a slice is missing" else "another series") in said[1]
+    assert not list(commons.folder.glob("*/cbct")) and not idc_pairs.here(commons.found)
+
+
+def test_the_study_estimates_a_reference_draws_it_and_writes_rows(commons, phantom, tmp_path, monkeypatch):
+    """From the fetched files to the rows of the starts and of an optimiser, in one go; the second run makes nothing again."""
+    fixed, _, truth = phantom
+    commons.found.pairs.pop()  # one patient is enough
+    fetch.fetch(NAME, say=lambda _: None)
+    monkeypatch.setattr(populations, "held_out", lambda *_: [])
+    text = (
+        f"name: x\nquestion: q\ncases: {{source: real_pairs, scans: {NAME}, ranges: {{tight: {[6] * 6}}}, starts: 2}}\n"
+    )
+    (tmp_path / "x.yaml").write_text(text + "methods: [initial, itk_tuned]\n")
+    study = schema.load("x", tmp_path)
+    said = []
+    run.Loop(run.load_config("cpu"), study, say=said.append).run()
+    kept = json.loads((commons.folder / "P1" / "consensus.json").read_text())
+    assert error(np.array(kept["pose"]), fixed, truth) < 0.6 and kept["agreement"] >= 0.625 and kept["spread_mm"] < 1
+    assert (commons.folder / "P1" / "consensus.png").stat().st_size > 20_000
+    found = rows.read(tmp_path / "results", "x")
+    tuned, start = (found[found["method"] == name] for name in ("itk_tuned", "initial"))
+    assert len(found) == 4 and set(found["case"]) == {f"{NAME}_P1"} and set(found["dataset"]) == {NAME}
+    assert tuned["final_error_mm"].max() < 2.0 < start["final_error_mm"].min()
+    monkeypatch.setattr(consensus, "estimate", None)  # it would be an error to ask again
+    run.Loop(run.load_config("cpu"), study, say=said.append).run()
+    assert "all rows are there" in said[-1]
+
+
+def test_without_agreement_nothing_is_measured(commons, monkeypatch):
+    fetch.fetch(NAME, say=lambda _: None)
+    lonely = consensus.Consensus(np.eye(4).tolist(), 4 / consensus.STARTS, 0.1, 0.5, 0.2)
+    monkeypatch.setattr(consensus, "estimate", lambda *_: lonely)
+    said = []
+    assert consensus.usable(NAME, said.append) == []
+    assert len(said) == 2 and all("no consensus (50% of" in line for line in said)
+    commons.found.pairs[0].__dict__["seen"] = True
+    assert consensus.usable(NAME, said.append) == [] and len(said) == 2, "a pair that was looked at is not tried"
+
+
+def test_pairs_that_are_not_here_are_named_with_their_command(commons):
+    with pytest.raises(UserError, match=f"make data DATASET={NAME}"):
+        consensus.usable(NAME)
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "gigabytes"),
+    [("pelvic_reference_data", 58, 7.2), ("pancreatic_ct_cbct_seg", 40, 4.8), ("4d_lung", 20, 1.7)],
+)
+def test_the_collections_name_ct_and_cbct_of_every_patient(name, n, gigabytes):
+    pairs = manifest.load(name).pairs
+    assert len({p.patient for p in pairs}) == n and len({u for p in pairs for u in (p.ct, p.cbct)}) == 2 * n
+    assert round(sum(p.megabytes for p in pairs) / 1000, 1) == gigabytes
+    assert all(min(p.slices) > 20 for p in pairs)
+    if name == "pancreatic_ct_cbct_seg":
+        assert [p.patient for p in pairs if p.seen] == ["Pancreas-CT-CB_001"]
