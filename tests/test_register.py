@@ -279,4 +279,4 @@ def test_report_is_one_self_contained_file(agent, tmp_path):
     letters = [[t.get_text() for t in ax.texts] for ax in figure.axes]
     assert letters == [[*edges, "50 mm"] for edges in ("RLAP", "RLHF", "APHF")]
     with pytest.raises(UserError, match="could not be written"):
-        report.write_html(tmp_path / "nowhere" / "r.html", fixed, moving, result)
+        report.write_html(tmp_path / "r.html" / "r.html", fixed, moving, result)  # a file is no folder
