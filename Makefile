@@ -67,7 +67,7 @@ transfer: $(READY) ## agents that also trained on patients grown from real scans
 TEST := RESULTS_DIR="$(CURDIR)/.test/results" DATA_DIR="$(CURDIR)/.test/data"
 NBVAL := --nbval-current-env --nbval-cell-timeout=300 --nbval-kernel-name=python3
 
-test: lint ## everything that CI checks, about 12 minutes
+test: lint ## everything that CI checks, about 40 minutes
 	@$(ALONE) $(MAKE) --no-print-directory tests-alone
 
 .PHONY: tests-alone

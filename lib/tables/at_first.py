@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib import cases, metrics
 from lib.metrics import PAPER
+from lib.study import rows as study_rows
 from lib.tables.words import number, percent, table
 
 
@@ -34,10 +36,28 @@ def _of_paper(experiment: str, method: str) -> list[str]:
 
 
 def papers_agent(folder: Path) -> str:
-    """The paper's agent on the spine: what Table 1 holds now, beside the paper."""
-    line = _line(folder, "spine", "dsl")
+    """The paper's agent on the spine: Table 1, the study `papers_agent` beside Table 1's rows of the same splits, the
+    paper."""
+    line, new = _line(folder, "spine", "dsl"), study_rows.read(folder, "papers_agent")
+    new, old = new[new["experiment"] == "spine"], cases.read_rows(folder / "cases.csv")
+    old = old[(old["dataset"] == "virtual_spine") & old["split"].isin(new["split"])]
+    splits = ", ".join(str(k) for k in sorted(set(new["split"])))
+    lines = [["Table 1, all splits", *_cells(line), int(line["n"])]]
+    for method, stage in (("dsl_coarse", "coarse alone"), ("dsl", "coarse and fine")):
+        for rows, words in ((old, "with additions"), (new, "as the paper")):
+            mine = rows[rows["method"] == method]
+            seeds = mine["seed"].nunique() if "seed" in mine else 1
+            what = f"{words}, {stage}, split {splits}" + (f", {seeds} trainings" if seeds > 1 else "")
+            lines.append([what, *_cells(_summary(mine)), len(mine)])
     head = ["`dsl`, E1 spine", "success", "TRE, 10th / 50th / 90th (mm)", "n"]
-    return table(head, [["Table 1", *_cells(line), int(line["n"])], ["the paper", *_of_paper("spine", "dsl"), 250]])
+    return table(head, [*lines, ["the paper", *_of_paper("spine", "dsl"), 250]])
+
+
+def _summary(rows: pd.DataFrame) -> dict:
+    """Case rows as `_line` gives a line: success with its interval (patients resampled) and percentiles."""
+    low, high = metrics.success_interval(rows["success"], rows["case"])
+    spread = dict(zip(("p10", "p50", "p90"), metrics.percentiles(rows["final_error_mm"]), strict=True))
+    return {"success": rows["success"].mean(), "success_low": low, "success_high": high, **spread}
 
 
 def hearts(folder: Path) -> str:

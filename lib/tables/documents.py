@@ -37,7 +37,9 @@ BLOCKS = {
     "TABLE1_TODAY": Block("docs/table1.md", ("table1_today.csv",), "lib.tables.documents:today"),
     "CLAIMS": Block("docs/claims.md", ("claims.csv",), "lib.tables.documents:claims"),
     "EXTENSIONS": Block("docs/claims.md", ("claims.csv",), "lib.tables.documents:extensions"),
-    "AT_FIRST": Block("docs/at_first.md", ("table1.csv",), "lib.tables.at_first:papers_agent"),
+    "AT_FIRST": Block(
+        "docs/at_first.md", ("table1.csv", "cases.csv", "rows/papers_agent.csv"), "lib.tables.at_first:papers_agent"
+    ),
     "HEARTS": Block("docs/at_first.md", ("table1.csv",), "lib.tables.at_first:hearts"),
     "EQ5": Block("docs/at_first.md", ("theory.json",), "lib.tables.at_first:eq5"),
     "TABLE_REAL": Block("docs/real_scans.md", ("table_real.csv",), "lib.tables.documents:real_scans"),
