@@ -157,8 +157,10 @@ def test_a_study_says_what_it_asked_and_what_came_of_it(site):
 def test_every_study_of_the_project_has_its_page():
     made = studies.pages(ROOT / "results")
     assert set(made) == {"studies/index.md", *(f"studies/{name}.md" for name in schema.names())}
+    assert set(studies.SOURCES) == set(schema.SOURCES) and set(studies.SCANNERS) == set(schema.SCANNERS)
     assert "240 rows" in made["studies/organs_moved.md"] and "From [real scans]" in made["studies/organs_moved.md"]
     assert all(schema.load(name).question in made[f"studies/{name}.md"] for name in schema.names())
+    assert "From [ablations]" in made["studies/variants.md"]
     assert "from each of five real CTs" in made["studies/transfer.md"], "the documents' table, by its provenance"
 
 
@@ -209,7 +211,7 @@ def test_a_notebook_of_another_profile_fails(tmp_path):
         ("docs/words.md", "# Words\n\n[x](nowhere.md)", "docs/words.md links to nowhere.md, and there is no such file"),
         ("docs/words.md", "# Words\n\n![x](../results/figures/b.png)", "links to ../results/figures/b.png"),
         ("README.md", '# Front\n\n<img src="results/figures/b.png">', "README.md links to results/figures/b.png"),
-        ("docs/words.md", "# Words\n\n[x](claims.md#nowhere)", "nowhere"),  # seen by Sphinx alone
+        ("docs/words.md", "# Words\n\n## All of them\n\n[x](claims.md#nowhere)", "'nowhere'"),  # seen by Sphinx alone
     ],
 )
 def test_a_broken_link_or_a_missing_figure_fails(tmp_path, page, text, said):

@@ -179,7 +179,7 @@ def test_a_study_writes_rows_of_one_schema_and_is_not_run_twice(bench):
     assert record["study"]["question"] == "Why?"
     bench.asked.clear(), bench.loaded.clear()
     assert "all rows are there" in bench.go()[0] and not bench.asked and not bench.loaded
-    assert listing.state(bench.study, "cpu") == "there, 12 rows"
+    assert listing.state(bench.study, bench.folder) == "there, 12 rows"
 
 
 def test_a_block_that_runs_nothing_asks_for_nobody(bench, tmp_path, monkeypatch):
@@ -204,7 +204,7 @@ def test_an_interrupted_study_goes_on_where_it_stopped(bench):
     with pytest.raises(KeyboardInterrupt):
         bench.go()
     assert len(rows.read(bench.folder, "x")) == 4 + 4 + 2, "the agent, the starts, the baseline on one patient"
-    assert listing.state(bench.study, "cpu").startswith("there")  # of every kind there are some
+    assert listing.state(bench.study, bench.folder).startswith("there")  # of every kind there are some
     bench.stop_after = 10**9
     bench.go()
     assert bench.asked == [("agent", "a"), ("agent", "b"), ("itk_tuned", "a"), ("itk_tuned", "b")]

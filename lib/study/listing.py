@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from lib.base.folders import summary
 from lib.study import recipes, rows, schema
 
 
-def state(study: schema.Study, profile: str) -> str:
-    """`there` (rows of all that is asked), `partly` or `not`, with the number of rows. Nothing but the file is looked at."""
+def state(study: schema.Study, results: Path) -> str:
+    """`there` (rows of all that is asked), `partly` or `not`, with the number of rows, in a folder of results. Nothing but
+    the file is looked at."""
     if study.command:
         return f"as `{study.command}` left them"
-    found = rows.read(summary(profile), study.name)
+    found = rows.read(results, study.name)
     have = set(found[list(rows.WHAT)].itertuples(index=False, name=None))
     asked = expected(study)
     kind = "there" if asked <= have else "partly" if asked & have else "not"
@@ -53,5 +55,5 @@ def run(options) -> None:
     for name in schema.names():
         study = schema.load(name)
         print(f"{name}: {study.question}")
-        print(f"    rows {state(study, options.profile)}; {duration(study.cost)} on one core")
+        print(f"    rows {state(study, summary(options.profile))}; {duration(study.cost)} on one core")
     print("\n`python -m lib study NAME` runs one. docs/develop.md says how to add one.")

@@ -33,9 +33,11 @@ SOURCES = {
     "real_scans": "real CTs, whose CBCT is simulated but for the real pair `pancreatic_ct_cbct_001`",
     "split": "the test patients of the split: simulated, CT and CBCT",
     "untested": "simulated patients that are in no split's test",
+    "real_pairs": "real CTs with a real CBCT of the same patient; the pose is a consensus, not clinical truth",
     "new": "patients made for this study: simulated, CT and CBCT",
 }
 SCANNERS = {"first": "", "second": ", the CBCT made by the second scanner, which never makes a training patient"}
+ALSO = {"variants": ("ABLATIONS", "FUTURE")}  # blocks of studies whose rows are not in rows/<study>.csv
 GROUP = ["experiment", "range", "recipe", "change", "condition", "method"]
 
 
@@ -43,22 +45,27 @@ def pages(results: Path, root: Path = ROOT) -> dict[str, str]:
     """Page of the site -> its Markdown: `studies/index.md` and a page for each study of `configs/studies/`."""
     found = [schema.load(name, root / "configs" / "studies") for name in _names(root)]
     made = {f"studies/{study.name}.md": page(study, results, root) for study in found}
-    return {"studies/index.md": _index(found), **made} if found else {}
+    return {"studies/index.md": _index(found, results), **made} if found else {}
 
 
 def _names(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / "configs" / "studies").glob("*.yaml"))
 
 
-def _index(found: list[schema.Study]) -> str:
+def _index(found: list[schema.Study], results: Path) -> str:
     """The list of all studies."""
-    lines = [(f"[{_title(s)}]({s.name}.md)", s.question, listing.state(s, "cpu")) for s in found]
+    lines = [(f"[{_title(s)}]({s.name}.md)", s.question, _state(s, results)) for s in found]
     toctree = "\n".join(["```{toctree}", ":hidden:", "", *(s.name for s in found), "```"])
     said = (
         "A study is a file of some ten lines: who trained, who was tried on what, by which methods. Every case leaves a row;"
         " the tables and the documents are computed from those rows."
     )
     return f"# The studies\n\n{said}\n\n{table(('study', 'what it asks', 'rows'), lines)}\n\n{toctree}\n"
+
+
+def _state(study: schema.Study, results: Path) -> str:
+    found = listing.state(study, results)
+    return "none yet" if found == "not" else found
 
 
 def _title(study: schema.Study) -> str:
@@ -68,7 +75,7 @@ def _title(study: schema.Study) -> str:
 def page(study: schema.Study, results: Path, root: Path = ROOT) -> str:
     """One study's page."""
     rows = study_rows.read(results, study.name)
-    parts = [f"# {_title(study)}", f"**{study.question}**", _facts(study, rows)]
+    parts = [f"# {_title(study)}", f"**{study.question}**", _facts(study, rows, results)]
     shown = list(_read_by(study, results, root))
     if shown:
         parts.append("## As the documents show it")
@@ -86,13 +93,13 @@ def page(study: schema.Study, results: Path, root: Path = ROOT) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _facts(study: schema.Study, rows: pd.DataFrame) -> str:
+def _facts(study: schema.Study, rows: pd.DataFrame, results: Path) -> str:
     """The list at the head of a page."""
     who = [f"{_population(name)}{_changed(recipe)}" for recipe in study.recipe for name in recipe.population]
     cases = dict.fromkeys(SOURCES[block.source] + SCANNERS[block.scanner] for block in study.cases)
     named = [m for block in study.cases for m in block.methods or study.methods]
     methods = dict.fromkeys(label(m.label("dsl_two_channel")) for m in named)
-    lines = [("rows", listing.state(study, "cpu"))]
+    lines = [("rows", _state(study, results))]
     if len(rows):
         lines.append(("saved as", f"[{study.name}.csv](../results/rows/{study.name}.csv)"))
     lines += [
@@ -121,7 +128,8 @@ def _read_by(study: schema.Study, results: Path, root: Path) -> Iterator[tuple[s
     """(page, block) of every generated table of README and docs that is made from the study's rows."""
     rows = f"rows/{study.name}.csv"
     for name, block in documents.BLOCKS.items():
-        if any(needed == rows or rows in _made_of(results / needed) for needed in block.needs):
+        made = any(needed == rows or rows in _made_of(results / needed) for needed in block.needs)
+        if made or name in ALSO.get(study.name, ()):
             path = root / block.file
             if path.is_file() and f"<!-- {name} -->" in (text := path.read_text(encoding="utf-8")):
                 yield block.file, extract(text, name)
