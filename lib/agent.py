@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
 from lib import rigid, saliency
 from lib.base.errors import UserError
+from lib.base.limits import Count, Number, Percent, Share, Size
 from lib.images.normalise import field_of_view_centre
 from lib.images.volume import Volume
 from lib.network import Stage, Windows
@@ -27,18 +29,16 @@ UNTRAINED = "agent.moves: jumps and agent.stop need networks that were trained f
 class AgentSettings:
     """Roll-out and attention."""
 
-    coarse_steps: int = 200  # N1
-    fine_steps: int = 100  # N2
-    best_three: float = 0.0  # probability of a random choice among the best three actions (the paper gives none)
+    coarse_steps: Count = 200  # N1
+    fine_steps: Number = 100  # N2
+    best_three: Share = 0.0  # probability of a random choice among the best three actions (the paper gives none)
     adaptive: bool = False  # large steps far away, +-1 near: a variant beside the paper's agent
-    refine: str = (
-        "saliency"  # centre of the fine window: saliency (the paper) | saliency_first | centre | object | none
-    )
-    fine_limit: float = 0.0  # mm: a fine path that leads further away is not followed; 0: always followed (the paper)
-    saliency_percentile: float = 95.0  # threshold of the saliency map
-    moves: str = "steps"  # steps (the paper) | jumps: all that a regression network says is left, at once
-    stop: float = 0.0  # a 13th output stops the walk from this probability on; 0: it takes every step
-    seed: int = 0
+    refine: Literal["saliency", "saliency_first", "centre", "object", "none"] = "saliency"  # centre of the fine window
+    fine_limit: Size = 0.0  # mm: a fine path that leads further away is not followed; 0: always followed (the paper)
+    saliency_percentile: Percent = 95.0  # threshold of the saliency map
+    moves: Literal["steps", "jumps"] = "steps"  # the paper; jumps: all that a regression network says is left, at once
+    stop: Share = 0.0  # a 13th output stops the walk from this probability on; 0: it takes every step
+    seed: Number = 0
 
 
 @dataclass

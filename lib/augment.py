@@ -15,12 +15,14 @@ The same code runs on CPU and GPU, with torch and NumPy only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 
 from lib import mdp, rigid
 from lib.base.errors import UserError
+from lib.base.limits import Count, HalfRanges, Positive, Share, Size, Turn
 from lib.base.provenance import atomic
 from lib.images.normalise import Source
 from lib.images.windows import SourceBank, cut
@@ -31,29 +33,29 @@ from lib.network import observe
 class StreamSettings:
     """Windows and the distribution of training samples."""
 
-    window: int = 32  # voxels along each edge (the paper: 64)
-    coarse_voxel: float = 8.0  # mm, window voxel of the first network
-    fine_voxel: float = 3.0  # mm, window voxel of the second
-    coarse_source: float = 4.0  # mm, pyramid level the coarse windows are cut from
-    fine_source: float = 2.0  # mm, pyramid level the fine windows are cut from
-    contrast: str = "local"  # intensity: local contrast | window, one fixed window of HU (lib.images.normalise)
-    spine_range: tuple[float, ...] = (30.0, 30.0, 150.0, 30.0, 30.0, 30.0)  # +- mm, degrees: coarse residuals, E1
-    heart_range: tuple[float, ...] = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # the same for E2
-    fine_range: tuple[float, ...] = (10.0, 10.0, 12.0, 8.0, 8.0, 8.0)  # fine residuals (the paper: 5 mm, 5 degrees)
-    fixed_shift: float = 12.0  # mm, the fixed window's own random shift, coarse (the paper: 30)
-    fixed_turn: float = 6.0  # degrees, its own random rotation, coarse (the paper: 30)
-    fine_shift: float = 12.0  # the same two for the fine network (the paper: 5 mm, 5 degrees)
-    fine_turn: float = 6.0
-    affine: float = 0.12  # Eq. 6: bound of the nine random elements (the paper: 0.25); 0 turns co-deformation off
-    dense_share: float = 0.5  # share of samples drawn near the truth and along greedy paths
+    window: Count = 32  # voxels along each edge (the paper: 64)
+    coarse_voxel: Positive = 8.0  # mm, window voxel of the first network
+    fine_voxel: Positive = 3.0  # mm, window voxel of the second
+    coarse_source: Positive = 4.0  # mm, pyramid level the coarse windows are cut from
+    fine_source: Positive = 2.0  # mm, pyramid level the fine windows are cut from
+    contrast: Literal["local", "window"] = "local"  # local contrast, or one window of HU (lib.images.normalise)
+    spine_range: HalfRanges = (30.0, 30.0, 150.0, 30.0, 30.0, 30.0)  # +- mm, degrees: coarse residuals, E1
+    heart_range: HalfRanges = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # the same for E2
+    fine_range: HalfRanges = (10.0, 10.0, 12.0, 8.0, 8.0, 8.0)  # fine residuals (the paper: 5 mm, 5 degrees)
+    fixed_shift: Size = 12.0  # mm, the fixed window's own random shift, coarse (the paper: 30)
+    fixed_turn: Turn = 6.0  # degrees, its own random rotation, coarse (the paper: 30)
+    fine_shift: Size = 12.0  # the same two for the fine network (the paper: 5 mm, 5 degrees)
+    fine_turn: Turn = 6.0
+    affine: Share = 0.12  # Eq. 6: bound of the nine random elements (the paper: 0.25); 0 turns co-deformation off
+    dense_share: Share = 0.5  # share of samples drawn near the truth and along greedy paths
     keep_inside: bool = True  # a residual that takes the window past the CT's ends is folded back (not in the paper)
     mirror: bool = True  # half of the samples left-right mirrored (not in the paper)
     perturb: bool = True  # noise, soft blobs, cropped ends on top of the simulated physics (not in the paper)
-    gain: float = 0.0  # with perturb: an image's own random gain, 1 +- gain, and offset (see docs/deviations.md)
+    gain: Share = 0.0  # with perturb: an image's own random gain, 1 +- gain, and offset (see docs/deviations.md)
     # Share of batches interpolated linearly; the rest takes the nearest source voxel. 0 and 1: the agent walks the same
     # way. Between them, as the released agents: it walks by the nearest voxel coarsely, linearly at the end.
-    linear_share: float = 0.1
-    poses_per_window: int = 4  # moved windows that share one fixed window
+    linear_share: Share = 0.1
+    poses_per_window: Count = 4  # moved windows that share one fixed window
 
     def voxel(self, stage: str) -> float:
         return self.coarse_voxel if stage == "coarse" else self.fine_voxel
@@ -90,7 +92,8 @@ class TrainingPair:
         """Write an NPZ. Two trainings may prepare the same pair at once."""
         images = {"fixed": self.fixed.codes.numpy(), "moving": self.moving.codes.numpy()}
         frames = {"fixed_affine": self.fixed.affine, "moving_affine": self.moving.affine}
-        with atomic(path) as temporary, open(temporary, "wb") as file:
+        needs = sum(array.nbytes for array in images.values())
+        with atomic(path, needs) as temporary, open(temporary, "wb") as file:
             np.savez(file, id=self.id, truth=self.truth, anchors=self.anchors, **images, **frames)
 
     @classmethod

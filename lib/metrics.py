@@ -13,6 +13,7 @@ import numpy as np
 
 from lib import rigid
 from lib.base.errors import UserError
+from lib.base.limits import Count, HalfRanges, Number, Share
 
 SUCCESS_MM = {"spine": 10.0, "heart": 20.0}  # the paper: TRE <= 10 mm (E1), MME <= 20 mm (E2)
 COARSE_STEPS = 200  # N1: a start whose L1 norm is larger cannot be undone by steps of one unit
@@ -44,13 +45,13 @@ FAILURES = ("vertebra", "too far", "rotated", "lost", "refused")
 class EvaluationSettings:
     """Test cases and statistics. The defaults are the `smoke` profile."""
 
-    n_starts: int = 3  # starts a test patient; the paper: 10
-    real_starts: int = 2  # the same for each vertebral level (or heart) of a real scan
-    range_spine: tuple[float, ...] = (30.0, 30.0, 150.0, 30.0, 30.0, 30.0)  # +- mm, mm, mm, degrees x 3 (E1)
-    range_heart: tuple[float, ...] = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # the same for E2
-    min_overlap: float = 0.25  # share of the CBCT's field of view inside the CT at the start
-    seed: int = 2017  # of the starts and of the bootstrap
-    n_bootstrap: int = 500  # resamples of the patients behind each confidence interval
+    n_starts: Count = 3  # starts a test patient; the paper: 10
+    real_starts: Count = 2  # the same for each vertebral level (or heart) of a real scan
+    range_spine: HalfRanges = (30.0, 30.0, 150.0, 30.0, 30.0, 30.0)  # +- mm, mm, mm, degrees x 3 (E1)
+    range_heart: HalfRanges = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # the same for E2
+    min_overlap: Share = 0.25  # share of the CBCT's field of view inside the CT at the start
+    seed: Number = 2017  # of the starts and of the bootstrap
+    n_bootstrap: Count = 500  # resamples of the patients behind each confidence interval
 
     def ranges(self, experiment: str) -> tuple[float, ...]:
         """Half-widths of the six uniform perturbations of an experiment, "spine" or "heart"."""

@@ -60,6 +60,24 @@ class NetworkSettings:
     filters: tuple[int, ...] = (16, 32, 32, 128, 128)  # the paper: 8, 32, 32, 128, 128
     outputs: int = 12  # action values; 6 for one-shot regression
 
+    def layers(self) -> list[tuple[int, int, bool, int]]:
+        """Of each convolution its padding, stride, whether pooling follows, and the edge of what it leaves in voxels;
+        below 1: the window is too small."""
+        found, size = [], self.window
+        for depth in range(len(self.filters)):
+            pad = int(self.padding == "same" or (self.padding == "mixed" and depth < 3))
+            stride = 2 if self.stem == "strided" and depth < 2 else 1
+            pool = self.stem == "pool" and depth < 2
+            size = ((size + 2 * pad - 3) // stride + 1) // (2 if pool else 1)
+            found.append((pad, stride, pool, size))
+        return found
+
+    def disagree(self) -> str:
+        """Whether anything is left of a window behind the convolutions."""
+        if min(size for *_, size in self.layers()) >= 1:
+            return ""
+        return f"window {self.window} is too small for padding {self.padding!r}; use 64 or 'mixed'."
+
 
 def _convolution(inputs, outputs, stride, pad):
     layer = nn.Conv3d(inputs, outputs, 3, stride, pad, bias=False)
@@ -73,20 +91,13 @@ class ActionValueNetwork(nn.Module):
         super().__init__()
         self.settings = settings
         channels = CHANNELS[settings.observation]
-        layers, size = [], settings.window
-        for depth, filters in enumerate(settings.filters):
-            pad = int(settings.padding == "same" or (settings.padding == "mixed" and depth < 3))
-            stride = 2 if settings.stem == "strided" and depth < 2 else 1
+        if settings.disagree():
+            raise UserError(settings.disagree())
+        layers, size = [], settings.layers()[-1][-1]
+        for filters, (pad, stride, pool, _) in zip(settings.filters, settings.layers(), strict=True):
             layers += _convolution(channels, filters, stride, pad)
-            size = (size + 2 * pad - 3) // stride + 1
-            if settings.stem == "pool" and depth < 2:
-                layers.append(nn.MaxPool3d(2))
-                size //= 2
+            layers += [nn.MaxPool3d(2)] * pool
             channels = filters
-        if size < 1:
-            raise UserError(
-                f"window {settings.window} is too small for padding {settings.padding!r}; use 64 or 'mixed'."
-            )
         self.features = nn.Sequential(*layers)
         dense, width = [], channels * size**3
         for neurons in (512, 512, 64):

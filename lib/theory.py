@@ -8,26 +8,31 @@ goes straight to the origin, so the value of a state depends on its distance alo
   origin: from 0.5 < d <= 1.5 it lands at |d - 1| and earns only d - |d - 1|, which is less than 1 for d < 1.
 
 `best_other` asks the proposition's question of random states: by how much is the best of all other unit steps
-better?
+better? And one question on Eq. 5: how much of what it weighs tells the actions of a state apart (`conditioning`)?
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 
 from lib import mdp, rigid
+from lib.augment import StreamSettings, draw_residuals
+from lib.base.limits import Count, Number, Rule
+
+Discount = Annotated[float, Rule(lambda x: 0 < x < 1, "more than 0 and less than 1")]
 
 
 @dataclass(frozen=True)
 class TheorySettings:
     """How many random states are asked, and with which discount factors."""
 
-    states: int = 5000  # random states checked per question
-    seed: int = 0  # seed of the random states
-    gammas: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)  # discount factors at which R > gamma / (1 - gamma) is probed
+    states: Count = 5000  # random states checked per question
+    seed: Number = 0  # seed of the random states
+    gammas: tuple[Discount, ...] = (0.5, 0.8, 0.9, 0.95)  # discount factors at which R > gamma / (1 - gamma) is probed
 
 
 def steps_to_goal(distance, tolerance: float = mdp.TOLERANCE):
@@ -158,3 +163,26 @@ def follow(residuals: torch.Tensor, policy: str, steps: int = 400, horizon: int 
         V[alive] = following[torch.arange(len(alive)), q.argmax(dim=1)]
         taken[alive.numpy()] += 1
     return {"steps": taken, "distance": mdp.norm(V).numpy()}
+
+
+PLANAR = (30.0, 30.0, 0.0, 0.0, 0.0, 30.0)  # Figure 4's starts: mm, mm and degrees about z; drawn evenly
+
+
+def conditioning(stream: StreamSettings, n: int, seed: int) -> dict[str, dict[str, float]]:
+    """What Eq. 5 weighs, over n residuals drawn as training draws them: problem -> `shared`, the variance of the mean of a
+    state's action values, and `between`, the mean variance of those values about it. Eq. 5 counts both alike; only the
+    second says which action to take."""
+    wide, near = stream.coarse_voxel / 2, stream.fine_voxel / 2  # half a window's voxel: the nearest dense residuals
+    problems = {
+        "E1, coarse": (stream.spine_range, stream.dense_share, wide, mdp.ALL_ACTIONS),
+        "E2, coarse": (stream.heart_range, stream.dense_share, wide, mdp.ALL_ACTIONS),
+        "E1, fine": (stream.fine_range, stream.dense_share, near, mdp.ALL_ACTIONS),
+        "Figure 4, 2-D": (PLANAR, 0.0, near, mdp.PLANAR_ACTIONS),
+    }
+    found = {}
+    for name, (limits, dense, least, allowed) in problems.items():
+        v = draw_residuals(n, limits, dense, torch.Generator().manual_seed(seed), least)
+        q = mdp.q_targets(torch.as_tensor(rigid.params_to_matrix(v.double())), allowed=allowed)
+        shared, between = q.mean(dim=1).var(correction=0), q.var(dim=1, correction=0).mean()
+        found[name] = {"shared": float(shared), "between": float(between)}
+    return found

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 
@@ -20,7 +21,9 @@ from lib import mdp, network, rigid
 from lib.augment import Stream, StreamSettings, TrainingPair
 from lib.base import weights
 from lib.base.errors import UserError
+from lib.base.limits import Count, Counts, Number, Positive, Rule, Size
 from lib.base.provenance import atomic
+from lib.base.sections import arguments
 
 AGENTS = {"dsl": "difference", "dsl_two_channel": "two_channel", "dsl_three_channel": "three_channel"}
 LOG_COLUMNS = (
@@ -31,30 +34,31 @@ LOG_COLUMNS = (
 IDLE = ("samples", "fine_samples", "heart_samples", "heart_fine", "validation_samples", "report_every")
 IDLE += ("spine_range", "heart_range", "fine_range", "fine_shift", "fine_turn")
 BLOCK = 50  # steps between reseedings of the stream; checkpoints and log lines fall on multiples of it
+Blocks = Annotated[int, Rule(lambda n: n > 0 and n % BLOCK == 0, f"a multiple of {BLOCK}")]
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """The optimiser and the shape of the network."""
 
-    samples: int = 3200  # training samples of a coarse network (the paper: 64,000 a pair, more than 5 M)
-    fine_samples: int = 2400  # the same for the fine network
-    heart_samples: int = 0  # the same for E2's coarse network; 0: as E1's
+    samples: Count = 3200  # training samples of a coarse network (the paper: 64,000 a pair, more than 5 M)
+    fine_samples: Count = 2400  # the same for the fine network
+    heart_samples: Number = 0  # the same for E2's coarse network; 0: as E1's
     heart_fine: bool = False  # also train a fine network for E2 (the paper did not)
-    batch: int = 32  # samples per step (the paper: 32)
-    optimiser: str = "adamw"  # adamw | rmsprop (the paper, no momentum)
-    learning_rate: float = 3.0e-3  # (the paper: 6e-5)
-    schedule: str = "cosine"  # cosine, with warm-up | step (the paper: x0.7 every 10,000 steps)
-    warm_up: int = 50  # steps of linear warm-up
-    weight_decay: float = 1.0e-3  # AdamW only
-    value_weight: float = 0.05  # weight of the error common to all 12 actions; 1 is Eq. 5 as printed (the paper)
-    padding: str = "mixed"  # network: valid (the paper) | mixed | same
-    stem: str = "strided"  # network: pool (the paper) | strided
-    filters: tuple[int, ...] = (16, 32, 32, 128, 128)  # network (the paper: 8, 32, 32, 128, 128)
-    precision: str = "auto"  # auto (bf16 where the processor is fast at it) | bf16 | fp32
-    validation_samples: int = 256  # samples of validation patients behind each point of the curve
-    report_every: int = 50  # steps between lines of the log, a multiple of 50
-    seed: int = 0
+    batch: Count = 32  # samples per step (the paper: 32)
+    optimiser: Literal["adamw", "rmsprop"] = "adamw"  # rmsprop: the paper, no momentum
+    learning_rate: Positive = 3.0e-3  # (the paper: 6e-5)
+    schedule: Literal["cosine", "step"] = "cosine"  # with warm-up; step: x0.7 every 10,000 steps (the paper)
+    warm_up: Number = 50  # steps of linear warm-up
+    weight_decay: Size = 1.0e-3  # AdamW only
+    value_weight: Size = 0.05  # weight of the error common to all 12 actions; 1 is Eq. 5 as printed (the paper)
+    padding: Literal["valid", "mixed", "same"] = "mixed"  # network (the paper: valid)
+    stem: Literal["pool", "strided"] = "strided"  # network (the paper: pool)
+    filters: Counts = (16, 32, 32, 128, 128)  # network (the paper: 8, 32, 32, 128, 128)
+    precision: Literal["auto", "bf16", "fp32"] = "auto"  # bf16 where the processor is fast at it
+    validation_samples: Count = 256  # samples of validation patients behind each point of the curve
+    report_every: Blocks = 50  # steps between lines of the log
+    seed: Number = 0
 
 
 @dataclass(frozen=True)
@@ -135,16 +139,11 @@ def _stored(identity: str) -> dict:
         if identity.startswith("{"):
             return json.loads(identity)
         stream, training, experiment, stage, agent, ids, *objective = identity.split("|")
-        settings = StreamSettings(**_arguments(stream)), TrainSettings(**_arguments(training))
+        settings = StreamSettings(**arguments(stream)), TrainSettings(**arguments(training))
         lesson = Lesson(*settings, experiment, stage, agent, Objective("".join(objective)))
         return lesson.identity(ast.literal_eval(ids))
     except (ValueError, TypeError, SyntaxError, AttributeError, UserError):
         return {}  # of another time: not this lesson's
-
-
-def _arguments(call: str) -> dict:
-    """`Name(a=1, b=(2, 3))` -> {"a": 1, "b": (2, 3)}."""
-    return {word.arg: ast.literal_eval(word.value) for word in ast.parse(call, mode="eval").body.keywords}
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
@@ -157,11 +156,7 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
 def _optimiser(model, settings: TrainSettings):
     if settings.optimiser == "rmsprop":
         return torch.optim.RMSprop(model.parameters(), settings.learning_rate, alpha=0.99, eps=1e-8, momentum=0.0)
-    if settings.optimiser == "adamw":
-        return torch.optim.AdamW(
-            model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
-    raise UserError(f"training.optimiser is {settings.optimiser!r}; use adamw or rmsprop.")
+    return torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 
 def q_loss(prediction: torch.Tensor, target: torch.Tensor, value_weight: float = 1.0) -> torch.Tensor:

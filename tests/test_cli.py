@@ -32,15 +32,15 @@ def test_register_writes_what_was_asked_for(pair, agent, capsys):  # noqa: F811
     out = [str(pair / name) for name in ("out.tfm", "moved.nii.gz", "report.html")]
     images = [str(pair / "cbct.nii.gz"), str(pair / "ct.mha")]
     command = ["register", *images, "-o", out[0], "--resampled", out[1]]
-    assert main([*command, "--report", out[2], "--agent", str(agent), "--starts", "1"]) == 3
+    quick = ["--agent", str(agent), "--only", "agent", "--starts", "1"]
+    assert main([*command, "--report", out[2], *quick]) == 3
     said = capsys.readouterr().out
     assert "verdict:" in said and "fixed -> moving" in said
     assert read_transform(out[0]).shape == (4, 4)
     assert read(out[1]).size == read(pair / "cbct.nii.gz").size
     assert "<html" in Path(out[2]).read_text()
     write_transform(np.eye(4), pair / "start.tfm")
-    more = ["--agent", str(agent), "--starts", "1", "--initial", str(pair / "start.tfm")]
-    assert main([*command, *more]) == 3
+    assert main([*command, *quick, "--initial", str(pair / "start.tfm")]) == 3
 
 
 def bad_calls(pair, agent):  # noqa: F811
@@ -80,6 +80,10 @@ def bad_calls(pair, agent):  # noqa: F811
         "report name": ([fixed, moving, *ok, "--report", str(pair / "r.pdf")], "end in"),
         "no agent": ([fixed, moving, "-o", out, "--agent", str(pair / "none")], "no trained agent"),
         "other experiment": ([fixed, moving, *ok, "--experiment", "heart"], "trained for the spine"),
+        "the heart has no search": (
+            [fixed, moving, "-o", out, "--experiment", "heart", "--only", "search"],
+            "looks at bone",
+        ),
         "no starts": ([fixed, moving, *ok, "--starts", "0"], "at least one"),
     }
 
@@ -122,6 +126,7 @@ def test_a_stop_while_writing_leaves_nothing(pair, agent, capsys, monkeypatch, e
     write_transform(np.diag([1.0, 1, 1, 1]), pair / "o.tfm")  # of an earlier run: it must stay as it is
     before = contents(pair)
     call = ["register", str(pair / "cbct.nii.gz"), str(pair / "ct.mha"), "-o", str(pair / "o.tfm"), "--starts", "1"]
+    call += ["--only", "agent"]
     call += ["--resampled", str(pair / "m.nii.gz"), "--report", str(pair / "r.html"), "--agent", str(agent)]
     assert main(call) == code
     assert len(capsys.readouterr().err.strip().splitlines()) == 1 and contents(pair) == before
@@ -151,7 +156,7 @@ def test_unwritable_output_is_found_before_any_work(pair, agent, capsys):  # noq
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("a: [1", "not valid YAML"), ("name: x\nkind: scan\n", "x.yaml"), ("name: x\nodd: 1\n", "x.yaml")],
+    [("a: [1", "cannot be read: see line"), ("name: x\nkind: scan\n", "x.yaml"), ("name: x\nodd: 1\n", "x.yaml")],
 )
 def test_malformed_manifest_ends_the_command(tmp_path, capsys, monkeypatch, text, word):
     from lib.patients.scans import manifest

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lib.figures import studies as figures
-from lib.registration import register, trust
+from lib.registration import judged, register, trust
 from lib.study import rows as study_rows
 from lib.tables import calibration, limits
 from lib.tables import registration as command
@@ -40,6 +40,26 @@ def test_calibration_finds_limits_and_tells_their_worth(tmp_path):
     assert "| whole | 40 | 20 | 20 | 20 |" in text
     good = limits.called_good(rows, found.limits)
     assert len(figures.calibration(rows, good, found.limits, 10.0, "TRE").axes) == 4
+
+
+def test_limits_of_the_judge_are_the_strictest_that_lose_nothing(tmp_path):
+    """Wrong places lead by little; one that a scout alone found leads by more than others that are right."""
+    rng, rows, network = np.random.default_rng(5), [], tmp_path / "n"
+    network.write_bytes(b"x")
+    for k in range(48):
+        right, alone = k % 3 > 0, k % 2 == 1
+        lead = (0.30 if right else 0.12) + (0.1 if alone else 0.0) + 0.02 * rng.random()
+        numbers = {"overlap": 0.9, "agreement": 1.0, "scouts": 1.0 if alone else 2.0, "likeness": 0.6, "lead": lead}
+        who = {"case": f"a_{k // 6}", "group": k // 6, "condition": "whole", "beside": 0.3, "shift": 0.0}
+        rows.append(who | {"final_error_mm": 2.0 if right else 50.0, "success": right} | numbers)
+    rows = pd.DataFrame(rows)
+    found = limits.calibrate(rows, network, limits.BOTH)
+    assert found.n == 48 and found.right_when_good == 1 and found.right_when_not == 0
+    assert 0.24 < found.limits.min_lead <= 0.32 and 0.24 < found.limits.min_lead_alone <= 0.42
+    text = calibration.markdown(rows, found, "spine", limits.BOTH)
+    assert "| good | 32 | 32 (100%) | 0 |" in text and "the same where one scout alone found it" in text
+    few = rows[rows["success"] | (rows["group"] == 0)]  # too few wrong ones: the limits set by hand stand
+    assert limits.calibrate(few, network, limits.BOTH).limits == judged.JudgedLimits()
 
 
 def study_row(method, error, case="a", **more):

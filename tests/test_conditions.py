@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from lib import rigid
+from lib import cases, rigid
 from lib.images.volume import Volume
 from lib.patients import rescan
 from lib.patients.anatomy import Anatomy
@@ -116,3 +116,22 @@ def test_a_field_of_view_is_narrowed_about_its_middle(who):
         assert np.allclose(sizes, [height, width, width], atol=0.08)
         assert np.allclose(after.mean(axis=0), before.mean(axis=0), atol=0.6)
         assert torch.equal(part.array[part.array > -999], whole.array[part.array > -999])
+
+
+def test_to_the_ct_of_another_patient_no_pose_is_right(who):
+    """The truth is put out of reach; the other CT lies middle on middle."""
+    other = replace(who, moving=who.moving.with_array(who.moving.array.flip(0)))
+    other.moving.origin = other.moving.origin + 400.0
+    strange = conditions.stranger(who, other)
+    np.testing.assert_allclose(strange.moving.centre, who.moving.centre, atol=1e-6)
+    assert not torch.equal(strange.moving.array, who.moving.array)
+    usual, away = (
+        conditions.starts(someone, one, 2, NEAR, 0, 0.5)
+        for someone, one in (
+            (who, schema.Condition("as it is")),
+            (strange, schema.Condition("a stranger", stranger=True)),
+        )
+    )
+    for mine, theirs in zip(usual, away, strict=True):
+        np.testing.assert_allclose(theirs.initial, mine.initial)  # the same starts
+        assert cases.error(theirs, who.truth) > 900 and cases.error(mine, who.truth) < 1e-6

@@ -1,7 +1,6 @@
-"""Parameters: profiles, sections, misspelt names, a notebook's globals; provenance and atomic writing."""
+"""Parameters: profiles, sections, misspelt names, a notebook's globals; provenance."""
 
 import dataclasses
-import errno
 import json
 import os
 import re
@@ -154,35 +153,6 @@ def test_command_line_says_one_sentence(root):
     )
     assert done.returncode == 2
     assert done.stderr == "There is no profile 'cpuu'; did you mean cpu?\n"
-
-
-def test_atomic_leaves_nothing_behind(tmp_path):
-    target = tmp_path / "new" / "table.csv.gz"
-    with pytest.raises(RuntimeError), provenance.atomic(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert list(target.parent.iterdir()) == []
-    with provenance.atomic(target) as temporary:
-        assert temporary.name.endswith("table.csv.gz")
-        temporary.write_text("whole")
-    assert [path.name for path in target.parent.iterdir()] == ["table.csv.gz"]
-
-
-def test_atomic_replaces_folders(tmp_path):
-    for text in ("one", "two"):
-        with provenance.atomic(tmp_path / "patient") as temporary:
-            temporary.mkdir()
-            (temporary / "ct").write_text(text)
-    assert (tmp_path / "patient" / "ct").read_text() == "two"
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_full_disk_is_one_sentence(tmp_path):
-    path = tmp_path / "a.npz"
-    with pytest.raises(UserError, match="disk is full: a.npz"), provenance.atomic(path) as temporary:
-        temporary.write_text("x")
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_provenance_says_who_made_it(tmp_path, root):

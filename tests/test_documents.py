@@ -14,7 +14,18 @@ from lib.tables import documents, front_page
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*documents.pages(), ROOT / "CONTRIBUTING.md"]
-QUESTIONS = {"claims", "table1", "real_scans", "register", "deviations", "ablations", "history", "words", "develop"}
+QUESTIONS = {
+    "claims",
+    "table1",
+    "real_scans",
+    "register",
+    "deviations",
+    "ablations",
+    "history",
+    "words",
+    "develop",
+    "reliability",
+}
 
 
 def read(path: Path) -> str:

@@ -21,7 +21,7 @@ from tests.test_register import GOOD, agent, body, cone, quick  # noqa: F401
 
 def call(pair, agent, *more):  # noqa: F811
     words = ["register", str(pair / "cbct.nii.gz"), str(pair / "ct.mha"), "-o", str(pair / "o.tfm")]
-    return main([*words, "--agent", str(agent), "--starts", "2", *more])
+    return main([*words, "--agent", str(agent), "--only", "agent", "--starts", "2", *more])
 
 
 def test_what_is_not_to_be_trusted_leaves_3_and_says_so_in_json(pair, agent, capsys, monkeypatch):  # noqa: F811
@@ -34,7 +34,7 @@ def test_what_is_not_to_be_trusted_leaves_3_and_says_so_in_json(pair, agent, cap
     six = rigid.params_to_matrix(np.array([found["six_numbers"][n] for n in ("tx", "ty", "tz", "rx", "ry", "rz")]))
     np.testing.assert_allclose(rigid.about(six, found["centre_lps_mm"]), read_transform(pair / "o.tfm"), atol=1e-6)
     assert len(found["couch"]["numbers"]) == 6
-    settings = register.RegisterSettings(starts=2)
+    settings = register.RegisterSettings(starts=2, scouts="agent")
     same = lib.register(str(pair / "cbct.nii.gz"), str(pair / "ct.mha"), agent=str(agent), settings=settings).summary()
     for name in ("pose_moving_to_fixed_lps_mm", "six_numbers", "verdict", "reasons", "couch", "settings"):
         assert json.loads(json.dumps(same[name])) == found[name], name
@@ -69,6 +69,8 @@ def test_a_table_of_pairs(pair, agent, capsys):  # noqa: F811
         str(pair / "r.csv"),
         "--agent",
         str(agent),
+        "--only",
+        "agent",
         "--starts",
         "2",
     ]
@@ -91,7 +93,7 @@ def test_a_table_of_pairs(pair, agent, capsys):  # noqa: F811
 
 def test_one_start_cannot_agree(agent):  # noqa: F811
     moving = body()
-    settings = register.RegisterSettings(starts=1, coarse_steps=4, fine_steps=2)
+    settings = register.RegisterSettings(starts=1, coarse_steps=4, fine_steps=2, scouts="agent")
     result = register.register(cone(moving, np.eye(4)), moving, agent=agent, settings=settings)
     assert any("starts cannot agree" in reason for reason in result.trust.reasons)
     two = register.register(cone(moving, np.eye(4)), moving, agent=agent, settings=quick())

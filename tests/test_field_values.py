@@ -12,6 +12,8 @@ from lib.base.errors import UserError
 from lib.images import pair, read, values
 from lib.images.normalise import field_of_view, tissue_level
 from lib.images.volume import Volume
+from lib.registration import trust
+from lib.registration.judge import judge
 from tests.field_files import HU, folder
 
 MIRROR = Path(os.environ.get("AGENT_REGISTRATION_MIRROR", Path(__file__).resolve().parents[2] / "shared" / "data"))
@@ -49,6 +51,18 @@ def test_f4_f6_offsets_are_taken_away(kind, added):
     assert (meaning.words == "") == (added == 0)
     if added in (0, -1024, 1024):
         np.testing.assert_array_equal(found.array.numpy(), HU)
+
+
+@pytest.mark.parametrize("parts", [((55, 30, 65000), (1890, 90, 30000), (2700, 90, 5000))])
+def test_attenuation_in_a_wide_field_of_view_is_not_taken_for_hounsfield(parts):
+    """Mostly air near 0: the middle value lies where HU have tissue, but a twentieth is denser than any bone in HU."""
+    scan = mixed(*parts).reshape(100, 100, 10)
+    assert not values.looks_hounsfield(scan.flatten())
+    found, meaning = values.settle(as_volume(scan), "cbct")
+    levels = [float(found.array[(scan > low) & (scan < high)].median()) for low, high in ((0, 500), (1600, 2200))]
+    assert meaning.guessed and levels == pytest.approx([-1000, 40], abs=60)
+    gain, offset = tissue_level(scan.flatten())
+    assert gain * 1890 + offset == pytest.approx(40, abs=20) and gain * 55 + offset == pytest.approx(-1000, abs=40)
 
 
 def test_hounsfield_comes_back_untouched():
@@ -91,6 +105,25 @@ def test_f7_monochrome1_means_its_stored_values(tmp_path):
         np.testing.assert_array_equal(read.read_image(path, kind=kind).array.numpy(), HU)
 
 
+def test_padding_of_a_cone_beam_scan_that_lost_its_intercept():
+    """Found by reading: the padding's HU were compared with values that were not yet in HU."""
+    rng = np.random.default_rng(0)
+    z, y, x = np.mgrid[:24, :48, :48]
+    outside = (x - 24) ** 2 + (y - 24) ** 2 > 500
+    noisy = HU + rng.normal(0, 8, HU.shape).round()
+    found, _ = values.settle(as_volume(np.where(outside, 1024 + 500, noisy + 1024)), "cbct")
+    assert (found.array.numpy()[outside] <= -1000).all()
+    np.testing.assert_array_equal(found.array.numpy()[~outside], noisy[~outside])
+
+
+def test_metal_does_not_come_round_at_the_other_end_of_16_bits():
+    array = HU.copy() - 1024
+    array[12, 24, 24] = 32700
+    found, meaning = values.settle(Volume(torch.as_tensor(array), 4.0), "ct")
+    assert meaning.offset == 1024 and found.array.dtype == torch.int16
+    assert int(found.array[12, 24, 24]) == 32767 and int(found.array.min()) == -1000
+
+
 @pytest.mark.parametrize("pad", [-3024, 0, 3071])
 @pytest.mark.parametrize("kind", ["ct", "cbct"])
 def test_padding_is_air_wherever_its_value_lies(pad, kind):
@@ -129,31 +162,52 @@ CHANGES = {
     "HU + 1000": lambda a: a + 1000,
     "HU + 1024": lambda a: a + 1024,
     "1/mm": lambda a: (a + 1000) * 2e-5,
+    "1/mm at another energy": lambda a: (a + 1000) * 1.88e-5,
     "any": lambda a: (a + 1000) * 0.37,
+    "0.7x + 300": lambda a: 0.7 * a + 300,
 }
-EXACT = [("ct", "HU + 1000"), ("ct", "HU + 1024"), ("ct", "1/mm"), ("cbct", "HU + 1024")]
-# A gain that has to be guessed: half a millimetre is asked, 1.6 mm were seen with the whole walk. Strict: mended, it fails.
-OPEN = [pytest.param([one], marks=pytest.mark.xfail(strict=True)) for one in (("cbct", "1/mm"), ("cbct", "any"))]
+EXACT = [("ct", "HU + 1000"), ("ct", "HU + 1024"), ("ct", "1/mm"), ("cbct", "HU + 1024"), ("cbct", "1/mm")]
+# Of these nothing tells the gain but the image itself: the agent ends up to 1.6 mm elsewhere, the judge does not.
+GUESSED = [("cbct", "any"), ("cbct", "0.7x + 300"), ("cbct", "1/mm at another energy")]
 
 
-@pytest.mark.skipif(not SCAN.exists(), reason="the real pair is not on this machine (AGENT_REGISTRATION_MIRROR)")
-@pytest.mark.parametrize("changes", [EXACT, *OPEN])
-def test_a_real_scan_registers_the_same_in_any_unit(changes):
-    """To 0.5 mm, with the released agent, from one start and a shortened walk."""
-    from lib.registration import register, trust
+@pytest.fixture(scope="module")
+def real():
+    """The working images of the real pair, the agent, and where it ends of the images as they are."""
+    from lib.registration import register
 
     images = {}
     for name, kind in (("cbct_CB02.nii.gz", "cbct"), ("planCT.nii.gz", "ct")):
-        images[kind] = pair.shrink(read.read_image(SCAN / name, kind=kind), 2.0, kind == "cbct")
-    settings = register.RegisterSettings(starts=1, coarse_steps=60, fine_steps=20, working_mm=3.0)
-    agent = register.load_agent(None, "spine", settings.agent)
+        images[kind] = pair.shrink(read.read_image(SCAN / name, kind=kind), 3.0, kind == "cbct")
+    settings = register.RegisterSettings(starts=1, coarse_steps=60, fine_steps=20, working_mm=3.0, scouts="agent")
+    agent = register.load_agent(None, "spine", settings.agent, "agent")
+    return images, lambda both: register.register(both["cbct"], both["ct"], agent=agent, settings=settings)
 
-    def pose(**changed):
-        both = images | changed
-        return register.register(both["cbct"], both["ct"], agent=agent, settings=settings).pose
 
-    usual, moved = pose(), {}
+def moved(real, changes, end) -> dict:
+    """mm between where `end`(images, registration) puts the images as they are and each of `changes`."""
+    images, registered = real
+    usual, found = end(images, registered(images)), {}
     for kind, unit in changes:
-        other = pose(**{kind: images[kind].with_array(CHANGES[unit](images[kind].array))})
-        moved[kind, unit] = float(trust.displacement(usual, other, images["cbct"].centre))
-    assert max(moved.values()) < 0.5, moved
+        other = images | {kind: images[kind].with_array(CHANGES[unit](images[kind].array))}
+        found[kind, unit] = float(trust.displacement(usual, end(other, registered(other)), images["cbct"].centre))
+    return found
+
+
+@pytest.mark.skipif(not SCAN.exists(), reason="the real pair is not on this machine (AGENT_REGISTRATION_MIRROR)")
+def test_a_real_scan_registers_the_same_in_any_unit(real):
+    """To 0.5 mm, with the released agent alone, from one start and a shortened walk."""
+    found = moved(real, EXACT, lambda images, result: result.pose)
+    assert max(found.values()) < 0.5, found
+
+
+@pytest.mark.skipif(not SCAN.exists(), reason="the real pair is not on this machine (AGENT_REGISTRATION_MIRROR)")
+def test_a_real_scan_is_judged_the_same_where_its_gain_is_a_guess(real):
+    """To 0.5 mm, as the command answers: the agent's ends under the judge."""
+
+    def judged(images, result):
+        fixed = values.settle(images["cbct"], "cbct")[0]
+        return judge(fixed, images["ct"], result.centre, {"agent": result.ends}).pose
+
+    found = moved(real, GUESSED, judged)
+    assert max(found.values()) < 0.5, found

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -94,7 +95,7 @@ def make(*words):
         (("reproduce", "PROFILE=cpuu"), "There is no profile 'cpuu'; did you mean cpu?"),
         (("reproduce", "PROFILE=smoke", "SPLITS=7"), "SPLITS is '7'; it must be all, or numbers below"),
         (("reproduce", "WHERE=slum"), "Unknown place to run (WHERE): slum;"),
-        (("claims", "CLAIM=C15"), "There is no claim C15; they are C1,"),
+        (("claims", "CLAIM=C17"), "There is no claim C17; they are C1,"),
     ],
 )
 def test_bad_words_end_in_one_sentence(words, sentence):
@@ -136,8 +137,30 @@ def test_graph(tmp_path):
 def test_one_claim_alone_runs_only_what_is_behind_it(tmp_path):
     text = dry_run(tmp_path, "claim", "--config", "profile=cpu", "claim=C9")
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", text, re.M))
-    assert jobs == {"patients": "1", "variant_train": "2", "variant_walk": "4", "claim": "1", "total": "8"}
+    assert jobs == {"patients": "1", "variant_train": "3", "variant_walk": "5", "claim": "1", "total": "10"}
     assert "theory" not in dry_run(tmp_path, "claim", "--config", "profile=cpu", "claim=C14"), "arithmetic"
+
+
+def test_folders_may_have_a_space_in_their_names(tmp_path):
+    """Every name of a log that a shell sees is quoted, and so is every program of the Makefile."""
+    text = dry_run(tmp_path / "a b", "claims", "-p", "--config", "profile=smoke")
+    shells = [line for line in text.splitlines() if "papermill" in line or "-m lib data" in line]
+    assert len(shells) > 20
+    for line in shells:
+        words = shlex.split(line.split("||")[0])
+        assert any("a b/runs/smoke/" in word for word in words), line
+        assert not [word for word in words if word.endswith("/a") or word.startswith("b/runs")], line
+    recipes = subprocess.run(
+        ["make", "-n", "BIN=/c d/bin", "lint", "reproduce", "verify", "clean"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"RESULTS_DIR": "/a b"},
+    ).stdout
+    programs = [word for line in recipes.splitlines() for word in shlex.split(line) if "/bin/" in word]
+    assert len(programs) > 8 and all(word.startswith("/c d/bin/") for word in programs), programs
+    assert "/a b/runs/cpu" in shlex.split(recipes.splitlines()[-1]), "what RESULTS_DIR names is cleaned, nothing else"
 
 
 @pytest.mark.parametrize(

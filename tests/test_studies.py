@@ -83,7 +83,7 @@ def test_names_in_the_tables_say_what_walked():
     ways = ({}, {"stage": "coarse"}, {"steps": "adaptive"}, {"steps": "third"}, {"then": "polish"})
     found = [schema.Method("agent", **way).label("dsl") for way in ways]
     assert found == ["dsl", "dsl_coarse", "dsl_adaptive", "dsl_third", "dsl_polish"]
-    assert schema.Method("register", then="polish").label("dsl") == "register_polish"
+    assert schema.Method("register_both").label("dsl") == "register_both"
 
 
 def test_adaptive_steps_are_walked_with_a_third_of_the_actions_too():
@@ -300,19 +300,17 @@ def test_the_command_gives_all_its_methods_from_one_run(bench, monkeypatch):
     numbers = {"overlap": 1.0, "likeness": 0.71234567}
     trust = SimpleNamespace(verdict="good", numbers=lambda: numbers)
 
-    def register(fixed, moving, experiment, initial, agent, polish, settings):
-        asked.append(polish)
-        seconds = {"agent": 2.0, "polish": 3.0, "total": 6.0}
-        words = {"ends": [initial, truth], "pose": truth, "trust": trust, "seconds": seconds}
-        return SimpleNamespace(**words, agent_pose=truth, agent_trust=trust)
+    def register(fixed, moving, experiment, initial, agent, settings):
+        asked.append(settings.scouts)
+        seconds = {"agent": 2.0, "total": 6.0}
+        return SimpleNamespace(ends=[initial, truth], pose=truth, trust=trust, seconds=seconds)
 
     monkeypatch.setattr(methods.register, "register", register)
-    ways = tuple(schema.Method(*way) for way in (("register_once",), ("register",)))
-    study = dataclasses.replace(bench.study, methods=(*ways, schema.Method("register", then="polish")))
-    bench.go(study)
+    names = ("register_once", "register", "register_both")
+    bench.go(dataclasses.replace(bench.study, methods=tuple(map(schema.Method, names))))
     found = rows.read(bench.folder, "x").groupby("method")
-    assert asked == [True] * 4 and set(found.groups) == {"register_once", "register", "register_polish"}
-    assert found["seconds"].first().to_dict() == {"register": 3.0, "register_once": 1.0, "register_polish": 6.0}
+    assert sorted(asked) == ["agent"] * 4 + ["both"] * 4 and set(found.groups) == set(names)
+    assert found["seconds"].first().to_dict() == {"register": 6.0, "register_both": 6.0, "register_once": 1.0}
     assert found["success"].all().to_dict()["register"] and set(found["verdict"].first()) == {"", "good"}
     one = found.get_group("register")
     assert rows.numbers(one).iloc[0].to_dict() == {"overlap": 1.0, "likeness": 0.7123}
@@ -332,7 +330,7 @@ def test_settings_are_chosen_on_patients_never_tested(tmp_path, monkeypatch):
     cfg = dataclasses.replace(cfg, patients=dataclasses.replace(cfg.patients, n_splits=2))
     block = schema.load("choice_of_settings").cases[0]
     with pytest.raises(UserError, match="run notebook 01"):
-        list(sources.people(cfg, block, "spine", None))
+        next(sources.people(cfg, block, "spine", None)).load()
     for name in names:
         name.mkdir(parents=True)
         (name / "patient.json").touch()

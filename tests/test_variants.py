@@ -34,7 +34,7 @@ def test_each_variant_changes_what_it_says_and_nothing_else():
         assert changed(cfg.agent, base.agent) == {k: v for k, v in one.agent.items() if v != getattr(base.agent, k)}, (
             name
         )
-        budget = {"samples": 640, "fine_samples": 0} if one.stages == ("coarse",) else {}
+        budget = {"samples": 640} if one.stages == ("coarse",) else {}
         assert changed(cfg.training, base.training) == one.training | budget, name
         ways = [
             f for f in ("pairs", "stages", "learns", "boost", "networks") if getattr(one, f) != getattr(base.change, f)

@@ -89,4 +89,4 @@ def test_bad_files_are_one_sentence(tmp_path):
     with pytest.raises(UserError, match="not an ITK transform"):
         volume.read_transform(tmp_path / "bad.tfm")
     with pytest.raises(UserError, match="could not be written"):
-        volume.write(Volume(torch.zeros(3, 3, 3)), tmp_path / "missing" / "a.nii.gz")
+        volume.write(Volume(torch.zeros(3, 3, 3)), tmp_path / "bad.tfm" / "a.nii.gz")

@@ -16,9 +16,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DRAWS = ("lib/figures/",)  # nor does what a figure imports for its words and colours
 NOT_INPUTS = (
     "lib/__init__",
+    "lib/base/disk.",
     "lib/base/errors.",
     "lib/base/folders.",
+    "lib/base/limits.",
     "lib/base/provenance.",
+    "lib/base/yaml_file.",
     "lib/figures/",
     "lib/registration/by_hand.",
     "lib/registration/watch.",

@@ -1,24 +1,22 @@
-"""Who made this file, from what: a JSON beside every result, and writing that leaves nothing half-written."""
+"""Who made this file, from what: a JSON beside every result."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lib.base.errors import UserError
+from lib.base.disk import atomic
 from lib.base.folders import ROOT
 
 # What makes a result; a change elsewhere does not make it "dirty".
@@ -27,32 +25,6 @@ PACKAGES = (
     *("torch", "numpy", "scipy", "pandas", "scikit-learn", "papermill", "snakemake"),
     *("SimpleITK", "itk", "itk-rtk", "itk-elastix", "antspyx", "picsl_greedy"),
 )
-
-
-@contextlib.contextmanager
-def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """Temporary path (same folder, same suffixes) for a file or folder; it takes the name on success only.
-
-    On any error the temporary is removed and `path` stays as it was. A full disk raises UserError.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}-{os.urandom(3).hex()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)  # os.replace refuses a folder that holds files
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = f"The disk is full: {path.name} was not written; free some space and run again."
-            raise UserError(message) from error
-        raise
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

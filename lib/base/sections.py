@@ -1,15 +1,17 @@
 """A section of parameters: a frozen dataclass that stands beside the code it steers (`SECTIONS` says where), filled from
-a dict. Unknown names and wrong types raise `UserError` with the closest right name.
+a dict. Unknown names, wrong types and values out of their limits (`lib.base.limits`) raise `UserError`.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
 import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
+from lib.base import limits
 from lib.base.errors import UserError
 
 SECTIONS = {
@@ -29,14 +31,23 @@ SECTIONS = {
 
 
 def build(section: str, values: Mapping[str, Any], source: str = "the parameters") -> Any:
-    """The section's dataclass from a dict; unknown names and wrong types raise UserError naming `source`."""
+    """The section's dataclass from a dict. Raises UserError naming `source` for a name that is none, a wrong type, a
+    value out of its limits, and values that do not go together (a method `disagree` of the dataclass)."""
     settings = section_class(section)
     if not isinstance(values, Mapping):
         raise UserError(f"{section} in {source} must be a list of names and values, not {values!r}.")
     _check_names(settings, values, section, source)
+    built = _typed(settings, values, section, source)
+    for found in limits.wrong(built, section):
+        raise UserError(f"{found.name} in {source} {found.says}")
+    return built
+
+
+def _typed(settings: type, values: Mapping[str, Any], section: str, source: str) -> Any:
+    """The dataclass filled, its types checked where pydantic is. Raises UserError."""
     try:
         from pydantic import TypeAdapter, ValidationError
-    except ModuleNotFoundError:  # a bare GPU box: the names are checked, the types are trusted
+    except ModuleNotFoundError:  # a bare GPU box
         return _plain(settings(), values)
     values = merge(dataclasses.asdict(settings()), values)  # defaults of what is nested too
     try:
@@ -44,9 +55,8 @@ def build(section: str, values: Mapping[str, Any], source: str = "the parameters
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in (section, *first["loc"]))
-        raise UserError(f"{where} in {source} is {first['input']!r}: {first['msg'].lower()}.") from None
-    except ValueError as error:
-        raise UserError(f"{section} in {source}: {error}") from None
+        what = first["msg"][:1].lower() + first["msg"][1:]
+        raise UserError(f"{where} in {source} is {first['input']!r}; {what.replace('input', 'it', 1)}.") from None
 
 
 def section_class(section: str) -> type:
@@ -74,8 +84,15 @@ def _check_names(settings: type, values: Mapping[str, Any], where: str, source: 
         if get_origin(hints[name]) is dict and isinstance(value, Mapping):  # a dataclass a name
             inner = {f"{name}.{key}": (get_args(hints[name])[1], value[key]) for key in value}
         for place, (hint_, some) in inner.items():
+            if isinstance(some, bool) and hint_ in (int, float):  # Python, and YAML's `yes`, would make it 1
+                raise UserError(f"{where}.{place} in {source} is {some}; it must be a number.")
             if dataclasses.is_dataclass(hint_) and isinstance(some, Mapping):
                 _check_names(hint_, some, f"{where}.{place}", source)
+
+
+def arguments(call: str) -> dict[str, Any]:
+    """`Name(a=1, b=(2, 3))`, a section in Python's notation -> {"a": 1, "b": (2, 3)}."""
+    return {word.arg: ast.literal_eval(word.value) for word in ast.parse(call, mode="eval").body.keywords}
 
 
 def known(names: Iterable[str], allowed: Iterable[str], kind: str, prefix: str = "") -> None:

@@ -20,7 +20,7 @@ LARGE = 1_000_000  # a matrix of more elements is kept in 8 bits
 def save(tensors: dict[str, torch.Tensor], path, metadata: dict[str, str] | None = None) -> None:
     """Write tensors, as they are, and metadata, as strings."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic(path) as temporary:
+    with atomic(path, needs=sum(tensor.nbytes for tensor in plain.values())) as temporary:
         text = json.dumps({str(k): str(v) for k, v in (metadata or {}).items()}, sort_keys=True)
         save_file(plain, temporary, {ALL: text})
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,18 +75,27 @@ def places(fixed: Volume, moving: Volume, initial: np.ndarray, centre: np.ndarra
         floating, rigid.apply(rigid.invert(initial), (offsets + centre).reshape(-1, 3)), offsets.shape[:3]
     )
     correlation, seen = MaskedCorrelation(*window, options.floor), int((still.codes != OUTSIDE).sum())
-    scores, poses, along = [], [], -np.ones(1 + 2 * reach[0])
-    offsets = _offsets(half, options.voxel)
-    for turn in Rotation.from_rotvec(lattice(options.degrees, options.step), degrees=True).as_matrix():
+    offsets, turns = _offsets(half, options.voxel), lattice(options.degrees, options.step)
+
+    def correlate(turn: np.ndarray):
+        """The best score at each shift along the body, and the peaks."""
         score, count = correlation(*_sampled(still, offsets.reshape(-1, 3) @ turn.T + centre, offsets.shape[:3]))
         score[count < options.overlap * seen] = -1.0
-        along = np.maximum(along, score.max(axis=(1, 2)))
+        return score.max(axis=(1, 2)), _peaks(score, options.peaks)
+
+    turns = Rotation.from_rotvec(turns, degrees=True).as_matrix()
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # rotations side by side; one where torch has one thread
+        looked = list(pool.map(correlate, turns))
+    scores, poses, along = [], [], np.max([best for best, _ in looked], axis=0)
+    for turn, (_, peaks) in zip(turns, looked, strict=True):
         rotation = np.eye(4)
         rotation[:3, :3] = turn
-        for value, shift in _peaks(score, options.peaks):
+        for value, shift in peaks:
             there = rigid.translation(options.voxel * (reach - shift)[::-1])
             scores.append(value)
             poses.append(rigid.about(rotation, centre) @ there @ initial)
+    if not poses:  # no shift leaves enough of the field of view inside the CT
+        return np.array([-1.0]), initial[None], 0.0
     order = np.argsort(-np.array(scores), kind="stable")
     return np.array(scores)[order], np.stack(poses)[order], _second_peak(along)
 

@@ -4,26 +4,56 @@ angles in degrees.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from lib.base.limits import (
+    Count,
+    Counts,
+    Experiment,
+    HalfRanges,
+    Interval,
+    Number,
+    Positive,
+    Reach,
+    Rule,
+    Share,
+    Size,
+    Turn,
+)
+from lib.base.sections import hint
+from lib.baselines import methods as registry
+
+Levels = Annotated[str, Rule(re.compile(r"\d+(x\d+)*").fullmatch, "numbers such as 100x50x20")]
+GreedyMetric = Annotated[
+    str,
+    Rule(re.compile(r"SSD|MI|NMI|W?NCC \d+x\d+x\d+").fullmatch, "SSD, MI, NMI, or NCC or WNCC and a radius: NCC 2x2x2"),
+]
 
 
 @dataclass(frozen=True)
 class MattesSettings:
     """One run of SimpleITK's registration method, with Mattes mutual information unless said otherwise."""
 
-    metric: str = "mattes"  # mattes | correlation
-    spacing: float = 3.0  # both images are brought to this first (0: left as they are)
-    bins: int = 50  # of the histogram; 50 in the paper
+    metric: Literal["mattes", "correlation"] = "mattes"
+    spacing: Size = 3.0  # both images are brought to this first (0: left as they are)
+    bins: Count = 50  # of the histogram; 50 in the paper
     use_mask: bool = True  # count only the CBCT's field of view
-    clamp: tuple[float, float] = (-1000.0, 3000.0)  # intensities outside are cut off
-    samples: int = 8000  # random voxels of the fixed image at which the metric is evaluated, a level
-    optimiser: str = "regular_step"  # regular_step | line_search
-    learning_rate: float = 2.0  # first step (mm at the object's rim where scales come from the physical shift)
-    min_step: float = 0.01  # regular step stops below this
-    iterations: int = 100  # at most, a level
-    rotation_scale: float = 0.0  # fixed weight of the versor against 1 mm; 0: scales from the physical shift
-    shrink: tuple[int, ...] = (4, 2, 1)  # pyramid, coarse to fine
-    smooth: tuple[float, ...] = (6.0, 3.0, 0.0)  # sigma a level, mm
+    clamp: Interval = (-1000.0, 3000.0)  # intensities outside are cut off
+    samples: Count = 8000  # random voxels of the fixed image at which the metric is evaluated, a level
+    optimiser: Literal["regular_step", "line_search"] = "regular_step"
+    learning_rate: Positive = 2.0  # first step (mm at the object's rim where scales come from the physical shift)
+    min_step: Positive = 0.01  # regular step stops below this
+    iterations: Count = 100  # at most, a level
+    rotation_scale: Size = 0.0  # fixed weight of the versor against 1 mm; 0: scales from the physical shift
+    shrink: Counts = (4, 2, 1)  # pyramid, coarse to fine
+    smooth: tuple[Size, ...] = (6.0, 3.0, 0.0)  # sigma a level, mm
+
+    def disagree(self) -> str:
+        """Whether each level has a sigma."""
+        levels, given = len(self.shrink), len(self.smooth)
+        return "" if levels == given else f"has {levels} levels in shrink and {given} in smooth; give as many of both."
 
 
 def _published() -> MattesSettings:
@@ -50,15 +80,15 @@ class BoneSettings:
     """`itk_bone`: where it looks at the end."""
 
     level: float = 200.0  # HU of a CT from which on it is bone
-    margin: float = 6.0  # mm beside it that count too: without its edge a bone cannot be seen
-    smooth: tuple[float, ...] = (6.0, 3.0, 0.0)  # sigma a level, mm; less than `tuned`, which began further away
+    margin: Size = 6.0  # mm beside it that count too: without its edge a bone cannot be seen
+    smooth: tuple[Size, ...] = (6.0, 3.0, 0.0)  # sigma a level, mm; less than `tuned`, which began further away
 
 
 @dataclass(frozen=True)
 class ElastixSettings:
     """elastix with its shipped `rigid` parameter map; only what is named here is changed in it."""
 
-    spacing: float = 3.0  # both images are brought to this first
+    spacing: Positive = 3.0  # both images are brought to this first
     use_mask: bool = True
 
 
@@ -66,30 +96,32 @@ class ElastixSettings:
 class AntsSettings:
     """antspyx: `Rigid`, and `affine_initializer`."""
 
-    spacing: float = 4.0
-    clamp: tuple[float, float] = (-200.0, 800.0)
+    spacing: Positive = 4.0
+    clamp: Interval = (-200.0, 800.0)
     use_mask: bool = True
-    iterations: tuple[int, ...] = (1000, 500, 100)  # a level; the shipped four levels begin at
-    shrink: tuple[int, ...] = (3, 2, 1)  # a sixth of the grid, which at 4 mm leaves too few voxels:
-    smooth: tuple[int, ...] = (2, 1, 0)  # one start in seven then ends decimetres away
-    sampling: float = 0.5  # share of the voxels (shipped: 0.2 of a finer grid)
-    search_factor: float = 20.0  # degrees between tried rotations, the shipped value
-    radian_fraction: float = 0.1  # share of the sphere that is searched, the shipped value: +-36 degrees
-    search_iterations: int = 10  # local steps from each, the shipped value
+    iterations: Counts = (1000, 500, 100)  # a level; the shipped four levels begin at
+    shrink: Counts = (3, 2, 1)  # a sixth of the grid, which at 4 mm leaves too few voxels:
+    smooth: tuple[Number, ...] = (2, 1, 0)  # one start in seven then ends decimetres away
+    sampling: Share = 0.5  # share of the voxels (shipped: 0.2 of a finer grid)
+    search_factor: Turn = 20.0  # degrees between tried rotations, the shipped value
+    radian_fraction: Share = 0.1  # share of the sphere that is searched, the shipped value: +-36 degrees
+    search_iterations: Count = 10  # local steps from each, the shipped value
 
 
 @dataclass(frozen=True)
 class GreedySettings:
     """picsl_greedy, rigid."""
 
-    spacing: float = 4.0
-    clamp: tuple[float, float] = (-1024.0, 3071.0)
+    spacing: Positive = 4.0
+    clamp: Interval = (-1024.0, 3071.0)
     use_mask: bool = True
-    metric: str = "WNCC 2x2x2"  # local correlation that knows where images end; NMI loses 9 of 9 near starts, NCC 2
-    iterations: str = "100x50x20"  # a level, coarse to fine
-    search_starts: int = 500
-    search_degrees: float = 20.0  # standard deviation of the tried rotations
-    search_mm: float = 50.0  # standard deviation of the tried shifts
+    metric: GreedyMetric = (
+        "WNCC 2x2x2"  # local correlation that knows where images end; NMI loses 9 of 9 near starts, NCC 2
+    )
+    iterations: Levels = "100x50x20"  # a level, coarse to fine
+    search_starts: Count = 500
+    search_degrees: Turn = 20.0  # standard deviation of the tried rotations
+    search_mm: Size = 50.0  # standard deviation of the tried shifts
 
 
 def _quick() -> MattesSettings:
@@ -102,14 +134,14 @@ class SearchSettings:
 
     mattes: MattesSettings = field(default_factory=_quick)  # of the many; `tuned` would take twice as long
 
-    box: tuple[float, ...] = (40.0, 40.0, 160.0, 35.0, 35.0, 35.0)  # +- about the start: mm, mm, mm, degrees
-    screened: int = 1024  # poses tried by the cheap metric (a power of two)
-    screen_points: int = 1000  # points of the cheap metric
-    screen_smooth: float = 6.0  # sigma of the CT for it, mm
-    refined: int = 8  # of them optimised
-    apart: float = 15.0  # mm between those, on average
-    min_overlap: float = 0.4  # least share of the field of view inside the CT
-    final_points: int = 20000
+    box: HalfRanges = (40.0, 40.0, 160.0, 35.0, 35.0, 35.0)  # +- about the start: mm, mm, mm, degrees
+    screened: Count = 1024  # poses tried by the cheap metric (a power of two)
+    screen_points: Count = 1000  # points of the cheap metric
+    screen_smooth: Size = 6.0  # sigma of the CT for it, mm
+    refined: Count = 8  # of them optimised
+    apart: Size = 15.0  # mm between those, on average
+    min_overlap: Share = 0.4  # least share of the field of view inside the CT
+    final_points: Count = 20000
 
 
 @dataclass(frozen=True)
@@ -119,33 +151,33 @@ class BoneSearchSettings:
     mattes: MattesSettings = field(
         default_factory=lambda: MattesSettings(spacing=4.0, clamp=(-200.0, 800.0), bins=32, samples=20000)
     )  # of the many
-    screened: int = 8192  # poses tried by the cheap likeness (a power of two)
-    voxel: float = 12.0  # mm, of the images in that: 8 lost one of eight far starts
-    step: float = 10.0  # mm between its points
-    refined: int = 64  # of them optimised; 16 do on patients made for the choice, not on the real pair
-    apart: float = 8.0  # mm between those, on average
-    final_voxel: float = 4.0  # mm, where ends are compared
+    screened: Count = 8192  # poses tried by the cheap likeness (a power of two)
+    voxel: Positive = 12.0  # mm, of the images in that: 8 lost one of eight far starts
+    step: Positive = 10.0  # mm between its points
+    refined: Count = 64  # of them optimised; 16 do on patients made for the choice, not on the real pair
+    apart: Size = 8.0  # mm between those, on average
+    final_voxel: Positive = 4.0  # mm, where ends are compared
 
 
 @dataclass(frozen=True)
 class FftSearchSettings:
     """`fft_search`: all shifts of a range by FFT at a lattice of rotations, then likeness at bone."""
 
-    reach: tuple[float, ...] = (40.0, 40.0, 160.0)  # +- mm about the start along x, y, z: as the box of `search`
-    degrees: float = 30.0  # the same of each component of the rotation
-    step: float = 20.0  # degrees, cell of the body-centred lattice: no rotation is further than 11 from one tried
-    voxel: float = 8.0  # mm, of the correlated images
-    overlap: float = 0.35  # least share of the field of view inside the CT
-    floor: float = 0.03  # variance of local contrast (-1 to 1) below which a region counts as this flat
-    peaks: int = 6  # shifts kept for a rotation
-    apart: float = 7.0  # mm between distinct places; degrees: twice that
-    ranked: int = 24  # places that climb at `coarse` mm
-    coarse: float = 8.0
-    coarse_steps: int = 10
-    refined: int = 8  # of them at `fine` mm
-    fine: float = 4.0
-    fine_steps: int = 10
-    points: int = 4000  # of the CT, near bone
+    reach: Reach = (40.0, 40.0, 160.0)  # +- mm about the start along x, y, z: as the box of `search`
+    degrees: Turn = 30.0  # the same of each component of the rotation
+    step: Positive = 20.0  # degrees, cell of the body-centred lattice: no rotation is further than 11 from one tried
+    voxel: Positive = 8.0  # mm, of the correlated images
+    overlap: Share = 0.35  # least share of the field of view inside the CT
+    floor: Size = 0.03  # variance of local contrast (-1 to 1) below which a region counts as this flat
+    peaks: Count = 6  # shifts kept for a rotation
+    apart: Size = 7.0  # mm between distinct places; degrees: twice that
+    ranked: Count = 24  # places that climb at `coarse` mm
+    coarse: Positive = 8.0
+    coarse_steps: Count = 10
+    refined: Count = 8  # of them at `fine` mm
+    fine: Positive = 4.0
+    fine_steps: Count = 10
+    points: Count = 4000  # of the CT, near bone
 
 
 def _gentle() -> MattesSettings:
@@ -170,12 +202,12 @@ def _to_map() -> MattesSettings:
 class SemanticSettings:
     """M3: a classifier of voxels for each image, then one map is aligned to the other."""
 
-    spacing: float = 5.0  # of the probability maps
-    voxels: int = 3000  # sampled from each image of a training patient, half of them in the object
-    trees: int = 60
-    depth: int = 5  # of each tree
-    learning_rate: float = 0.15
-    patients: tuple[int, ...] = ()  # trained also on so few patients: rows `semantic_<n>`, how it starves
+    spacing: Positive = 5.0  # of the probability maps
+    voxels: Count = 3000  # sampled from each image of a training patient, half of them in the object
+    trees: Count = 60
+    depth: Count = 5  # of each tree
+    learning_rate: Positive = 0.15
+    patients: tuple[Count, ...] = ()  # trained also on so few patients: rows `semantic_<n>`, how it starves
     mattes: MattesSettings = field(default_factory=_to_map)
 
 
@@ -184,8 +216,8 @@ class PolishSettings:
     """`dsl_polish`: from the agent's pose."""
 
     mattes: MattesSettings = field(default_factory=_gentle)
-    limit: float = 25.0  # mm that anything in the field of view may travel
-    points: int = 20000  # of the comparison before and after
+    limit: Size = 25.0  # mm that anything in the field of view may travel
+    points: Count = 20000  # of the comparison before and after
 
 
 def _refine() -> MattesSettings:
@@ -196,22 +228,22 @@ def _refine() -> MattesSettings:
 class QuasiGlobalSettings:
     """M2: 2-D projections of the anatomy, searched at all shifts for a grid of rotations."""
 
-    spacing: float = 5.0  # pixel of the projections
+    spacing: Positive = 5.0  # pixel of the projections
     angles: tuple[float, ...] = (-30.0, -20.0, -10.0, 0.0, 10.0, 20.0, 30.0)  # about each axis, off the start
-    reach: tuple[float, ...] = (60.0, 60.0, 180.0)  # shifts searched, +- mm
-    window: dict[str, tuple[float, float]] = field(
+    reach: Reach = (60.0, 60.0, 180.0)  # shifts searched, +- mm
+    window: dict[Experiment, Interval] = field(
         default_factory=lambda: {"spine": (150.0, 700.0), "heart": (-600.0, 100.0)}
     )  # HU of the target
-    slab: float = 20.0  # mm beside the field of view (at the start) from which the CT still counts
-    max_points: int = 8000  # of the CT's target
-    peaks: int = 2  # shifts kept for a rotation
-    min_overlap: float = 0.4  # least share of the field of view covered by the CT
-    screened: int = 300  # poses ordered again in 3-D
+    slab: Size = 20.0  # mm beside the field of view (at the start) from which the CT still counts
+    max_points: Count = 8000  # of the CT's target
+    peaks: Count = 2  # shifts kept for a rotation
+    min_overlap: Share = 0.4  # least share of the field of view covered by the CT
+    screened: Count = 300  # poses ordered again in 3-D
     weighed: bool = False  # that order: mutual information times the overlap
-    smooth: float = 6.0  # sigma of the CT for that, mm
-    points: int = 4000  # of the 3-D comparisons
-    refined: int = 4  # poses refined in 3-D
-    apart: float = 15.0  # mm between those, on average
+    smooth: Size = 6.0  # sigma of the CT for that, mm
+    points: Count = 4000  # of the 3-D comparisons
+    refined: Count = 4  # poses refined in 3-D
+    apart: Size = 15.0  # mm between those, on average
     mattes: MattesSettings = field(default_factory=_refine)
 
 
@@ -219,7 +251,7 @@ class QuasiGlobalSettings:
 class GroundTruthSettings:
     """The row `ground_truth`: what an expert's annotation adds to the errors that the patients carry."""
 
-    level_error: float = 0.6  # mm per axis, common to a vertebra's landmarks; of the size of their own error
+    level_error: Size = 0.6  # mm per axis, common to a vertebra's landmarks; of the size of their own error
 
 
 @dataclass(frozen=True)
@@ -229,9 +261,9 @@ class BaselineSettings:
     # names of lib.baselines.methods; dsl_polish only where notebook 04 has already run
     methods: tuple[str, ...] = ("itk", "quasi_global", "semantic", "itk_tuned", "elastix", "greedy")
     real_methods: tuple[str, ...] = ("itk", "itk_tuned")  # on real scans (`dataset`), where there are many cases
-    anatomy: str = "spine"  # spine | heart: what the anatomy-targeted methods look for; set from the case
-    seed: int = 0  # every method's random draws, with the case's own name
-    workers: int = 2  # processes side by side, one thread each
+    anatomy: Experiment = "spine"  # what the anatomy-targeted methods look for; set from the case
+    seed: Number = 0  # every method's random draws, with the case's own name
+    workers: Number = 2  # processes side by side, one thread each
     ground_truth: GroundTruthSettings = field(default_factory=GroundTruthSettings)
     itk: MattesSettings = field(default_factory=_published)
     tuned: MattesSettings = field(default_factory=_tuned)
@@ -245,3 +277,10 @@ class BaselineSettings:
     polish: PolishSettings = field(default_factory=PolishSettings)
     ants: AntsSettings = field(default_factory=AntsSettings)
     greedy: GreedySettings = field(default_factory=GreedySettings)
+
+    def disagree(self) -> str:
+        """Whether every method that is named can be run."""
+        for name in (*self.methods, *self.real_methods):
+            if registry.base(name) not in registry.runnable():
+                return f"names the method {name!r}; {hint(name, registry.runnable())}"
+        return ""

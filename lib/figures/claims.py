@@ -1,7 +1,8 @@
-"""Figures of the claims, from the tables in the results folder and nothing else: `fig4.png`, `ablations.png`."""
+"""Figures of the claims, from the tables in the results folder and nothing else: `fig4.png`, `ablations.png`, `eq5.png`."""
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from lib.figures import charts
 
+SHARED, BETWEEN = "#0072b2", "#e69f00"
 BETTER, WORSE, OPEN = "#009e73", "#d55e00", "#777777"  # Okabe and Ito's, as everywhere
 REFERENCE = "reference"  # the variant with nothing changed
 
@@ -25,7 +27,32 @@ def write(folder, cfg, known=(), future=()) -> list[Path]:
             path = folder / "figures" / f"{name}.png"
             record = {"cfg": cfg, "inputs": [source]}
             made.append(charts.save(draw(table), path, record))
+    theory = folder / "theory.json"
+    found = json.loads(theory.read_text(encoding="utf-8")).get("eq5") if theory.exists() else None
+    if found:
+        record = {"cfg": cfg, "inputs": [theory]}
+        made.append(charts.save(eq5(found), folder / "figures" / "eq5.png", record))
     return made
+
+
+def eq5(found: dict):
+    """What Eq. 5 weighs, a pair of bars a problem: the variance of Q that all actions of a state share, and that between
+    them; above each pair, how many times as large the first is. found: problem -> `shared`, `between`."""
+    fig, axes = charts.new_figure(1, 1, widths=[2.0], height=2.6)
+    ax, places = axes[0][0], np.arange(len(found))
+    for side, name, colour, words in (
+        (-0.2, "shared", SHARED, "shared by all actions: how far?"),
+        (0.2, "between", BETWEEN, "between the actions: which way?"),
+    ):
+        ax.bar(places + side, [one[name] for one in found.values()], 0.38, color=colour, label=words)
+    for x, one in zip(places, found.values(), strict=True):
+        ax.text(x, max(one.values()) + 0.04, f"{one['shared'] / one['between']:.1f} times", ha="center", fontsize=8)
+    ax.set_xticks(places, list(found))
+    ax.set(ylabel="variance of Q")
+    ax.margins(y=0.12)
+    ax.legend(fontsize=8, frameon=False)
+    ax.set_title("Eq. 5 counts both alike; only the second tells which action to take", fontsize=9)
+    return fig
 
 
 def ablations(table: pd.DataFrame, known, future=()):

@@ -18,6 +18,7 @@ TAGS = [
     "SeriesInstanceUID",
     "SeriesDescription",
     "SeriesNumber",
+    "InstanceNumber",
     "Modality",
     "ImageType",
     "Rows",
@@ -210,6 +211,7 @@ def read_series(series: Series, folder: Path, kind: str = "image") -> tuple[np.n
         what = series.modality or "of no modality"
         raise UserError(f"{folder.name}: series {series} is {what}, not CT; give a CT.")
     _check_posture(series, folder)
+    _check_stacks(series, folder)
     colour = max(int(h.get("SamplesPerPixel") or 1) for h in series.headers)
     if colour > 1:
         raise UserError(f"{folder.name}: series {series} is a colour picture; a single-channel CT is needed.")
@@ -224,6 +226,17 @@ def read_series(series: Series, folder: Path, kind: str = "image") -> tuple[np.n
     given = Given(folder.name, array.shape[::-1], grid.spacing, grid.origin, grid.direction, list(series.notes))
     given.dicom, given.files = first, list(files)
     return array, given
+
+
+def _check_stacks(series: Series, folder: Path) -> None:
+    """Raises UserError where every slice number is there several times: two stacks, which may lie in each other's gaps."""
+    numbers = [str(h.get("InstanceNumber") or "") for h in series.headers]
+    times = {numbers.count(number) for number in set(numbers)}
+    if "" not in numbers and len(set(numbers)) >= FEWEST and min(times) > 1:
+        raise UserError(
+            f"{folder.name}: series {series} holds {min(times)} stacks with the same slice numbers (several phases or "
+            "reconstructions?); export one of them."
+        )
 
 
 def _check_posture(series: Series, folder: Path) -> None:

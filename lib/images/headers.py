@@ -8,6 +8,10 @@ import numpy as np
 
 from lib.base.errors import UserError
 from lib.images.given import Given
+from lib.images.slabs import Stack, slabs
+
+SPACES = (b"left-posterior-superior", b"right-anterior-superior", b"left-anterior-superior", b"lps", b"ras", b"las")
+LARGE = 2**26  # voxels from which on a file is read in parts
 
 
 def read(path: Path) -> tuple[np.ndarray, Given]:
@@ -33,17 +37,30 @@ def read(path: Path) -> tuple[np.ndarray, Given]:
             raise UserError(
                 f"{path.name}: {components} values a voxel (colour or vectors); a single-channel CT is needed."
             )
-        if len(size) > 3:
-            reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
-        image = reader.Execute()
+        array, place = _voxels(reader, size, path)
     except RuntimeError as error:
         raise UserError(f"{path.name}: {_reason(str(error))}") from None
-    view = sitk.GetArrayViewFromImage(image)
-    array = np.array(view, dtype=np.int16 if view.dtype in (np.int16, np.int8, np.uint8) else np.float32)
-    direction = np.reshape(image.GetDirection(), (3, 3))
-    return array, Given(
-        path.name, image.GetSize(), np.array(image.GetSpacing()), np.array(image.GetOrigin()), direction
-    )
+    direction = np.reshape(place.GetDirection(), (3, 3))
+    return array, Given(path.name, size[:3], np.array(place.GetSpacing()), np.array(place.GetOrigin()), direction)
+
+
+def _voxels(reader, size, path: Path):
+    """(nz, ny, nx), and its first part as ITK's image, for its place. A large plain MetaImage comes slab by slab."""
+    import SimpleITK as sitk
+
+    shape, stack, place = tuple(size[2::-1]), None, None
+    plain = path.name.lower().endswith((".mha", ".mhd")) and not _is_compressed(path)
+    parts = slabs(shape) if plain and np.prod(shape) > LARGE else [slice(0, shape[0])]
+    for part in parts:
+        reader.SetExtractIndex([0, 0, part.start, *[0] * (len(size) - 3)])
+        reader.SetExtractSize([*size[:2], part.stop - part.start, *[0] * (len(size) - 3)])
+        image = reader.Execute()
+        view = sitk.GetArrayViewFromImage(image)
+        stack = stack or Stack(shape, whole=view.dtype.kind in "ui")
+        for inner in slabs(view.shape):
+            stack.put(slice(part.start + inner.start, part.start + inner.stop), view[inner])
+        place = place or image
+    return stack.array, place
 
 
 def _lines(path: Path, mark: bytes) -> list[bytes]:
@@ -52,6 +69,11 @@ def _lines(path: Path, mark: bytes) -> list[bytes]:
         lines = stream.read(16384).split(b"\n")
     ends = [n for n, line in enumerate(lines) if (line.strip().startswith(mark) if mark else not line.strip())]
     return [line.strip() for line in lines[: ends[0] + 1]] if ends else [line.strip() for line in lines[:200]]
+
+
+def _is_compressed(path: Path) -> bool:
+    lines = [line.lower().replace(b" ", b"") for line in _lines(path, b"ElementDataFile")]
+    return b"compresseddata=true" in lines
 
 
 def _check_meta(path: Path) -> None:
@@ -80,15 +102,29 @@ def _check_nrrd(path: Path) -> None:
     lines = _lines(path, b"")
     if not lines or not lines[0].startswith(b"NRRD"):
         raise UserError(f"{path.name}: damaged or not NRRD; copy or export it again.")
-    fields = {line.split(b":", 1)[0].lower() for line in lines[1:] if b":" in line and not line.startswith(b"#")}
-    if not fields & {b"space directions", b"spacings"}:
+    pairs = [line.split(b":", 1) for line in lines[1:] if b":" in line and not line.startswith(b"#")]
+    fields = {key.strip().lower(): value.strip().lower() for key, value in pairs}
+    if not {b"space directions", b"spacings"} & set(fields):
         raise UserError(
             f"{path.name}: it does not say how large its voxels are (no space directions); export it again."
+        )
+    other = {text for text in fields.get(b"space units", b"").replace(b'"', b" ").split() if text != b"mm"}
+    if other - {b"millimeter", b"millimeters", b"millimetre"}:
+        raise UserError(f"{path.name}: its lengths are not in mm (space units); export it again in mm.")
+    if fields.get(b"space", SPACES[0]).removesuffix(b"-time") not in SPACES or _left_out(fields):
+        raise UserError(
+            f"{path.name}: its axes do not lie in a patient's space (space, space directions); export it again as "
+            "left-posterior-superior."
         )
     if b"space" not in fields:
         raise UserError(
             f"{path.name}: it does not say how its axes lie in the patient (no 'space'); export it again with its directions."
         )
+
+
+def _left_out(fields: dict[bytes, bytes]) -> bool:
+    """Whether one of three axes has no direction; the fourth of four may have none."""
+    return fields.get(b"space directions", b"").count(b"(") not in (0, 3)
 
 
 def _reason(message: str) -> str:
@@ -98,5 +134,7 @@ def _reason(message: str) -> str:
         return "voxel spacing is zero or negative; export it again."
     if "direction" in text or "determinant" in text or "cosines" in text:
         return "the direction of its axes is singular; export it again."
+    if "no such file" in text or "bytes" in text or "fread" in text or "data file" in text:
+        return "its voxels cannot be read: it is cut off, or the file that holds them is missing; copy it again, whole."
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return f"damaged or not an image ({lines[-1][:120] if lines else 'unreadable'}); copy or export it again."

@@ -14,6 +14,7 @@ import numpy as np
 
 from lib.base.errors import UserError
 from lib.images.given import Given, check_spacing, right_angles
+from lib.images.slabs import Stack, slabs
 
 TO_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units: metre, millimetre, micrometre; not said: millimetre
 APART = 1.0  # mm between where sform and qform put a corner, above which they disagree
@@ -51,6 +52,8 @@ def _header(path: Path):
         known = bytes(header["magic"])[:3] in (b"n+1", b"n+2", b"ni1", b"ni2")
     except Exception:
         raise UserError(f"{path.name}: damaged or not NIfTI; copy or export it again.") from None
+    if bytes(header["magic"])[:3] in (b"n+1", b"n+2") and 0 <= int(header["vox_offset"]) < length:
+        raise UserError(f"{path.name}: its header says that the voxels begin inside the header; export it again.")
     if not known:
         raise UserError(f"{path.name}: damaged or not NIfTI (Analyze says nothing of left and right); export it again.")
     return header
@@ -102,14 +105,13 @@ def _affine(header, zooms: np.ndarray, size: np.ndarray, name: str) -> np.ndarra
 
 
 def _quaternion(header, zooms: np.ndarray) -> np.ndarray:
-    from nibabel.quaternions import fillpositive, quat2mat
+    from nibabel.quaternions import quat2mat
 
     parts = np.array([float(header[f"quatern_{c}"]) for c in "bcd"])
-    affine = np.eye(4)
-    try:
-        turn = quat2mat(fillpositive(parts, w2_thresh=-1e-4))
-    except ValueError:
+    affine, rest = np.eye(4), 1.0 - parts @ parts
+    if not rest > -1e-4:  # NaN, too
         return affine * np.nan
+    turn = quat2mat([np.sqrt(max(rest, 0.0)), *parts])  # the least rest counts: 1e-5 of it is a third of a degree
     sign = -1.0 if float(header["pixdim"][0]) < 0 else 1.0
     affine[:3, :3] = turn * zooms * [1, 1, sign]
     affine[:3, 3] = [float(header[f"qoffset_{c}"]) for c in "xyz"]
@@ -117,18 +119,22 @@ def _quaternion(header, zooms: np.ndarray) -> np.ndarray:
 
 
 def _voxels(path: Path) -> np.ndarray:
-    """(nz, ny, nx) through nibabel, int16 or float32: ITK turns NaN into 0 and a truncated stream into zeros, silently."""
+    """(nz, ny, nx) through nibabel, slab by slab: ITK turns NaN into 0 and a truncated stream into zeros, silently."""
     import nibabel
 
     try:
-        array = np.asanyarray(nibabel.load(path).dataobj)
+        image = nibabel.load(path, keep_file_open=True)  # a gzip stream is gone through once
+        kind = image.get_data_dtype()
+        if kind.kind not in "fui":
+            raise UserError(f"{path.name}: voxels of type {kind}; a single-channel CT is needed.")
+        stack = Stack(image.shape[2::-1], whole=kind.kind in "ui")
+        for part in slabs(stack.array.shape):
+            stack.put(part, np.asarray(image.dataobj[:, :, part]).reshape(*image.shape[:2], -1).transpose())
+    except nibabel.spatialimages.HeaderDataError as error:
+        raise UserError(f"{path.name}: damaged header ({error}); export it again.") from None
     except (EOFError, OSError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError):
         raise UserError(f"{path.name}: truncated or damaged, the file is incomplete; copy it again.") from None
-    array = array.reshape(array.shape[:3]).transpose()
-    if array.dtype.kind not in "fui":
-        raise UserError(f"{path.name}: voxels of type {array.dtype}; a single-channel CT is needed.")
-    small = array.dtype.kind in "ui" and (array.dtype.itemsize == 1 or array.dtype == np.int16)
-    return np.ascontiguousarray(array, dtype=np.int16 if small else np.float32)
+    return stack.array
 
 
 def _numbers(values) -> str:

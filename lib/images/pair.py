@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from lib import rigid
 from lib.images.normalise import field_of_view, prepare
+from lib.images.slabs import slabs
 from lib.images.volume import Volume, resample
 
 
@@ -18,23 +19,25 @@ def shrink(volume: Volume, spacing: float, is_cbct: bool) -> Volume:
     """
     volume = trim(volume) if is_cbct else volume  # most of a padded CBCT is padding: less to average
     factors = [max(1, int(spacing / s + 0.25)) for s in volume.spacing]  # i, j, k
-    array = volume.array
-    if is_cbct:
-        array = array.float()
-        low, high = float(array.min()), float(array.max())
-        least = 1.0 if high - low > 200 else (high - low) * 1e-3  # what lifts data above padding, in any unit
-        inside = (array > low + 1e-3 * least).float()
-        weight = pool(inside, factors)
-        mean = pool(array * inside, factors) / weight.clamp(min=1e-6)
-        array = torch.where(weight > 0.5, mean.clamp(min=low + least), torch.tensor(low))
-    else:
-        many = factors[2] * max(1, int(2**24 / (array[0].numel() * factors[2])))  # slices at once: a slab, not the scan
-        slabs = [slab for slab in array.split(many) if len(slab) >= factors[2]]
-        array = torch.cat([pool(slab.float().clamp(min=-1024), factors) for slab in slabs])
+    low, high = (float(volume.array.min()), float(volume.array.max())) if is_cbct else (0.0, 0.0)
+    array = torch.empty([n // f for n, f in zip(volume.array.shape, factors[::-1], strict=True)])
+    for part in slabs((len(array) * factors[2], *volume.array.shape[1:]), factors[2]):  # some slices at a time
+        slab = volume.array[part].float()
+        slab = _data_means(slab, low, high, factors) if is_cbct else pool(slab.clamp(min=-1024), factors)
+        array[part.start // factors[2] :][: len(slab)] = slab
     factors = np.array(factors)
     origin = volume.origin + volume.direction @ (volume.spacing * (factors - 1) / 2)
     small = Volume(array, volume.spacing * factors, origin, volume.direction)
     return trim(small) if is_cbct else small
+
+
+def _data_means(array: torch.Tensor, low: float, high: float, factors) -> torch.Tensor:
+    """Means of a CBCT's blocks over what is no padding (`low`), and `low` where most of a block is padding."""
+    least = 1.0 if high - low > 200 else (high - low) * 1e-3  # what lifts data above padding, in any unit
+    inside = (array > low + 1e-3 * least).float()
+    weight = pool(inside, factors)
+    mean = pool(array * inside, factors) / weight.clamp(min=1e-6)
+    return torch.where(weight > 0.5, mean.clamp(min=low + least), torch.tensor(low))
 
 
 def pool(array: torch.Tensor, factors) -> torch.Tensor:
@@ -44,13 +47,13 @@ def pool(array: torch.Tensor, factors) -> torch.Tensor:
 
 def trim(volume: Volume, border: int = 1) -> Volume:
     """Cut away what is padding only (the lowest value), leaving `border` voxels of it."""
-    low, high = volume.array.min(), volume.array.max()
-    data = volume.array > low + (1e-3 if high - low > 200 else 1e-6 * (high - low))
+    low, high = float(volume.array.min()), float(volume.array.max())
+    least = low + (1e-3 if high - low > 200 else 1e-6 * (high - low))
+    flat = volume.array.amax(0) > least
     spans = []
-    for axis in range(3):
-        hit = torch.nonzero(data.any(dim=tuple(other for other in range(3) if other != axis)))
-        first, last = int(hit[0]) - border, int(hit[-1]) + border + 1
-        spans.append((max(first, 0), min(last, data.shape[axis])))
+    for hit in (volume.array.amax((1, 2)) > least, flat.any(1), flat.any(0)):
+        at = torch.nonzero(hit)
+        spans.append((max(int(at[0]) - border, 0), min(int(at[-1]) + border + 1, len(hit))))
     (k0, k1), (j0, j1), (i0, i1) = spans
     origin = volume.affine[:3, :3] @ np.array([i0, j0, k0], dtype=float) + volume.origin
     return Volume(volume.array[k0:k1, j0:j1, i0:i1].contiguous(), volume.spacing, origin, volume.direction)
@@ -148,24 +151,22 @@ def resample_moving(fixed: Volume, moving: Volume, pose: np.ndarray) -> Volume:
     if fixed.given is not None:
         g = fixed.given
         size, grid = g.size, Volume(torch.zeros(1, 1, 1), g.spacing, g.origin, g.direction)
-    place = _part(moving, grid, size, inverse)
-    dtype = np.int16 if moving.array.dtype == torch.int16 else np.float32
-    image = to_sitk(place, dtype)
-    slabs, at_once = [], max(1, int(2**25 / (size[0] * size[1])))
-    for first in range(0, size[2], at_once):
-        many = min(at_once, size[2] - first)
-        origin = [float(x) for x in (grid.affine @ [0, 0, first, 1])[:3]]
-        shape = [int(size[0]), int(size[1]), many]
-        direction, spacing = [float(x) for x in grid.direction.ravel()], [float(x) for x in grid.spacing]
-        slab = sitk.Resample(image, shape, transform, sitk.sitkLinear, origin, spacing, direction, AIR)
-        slabs.append(torch.from_numpy(sitk.GetArrayFromImage(slab)))
-    return Volume(torch.cat(slabs), grid.spacing, grid.origin, grid.direction)
+    kind = np.int16 if moving.array.dtype == torch.int16 else np.float32
+    whole = to_sitk(moving, kind) if moving.array.numel() < 2**26 else None
+    moved = np.empty([int(n) for n in size[::-1]], kind)
+    direction, spacing = [float(x) for x in grid.direction.ravel()], [float(x) for x in grid.spacing]
+    for part in slabs(moved.shape):
+        origin = (grid.affine @ [0, 0, part.start, 1])[:3]
+        shape = [int(size[0]), int(size[1]), part.stop - part.start]
+        there = Volume(torch.zeros(1, 1, 1), grid.spacing, origin, grid.direction)
+        image = whole or to_sitk(_part(moving, there, shape, inverse), kind)
+        slab = sitk.Resample(image, shape, transform, sitk.sitkLinear, list(origin), spacing, direction, AIR)
+        moved[part] = sitk.GetArrayViewFromImage(slab)
+    return Volume(torch.from_numpy(moved), grid.spacing, grid.origin, grid.direction)
 
 
 def _part(moving: Volume, grid: Volume, size, inverse: np.ndarray) -> Volume:
-    """The part of a large moving volume that a grid of `size` meets; a small one as it is."""
-    if moving.array.numel() < 2**27:
-        return moving
+    """The part of a moving volume that a grid of `size` meets."""
     corners = np.array(np.meshgrid(*[(-1.0, n) for n in size])).reshape(3, -1).T
     index = rigid.apply(np.linalg.inv(moving.affine) @ inverse @ grid.affine, corners)
     first = np.clip(np.floor(index.min(axis=0)).astype(int) - 1, 0, np.array(moving.size) - 2)

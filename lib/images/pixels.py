@@ -13,6 +13,7 @@ import numpy as np
 
 from lib.base.errors import UserError
 from lib.images.frames import Frame
+from lib.images.slabs import Stack
 
 PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
 RLE = "1.2.840.10008.1.2.5"
@@ -32,16 +33,14 @@ def dataset(path: Path, **options):
 def volume(frames: list[Frame], shape: tuple[int, int], name: str) -> np.ndarray:
     """The frames as (nz, ny, nx), rescaled: int16 where every value fits, else float32. Raises UserError."""
     whole = all(f.slope == int(f.slope) and f.intercept == int(f.intercept) for f in frames)
-    array = np.empty((len(frames), *shape), np.int16 if whole else np.float32)
+    stack = Stack((len(frames), *shape), whole)
     source = Stored(name)
     for k, frame in enumerate(frames):
         plane = source(frame).astype(np.float64) * frame.slope + frame.intercept
         if plane.shape != shape:
             raise UserError(f"{name}: {frame.path.name} is not one plane of {shape[1]} x {shape[0]}; export it again.")
-        if array.dtype == np.int16 and (plane.min() < -32768 or plane.max() > 32767):
-            array = array.astype(np.float32)
-        array[k] = plane
-    return array
+        stack.put(k, plane)
+    return stack.array
 
 
 class Stored:

@@ -73,7 +73,7 @@ def _to_volume(array: np.ndarray, given: Given, kind: str, compact: bool) -> Vol
         volume.array = volume.array.float()
     if kind == "image":
         return volume
-    volume, found = values.settle(volume, kind, name)
+    volume, found = values.settle(volume, kind, name, own=True)
     if found.words:
         given.notes.append(found.words)
     given.guessed = found.words if found.guessed else ""

@@ -6,13 +6,13 @@ that nobody wrote, and NaN ends the process.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from lib import rigid
 from lib.base.errors import UserError
+from lib.base.provenance import atomic
 
 # Numbers (parameters, fixed parameters) of each rigid or affine kind, as ITK's text and HDF5 files hold them.
 KINDS = {
@@ -47,13 +47,11 @@ def write_transform(pose: np.ndarray, path, centre=(0.0, 0.0, 0.0), kind: str = 
     transform.SetMatrix(matrix, 1e-5) if kind == "Euler3DTransform" else transform.SetMatrix(matrix)
     offset = inverse[:3, 3] + inverse[:3, :3] @ np.asarray(centre) - np.asarray(centre)
     transform.SetTranslation([float(t) for t in offset])
-    path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        sitk.WriteTransform(transform, str(temporary))
-        os.replace(temporary, path)
+        with atomic(path) as temporary:
+            sitk.WriteTransform(transform, str(temporary))
+            sitk.ReadTransform(str(temporary))  # on a full disk it is written without a word
     except (RuntimeError, OSError) as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(
             f"{path}: the transform could not be written ({str(error).strip().splitlines()[-1]})."
         ) from None

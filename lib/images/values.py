@@ -13,11 +13,14 @@ import numpy as np
 import torch
 
 from lib.base.errors import UserError
+from lib.images.slabs import slabs
 from lib.images.volume import AIR, Volume
 
 OFFSETS = (1000.0, 1024.0, -1000.0, -1024.0)  # added to HU by mistake: an intercept lost, or applied twice
 SAMPLE = 200_000  # values looked at
 SOFT = 40.0  # HU of soft tissue
+WATER = {"1/mm": 0.02, "1/cm": 0.2}  # attenuation at the energies of cone-beam CT (60 to 70 keV), to some 5 percent
+DENSEST = 1500.0  # HU: of bone, next to nothing lies above
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,18 @@ class Meaning:
     guessed: bool = False
 
 
-def settle(volume: Volume, kind: str, name: str = "") -> tuple[Volume, Meaning]:
+def settle(volume: Volume, kind: str, name: str = "", own: bool = False) -> tuple[Volume, Meaning]:
     """The volume in HU with its padding as air, and what its numbers meant; the same object where nothing changes.
 
-    kind: "ct" or "cbct". Padding of a CBCT becomes its lowest value, as `normalise.field_of_view` knows it. Raises
-    UserError where a CT's values cannot be a CT.
+    kind: "ct" or "cbct". Padding of a CBCT becomes its lowest value, as `normalise.field_of_view` knows it. own: the
+    array may be written over (a large image is then in memory once). Raises UserError where a CT's values cannot be a CT.
     """
     pads = paddings(volume.array)
+    if is_inverted(volume.array, pads):
+        raise UserError(
+            f"{name or 'The ' + kind.upper()}: its values are inverted (air is bright and bone dark); export it again "
+            "without inversion, or multiply its values by -1."
+        )
     values = _sample(volume.array, pads)
     found = meaning(values, kind)
     if pads and (found.guessed or not _has_air_and_tissue(values * found.gain + found.offset)):  # padding is the air
@@ -45,20 +53,29 @@ def settle(volume: Volume, kind: str, name: str = "") -> tuple[Volume, Meaning]:
         found = _by_padding(found, pads)
     if kind == "ct":
         check_ct(volume.array, found, name)
-    array = volume.array
-    if found.gain != 1.0:
-        array = array.float() * found.gain + found.offset
-    elif found.offset:
-        array = array + (found.offset if array.is_floating_point() else int(found.offset))
-    wrong = [p for p in pads if _misplaced(p * found.gain + found.offset, found, values, kind)]
-    if wrong:
-        array = array.clone() if array is volume.array else array
-        air = min(float(values.min()) * found.gain + found.offset - 1.0, AIR) if kind == "cbct" else AIR
-        for p in wrong:
-            array[volume.array == p] = round(air)
-    if array is volume.array:
+    wrong = [p for p in pads if _misplaced(p, found, values, kind)]
+    if found.gain == 1.0 and not found.offset and not wrong:
         return volume, found
-    return volume.with_array(array), found
+    air = min(float(values.min()) * found.gain + found.offset - 1.0, AIR) if kind == "cbct" else AIR
+    return volume.with_array(_in_hu(volume.array, found, wrong, round(air), own)), found
+
+
+def _in_hu(array: torch.Tensor, found: Meaning, wrong: list[float], air: int, own: bool) -> torch.Tensor:
+    """The array in HU, a few slices at a time, `air` where it held one of `wrong`; over itself where it is our own."""
+    kind = array.dtype if found.gain == 1.0 else torch.float32
+    out = array if own and kind == array.dtype else torch.empty(array.shape, dtype=kind)
+    for part in slabs(array.shape):
+        slab = array[part].clone()
+        if found.gain != 1.0:
+            out[part] = slab.float() * found.gain + found.offset
+        elif slab.is_floating_point():
+            out[part] = slab + found.offset
+        else:  # metal must not come round at the other end of 16 bits
+            limits = torch.iinfo(kind)
+            out[part] = (slab.int() + int(found.offset)).clamp(limits.min, limits.max).to(kind)
+        for p in wrong:
+            out[part][slab == p] = max(air, -32768)
+    return out
 
 
 def _by_padding(found: Meaning, pads: list[float]) -> Meaning:
@@ -88,10 +105,35 @@ def paddings(array: torch.Tensor, most: int = 2) -> list[float]:
     kinds, counts = torch.unique(rim[:: max(1, len(rim) // SAMPLE)], return_counts=True)
     found = []
     for at in counts.argsort(descending=True)[:most].tolist():
-        share = float((array[::2, ::2, ::2] == kinds[at]).float().mean())
+        thin = array[::2, ::2, ::2]
+        share = int((thin == kinds[at]).count_nonzero()) / thin.numel()
         if int(counts[at]) > 0.2 * int(counts.sum()) and share > 0.02 and share < 0.98:
             found.append(float(kinds[at]))
     return found
+
+
+def is_inverted(array: torch.Tensor, pads: list[float]) -> bool:
+    """Whether air is bright: the slices' rim lies far above their middle, and nothing lies above the rim.
+
+    Nowhere in a body is that so: above soft tissue there is bone. A scan without air at its rim cannot be told. Padding
+    far from all other values does not count; air cut off at one value does.
+    """
+    step = max(1, round((array.numel() / (4 * SAMPLE)) ** (1 / 3)))
+    thin = array[::step, ::step, ::step].float().clone()
+    low, high = np.percentile(_sample(array, pads).numpy(), [1, 99])
+    reach = max(float(high - low), 1e-6)
+    for pad in pads:
+        near = ((thin - pad).abs() < 0.05 * reach) & (thin != pad)
+        if float(near.float().mean()) < 0.005:
+            thin[thin == pad] = torch.nan
+    rows, columns = (n // 4 for n in thin.shape[1:])
+    rim = torch.cat([thin[:, [0, -1]].reshape(-1), thin[:, :, [0, -1]].reshape(-1)])
+    middle = thin[:, rows : -rows or None, columns : -columns or None].reshape(-1)
+    if float(rim.isnan().float().mean()) > 0.9 or middle.isnan().all():
+        return False
+    edge = float(rim.nanmedian())
+    above = float((thin > edge + 0.1 * reach).float().mean())
+    return edge - float(middle.nanmedian()) > 0.25 * reach and above < 0.002
 
 
 def _sample(array: torch.Tensor, pads: list[float]) -> torch.Tensor:
@@ -104,8 +146,12 @@ def _sample(array: torch.Tensor, pads: list[float]) -> torch.Tensor:
 
 
 def looks_hounsfield(values: torch.Tensor) -> bool:
-    """Whether values (n,) lie as HU do: between -1500 and 4000, the middle one neither pure air nor metal."""
+    """Whether values (n,) lie as HU do: between -1500 and 4000, the middle one neither pure air nor metal. Without air
+    one in two hundred is not denser than any bone: those are attenuation, or HU with something added, of a field of view
+    that is mostly air."""
     low, high = np.percentile(values.numpy(), [0.5, 99.5])
+    if low > -200 and high > DENSEST:
+        return False
     return bool(low > -1500 and -700 < float(values.median()) < 400 and high < 4000 and high - low > 200)
 
 
@@ -118,21 +164,32 @@ def meaning(values: torch.Tensor, kind: str) -> Meaning:
         cause = "the rescale intercept was lost" if shift > 0 else "rescaled twice"
         return Meaning(1.0, -shift, f"values were HU {shift:+g} ({cause}); {-shift:+g} was added")
     low, high = np.percentile(values.numpy(), [0.5, 99.5])
-    if looks_hounsfield(values) or (kind == "ct" and low < -200) or high <= low:
+    if (kind == "ct" and low < -200) or high <= low:
+        return Meaning()
+    air, tissue = two_levels(values.clamp(float(low), float(high)))
+    # HU without one value below 0 are none: fat is, and gas. But from air to tissue it must not be as far as in HU.
+    scaled = kind == "cbct" and low >= 0 and not 600 < tissue - air < 1500
+    if looks_hounsfield(values) and not scaled:
         return Meaning()
     if -1500 < low < -900 and high < 4000 and high - low > 200:
         return Meaning()  # HU, with more air than body
-    air, tissue = two_levels(values.clamp(float(low), float(high)))
-    for unit, water in (("1/mm", 0.02), ("1/cm", 0.2)):
+    for unit, water in WATER.items():
         if abs(air) < 0.2 * water and 0.7 * water < tissue < 1.4 * water and high < 5 * water:
-            return Meaning(
-                (SOFT - AIR) / tissue, AIR, f"values were attenuation in {unit}; soft tissue was set to 40 HU"
-            )
+            return _from_attenuation(unit, tissue, kind)
     if kind == "ct":
         return Meaning()
     gain = (SOFT - AIR) / max(tissue - air, 1e-6)
     words = f"values are no HU: air was found at {air:.4g}, soft tissue at {tissue:.4g}, and scaled so"
     return Meaning(gain, SOFT - gain * tissue, words, True)
+
+
+def _from_attenuation(unit: str, tissue: float, kind: str) -> Meaning:
+    """A CT's soft tissue is where it belongs, so it tells the energy; that of a CBCT lies up to 200 HU off, and its level
+    is found later (`tissue_level`): there the unit alone says the gain."""
+    if kind == "ct":
+        return Meaning((SOFT - AIR) / tissue, AIR, f"values were attenuation in {unit}; soft tissue was set to 40 HU")
+    words = f"values were attenuation in {unit}; water was taken to be {WATER[unit]:g} {unit}"
+    return Meaning(-AIR / WATER[unit], AIR, words)
 
 
 def offset_of(values: torch.Tensor) -> float:

@@ -6,7 +6,6 @@ transform files we write map *fixed* to *moving*, as ITK, elastix, ANTs and 3D S
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from lib.base.errors import UserError
+from lib.base.provenance import atomic
 from lib.images.given import Given
 from lib.images.transforms import read_transform, write_transform
 
@@ -148,7 +148,7 @@ def to_sitk(volume: Volume, dtype=np.float32):
     """A Volume as a SimpleITK image of `dtype`."""
     import SimpleITK as sitk
 
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.cpu().numpy().astype(dtype)))
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.cpu().numpy().astype(dtype, copy=False)))
     image.SetSpacing([float(s) for s in volume.spacing])
     image.SetOrigin([float(o) for o in volume.origin])
     image.SetDirection([float(d) for d in volume.direction.ravel()])
@@ -168,15 +168,26 @@ def read(path) -> Volume:
 
 
 def write(volume: Volume, path, dtype=np.int16) -> None:
-    """Write NIfTI, MHA or NRRD by the file name; written beside, then renamed."""
+    """Write NIfTI, MHA or NRRD by the file name. Raises UserError where it cannot be written."""
     import SimpleITK as sitk
 
-    path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     array = volume.array.round() if np.issubdtype(dtype, np.integer) else volume.array
     try:
-        sitk.WriteImage(to_sitk(volume.with_array(array), dtype), str(temporary), useCompression=True)
-        os.replace(temporary, path)
+        with atomic(path) as temporary:
+            sitk.WriteImage(to_sitk(volume.with_array(array), dtype), str(temporary), useCompression=True)
+            _check_complete(temporary, array.numel() * np.dtype(dtype).itemsize)
     except (RuntimeError, OSError) as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: could not be written ({str(error).strip().splitlines()[-1]}).") from None
+
+
+def _check_complete(path: Path, voxels: int) -> None:
+    """Raises OSError unless a NIfTI file holds `voxels` bytes of voxels: it is written to a full disk without a word."""
+    if not path.name.endswith((".nii", ".nii.gz")):
+        return
+    size = path.stat().st_size
+    if path.suffix == ".gz":  # ends with the size of what is in it, but for multiples of 4 GB
+        with open(path, "rb") as file:
+            file.seek(max(0, size - 4))
+            size = int.from_bytes(file.read(), "little")
+    if not 0 <= (size - voxels) % 2**32 < 4096:  # the header
+        raise OSError(f"{path.name} is incomplete")

@@ -21,6 +21,7 @@ from lib import rigid
 from lib.base import pools, provenance
 from lib.base.errors import UserError
 from lib.base.folders import data_root
+from lib.base.limits import Count, Number, Positive, Share, Size
 from lib.patients import place, store
 from lib.patients.anatomy import Anatomy
 from lib.patients.scanner import cheap
@@ -39,22 +40,31 @@ LOOKS = (
 class PatientSettings:
     """How many patients, and how finely. The defaults are the `smoke` profile."""
 
-    spine: int = 6  # drawn patients of E1 (paper: 82 + 5 a split)
-    heart: int = 6  # drawn patients of E2 (paper: 92 + 5 a split)
-    n_splits: int = 2  # blind splits (paper: 5), their test patients disjoint
-    n_test: int = 1  # test patients a split (paper: 5)
-    n_validation: int = 1  # patients that draw the learning curves, and on which settings may be chosen
-    spacing: float = 4.0  # mm, grid on which bodies are drawn and the CT is kept
-    cbct_spacing: float = 4.0  # mm, of the CBCT
-    views: int = 100  # projections of a cone-beam scan
-    detector_pixel: float = 5.0  # mm on the detector
-    phases: int = 4  # states of the moving chest during a cone-beam scan of E2; 1: it holds still
-    rtk: float = 1.0  # share of cone-beam scans by physics (RTK); of the others only the look is imitated
-    breathing: float = 0.0  # mm, standard deviation of how far organs have moved at the CBCT, in patients grown for E1
-    landmark_error: float = 0.55  # mm per axis: how precisely an expert marks a vertebra's edge
-    mesh_error: float = 1.5  # mm, smooth error of an expert's epicardium
-    seed: int = 2017
-    workers: int = 0  # processes; 0: one a core that this process may use
+    spine: Number = 6  # drawn patients of E1 (paper: 82 + 5 a split)
+    heart: Number = 6  # drawn patients of E2 (paper: 92 + 5 a split)
+    n_splits: Count = 2  # blind splits (paper: 5), their test patients disjoint
+    n_test: Count = 1  # test patients a split (paper: 5)
+    n_validation: Number = 1  # patients that draw the learning curves, and on which settings may be chosen
+    spacing: Positive = 4.0  # mm, grid on which bodies are drawn and the CT is kept
+    cbct_spacing: Positive = 4.0  # mm, of the CBCT
+    views: Count = 100  # projections of a cone-beam scan
+    detector_pixel: Positive = 5.0  # mm on the detector
+    phases: Count = 4  # states of the moving chest during a cone-beam scan of E2; 1: it holds still
+    rtk: Share = 1.0  # share of cone-beam scans by physics (RTK); of the others only the look is imitated
+    breathing: Size = 0.0  # mm, standard deviation of how far organs have moved at the CBCT, in patients grown for E1
+    landmark_error: Size = 0.55  # mm per axis: how precisely an expert marks a vertebra's edge
+    mesh_error: Size = 1.5  # mm, smooth error of an expert's epicardium
+    seed: Number = 2017
+    workers: Number = 0  # processes; 0: one a core that this process may use
+
+    def disagree(self) -> str:
+        """Whether the splits ask for more patients than there are."""
+        asked = f"has {self.n_splits} splits of {self.n_test} test and {self.n_validation} validation patients"
+        for name in ("spine", "heart"):
+            there = getattr(self, name)
+            if there and (self.n_splits * self.n_test > there or self.n_test + self.n_validation >= there):
+                return f"{asked}, too many for {name}: {there}; draw more patients, or test on fewer."
+        return ""
 
     def cone_beam(self) -> ConeBeamSettings:
         """The scanner these settings ask for."""

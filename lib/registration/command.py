@@ -30,7 +30,9 @@ def arguments(add: argparse.ArgumentParser) -> None:
     add.add_argument("--experiment", default="spine", choices=EXPERIMENTS, help="what to align (default: spine)")
     add.add_argument("--initial", metavar="T.tfm", help="start from this ITK transform (fixed -> moving)")
     add.add_argument(
-        "--polish", action="store_true", help="end with mutual information; kept if it is better supported"
+        "--only",
+        choices=("agent", "search"),
+        help="one scout instead of both: the agent, or the search without an agent",
     )
     add.add_argument("--resampled", metavar="OUT.nii.gz", help="also write the CT on the CBCT's grid")
     add.add_argument("--report", metavar="OUT.html", help="also write a report with pictures and the verdict")
@@ -57,7 +59,8 @@ def run(options) -> int:
         if not Path(path).exists():
             raise UserError(f"{path}: no such file or folder; check the path.")
     result = one_pair(options, agent_of(options), print)
-    print(f"{options.output}: fixed -> moving, {result.seconds['agent']:.1f} s for the agent")
+    took = [f"{result.seconds[who]:.1f} s for the {who}" for who in ("agent", "search") if who in result.seconds]
+    print(f"{options.output}: fixed -> moving, {', '.join(took)}")
     for line in filter(None, (options.resampled, options.report, options.json, result.note, *result.notes)):
         print(line)
     print(f"couch: {result.couch.sentence()}")

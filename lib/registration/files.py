@@ -22,18 +22,20 @@ def settings_of(options):
 
     from lib.registration.register import RegisterSettings
 
-    if options.starts is None:
-        return RegisterSettings()
-    if options.starts < 1:
-        raise UserError(f"--starts {options.starts}: at least one start is needed.")
-    return dataclasses.replace(RegisterSettings(), starts=options.starts)
+    asked = {"scouts": options.only or "both"}
+    if options.starts is not None:
+        if options.starts < 1:
+            raise UserError(f"--starts {options.starts}: at least one start is needed.")
+        asked["starts"] = options.starts
+    return dataclasses.replace(RegisterSettings(), **asked)
 
 
 def agent_of(options):
     """The agent that the options ask for, loaded once for a whole table of pairs. Raises UserError."""
     from lib.registration.register import load_agent
 
-    return load_agent(options.agent, options.experiment, settings_of(options).agent)
+    settings = settings_of(options)
+    return load_agent(options.agent, options.experiment, settings.agent, settings.scouts)
 
 
 def one_pair(options, agent, say):
@@ -53,7 +55,7 @@ def one_pair(options, agent, say):
     reading = time.perf_counter() - began
     points = options.isocentre, options.plan_isocentre
     result = register(
-        *(fixed, moving, options.experiment, options.initial, agent, options.polish, settings_of(options)),
+        *(fixed, moving, options.experiment, options.initial, agent, settings_of(options)),
         isocentres=points,
         say=say,
     )

@@ -18,6 +18,9 @@ def progress(player, settings):
 
     Each step is one look through a network; paths that go round for ever are not walked to the end, so a bar may end
     early."""
+    if player is None:  # the search alone
+        yield
+        return
     total = settings.coarse_steps + (settings.fine_steps if player.fine else 0)
     bar, count = None, [0]
     if is_interactive():

@@ -98,7 +98,7 @@ def _key(number: int, one) -> dict[str, str]:
         "experiment",
         "format",
         "initial",
-        "polish",
+        "only",
         "agent",
         "series",
         "fixed_series",

@@ -1,78 +1,87 @@
-"""Register one CT to one cone-beam CT with a trained agent: files or volumes in, pose, path and confidence
-out.
+"""Register one CT to one cone-beam CT: files or volumes in, pose, path and confidence out.
 
     result = lib.register("cbct.nii.gz", "ct.nii.gz")
     result.pose           # (4, 4), maps moving (CT) points to fixed (CBCT) points, LPS mm
     result.trust.verdict  # "good" or "do not trust"
 
-Several starts, spread along the body, are rolled out together; the place where most of them end, and where the images
-are most alike, wins. `lib.registration.trust` says when to believe it.
+Two scouts look for the place: a search of all shifts, and a trained agent from several starts, spread along the body. One
+judge brings their ends to the nearest optimum of the likeness at bone and takes the most alike (`lib.registration.scouts`);
+`lib.registration.judged` says when to believe it. The agent alone, as measured in most of this study, is `scouts="agent"`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from lib import rigid
 from lib.base.errors import UserError
+from lib.base.limits import AgentName, Count, Number, Positive, Size, Turn
 from lib.base.provenance import ROOT
 from lib.images import values
-from lib.images.normalise import field_of_view, field_of_view_centre
-from lib.images.pair import Likeness, overlap, shrink
+from lib.images.normalise import field_of_view_centre
+from lib.images.pair import shrink
 from lib.images.transforms import read_transform
 from lib.images.volume import Volume
-from lib.registration import trust
+from lib.registration import judged, trust
+from lib.registration.chosen import Look, choose, roll_out, values_of
 from lib.registration.couch import Couch, couch
 from lib.registration.fair import check_size, doubts, within
+from lib.registration.starts import starting_poses
 
 AGENTS = ROOT / "results" / "agents"  # the released agents: <experiment>/<agent>_<stage>.safetensors
+
+ELSEWHERE = {"search": "the search found this place; the path shown is the agent's, which ended elsewhere"}
 
 
 @dataclass(frozen=True)
 class RegisterSettings:
     """How a pair of one's own is registered."""
 
-    agent: str = "dsl_two_channel"  # the agent that is released (dsl is the paper's)
-    starts: int = 5  # roll-outs from different poses; their agreement is part of the confidence
-    spread_mm: float = 20.0  # half range of the other starts' shifts across the body
-    spread_along: float = 40.0  # mm, half range along the body: a vertebra or two
-    spread_degrees: float = 10.0  # half range of their rotations
-    working_mm: float = 2.0  # images are averaged down to about this spacing before anything else
-    coarse_steps: int = 200  # N1
-    fine_steps: int = 100  # N2
-    adaptive: bool = (
-        True  # long steps far away, ±1 near: as good on patients made to choose it, in two thirds of the time
-    )
-    fine_limit: float = 25.0  # mm: a fine path that leads further away is not followed
-    seed: int = 0
+    scouts: Literal["both", "agent", "search"] = "both"  # under one judge, or one alone; the heart has the agent alone
+    agent: AgentName = "dsl_two_channel"  # the agent that is released (dsl is the paper's)
+    starts: Count = 5  # roll-outs from different poses; their agreement is part of the confidence
+    spread_mm: Size = 20.0  # half range of the other starts' shifts across the body
+    spread_along: Size = 40.0  # mm, half range along the body: a vertebra or two
+    spread_degrees: Turn = 10.0  # half range of their rotations
+    working_mm: Positive = 2.0  # images are averaged down to about this spacing before anything else
+    coarse_steps: Count = 200  # N1
+    fine_steps: Number = 100  # N2
+    adaptive: bool = True  # long steps far away, ±1 near: as good on patients made to choose it, in 2/3 of the time
+    fine_limit: Size = 25.0  # mm: a fine path that leads further away is not followed
+    seed: Number = 0
 
 
 @dataclass
 class Registration:
-    """The answer. `pose` and `trajectory` (steps + 1, 4, 4) map moving to fixed world points (LPS mm)."""
+    """The answer. `pose` and `trajectory` (steps + 1, 4, 4) map moving to fixed world points (LPS mm).
+
+    The path is the agent's, of the start that ended nearest to the pose; where none ended there, the one that the agent
+    alone would answer; where no agent walked, from the start to the answer in one step.
+    """
 
     pose: np.ndarray
     trajectory: np.ndarray
     values: np.ndarray  # (steps, 12) action values along the trajectory
     centre: np.ndarray  # (3,) rotation centre: the middle of the fixed field of view
-    trust: trust.Trust
+    trust: trust.Trust | judged.Judged
     ends: np.ndarray  # (starts, 4, 4) where each start ended
     seconds: dict[str, float]
-    polished: bool = False
+    found_by: str = "agent"  # search | agent | both
     note: str = ""
-    agent_pose: np.ndarray | None = None  # where the agent ended, before any polish
-    agent_trust: trust.Trust | None = None  # the verdict on that
     before: np.ndarray = field(
         default_factory=lambda: np.eye(4)
     )  # how the scans came, or the initial pose that was given
     settings: RegisterSettings = RegisterSettings()
     couch: Couch | None = None  # the six numbers of the couch
     notes: list[str] = field(default_factory=list)  # what the files left to be said
+    walked: tuple[list[bool], int] = ([], 0)  # of the agent alone: which paths were stopped, and how many starts
 
     def parameters(self) -> np.ndarray:
         """The six parameters (mm, degrees, about `centre`) of each pose of the path, (steps + 1, 6)."""
@@ -92,7 +101,7 @@ class Registration:
             "calibrated": self.trust.calibration.n > 0,
             "starts": len(self.ends),
             "settings": asdict(self.settings),
-            "polished": self.polished,
+            "found_by": self.found_by,
             "seconds": self.seconds,
             "notes": [*self.notes, *([self.note] if self.note else [])],
         }
@@ -104,7 +113,6 @@ def register(
     experiment: str = "spine",
     initial=None,
     agent=None,
-    polish: bool = False,
     settings: RegisterSettings | None = None,
     series: tuple[str | None, str | None] = (None, None),
     isocentres: tuple = (None, None),
@@ -114,40 +122,25 @@ def register(
     or None.
 
     agent: a folder with trained networks, or a loaded `lib.agent.Agent` (its verdict is not calibrated); None means the
-    released one. polish: end with mutual information, kept where it is better supported. isocentres: of the CBCT and of
-    the plan, for the couch's numbers (`lib.registration.couch`). Raises UserError for anything that cannot be read or
-    registered, fields of view that do not overlap or are too small, an agent of another experiment.
+    released one. isocentres: of the CBCT and of the plan, for the couch's numbers (`lib.registration.couch`). Raises
+    UserError for anything that cannot be read or registered, fields of view that do not overlap or are too small, an agent
+    of another experiment, scouts that are none.
     """
-    settings, clock = settings or RegisterSettings(), {}
+    settings, clock = _settled(settings or RegisterSettings(), experiment), {}
     started = time.perf_counter()
-    player, calibration = load_agent(agent, experiment, settings.agent)
+    player, calibration = load_agent(agent, experiment, settings.agent, settings.scouts)
     fixed, moving = (_volume(v, kind, s) for v, kind, s in zip((fixed, moving), ("cbct", "ct"), series, strict=True))
     clock["reading"] = time.perf_counter() - started
     begin = time.perf_counter()
-    small_fixed, small_moving = (
-        shrink(fixed, settings.working_mm, True),
-        shrink(moving, settings.working_mm, False),
-    )
-    check_size(small_fixed)
+    small = shrink(fixed, settings.working_mm, True), shrink(moving, settings.working_mm, False)
+    check_size(small[0])
     if isinstance(initial, str | Path):
         initial = read_transform(initial)
-    centre = field_of_view_centre(small_fixed)
-    poses = starting_poses(small_fixed, small_moving, initial, centre, experiment, settings)
+    centre = field_of_view_centre(small[0])
+    poses = starting_poses(*small, initial, centre, experiment, settings)
     clock["preparing"] = time.perf_counter() - begin
-    say(f"{len(poses)} starts, {settings.coarse_steps} coarse and {settings.fine_steps} fine steps")
-    begin = time.perf_counter()
-    results = _roll_out(player, small_fixed, small_moving, poses, centre, settings)
-    cut = within(results, experiment, centre)
-    clock["agent"] = time.perf_counter() - begin
-    begin = time.perf_counter()
-    look = Look(small_fixed, small_moving, centre, experiment)
-    result = _choose(results, look, calibration)
-    clock["judging"] = time.perf_counter() - begin
-    if polish:
-        begin = time.perf_counter()
-        _polish(result, look)
-        clock["polish"] = time.perf_counter() - begin
-    result.trust.reasons += doubts(fixed, moving, result.trust, cut, len(poses))
+    result = _look_for_it(small, poses, centre, experiment, settings, (player, calibration), clock, say)
+    result.trust.reasons += doubts(fixed, moving, result.trust, *result.walked)
     result.before = np.eye(4) if initial is None else np.asarray(initial, dtype=float)
     result.couch, result.settings = couch(result.pose, fixed, *isocentres), settings
     result.notes = [f"{v.given.name}: {note}" for v in (fixed, moving) if v.given is not None for note in v.given.notes]
@@ -156,9 +149,90 @@ def register(
     return result
 
 
-def load_agent(agent, experiment: str, name: str):
-    """(the agent to use, its `trust.Calibration`). Raises UserError: no such folder, no network in it, trained for the
-    other experiment."""
+def _settled(settings: RegisterSettings, experiment: str) -> RegisterSettings:
+    """The settings with the scouts that an experiment has. Raises UserError for others."""
+    from lib.registration.scouts import SCOUTS
+
+    if settings.scouts not in SCOUTS:
+        raise UserError(f"There is no scout '{settings.scouts}'; choose agent or search, or leave it out for both.")
+    if experiment != "heart":
+        return settings
+    if settings.scouts == "search":
+        raise UserError("The search looks at bone, which the heart has none of; leave --only search out.")
+    return replace(settings, scouts="agent")
+
+
+def _look_for_it(small, poses, centre, experiment, settings, played, clock, say) -> Registration:
+    """Both scouts, or one, and who judges them; the seconds of each go into `clock`."""
+    player, calibration = played
+    results, found, cut = [], np.empty((0, 4, 4)), []
+    if settings.scouts != "search":
+        say(f"{len(poses)} starts, {settings.coarse_steps} coarse and {settings.fine_steps} fine steps")
+        with _timed(clock, "agent"):
+            results = roll_out(player, *small, poses, centre, settings)
+            cut = within(results, experiment, centre)
+    if settings.scouts != "agent":
+        from lib.registration import scouts
+
+        say("search of all shifts at a lattice of rotations")
+        with _timed(clock, "search"):
+            found = scouts.search(*small, poses[0])
+    with _timed(clock, "judging"):
+        look = Look(*small, centre, experiment)
+        if settings.scouts == "agent":
+            return _of_the_agent(results, look, calibration, cut)
+        return _judged(small, poses, look, found, results, calibration, cut)
+
+
+def _of_the_agent(results, look: Look, calibration, cut) -> Registration:
+    """What the agent alone answers."""
+    if not isinstance(calibration.limits, trust.TrustLimits):
+        calibration = trust.Calibration()
+    best, verdict = choose(results, look, calibration)
+    ends, path = np.stack([r.pose for r in results]), results[best]
+    answer = Registration(path.pose, path.trajectory, values_of(path), np.asarray(look.centre), verdict, ends, {})
+    answer.walked = cut, len(ends)
+    return answer
+
+
+def _judged(small, poses, look: Look, found, results, calibration, cut) -> Registration:
+    """What the judge answers. Where nothing can be judged, the agent's answer, which is then not to be trusted."""
+    from lib.registration import scouts
+
+    if not isinstance(calibration.limits, judged.JudgedLimits):
+        calibration = trust.Calibration(judged.JudgedLimits())
+    ends = np.stack([r.pose for r in results]) if results else np.empty((0, 4, 4))
+    try:
+        place = scouts.choose(*small, look, found, ends, calibration)
+    except UserError as problem:
+        if not results:
+            raise
+        answer = _of_the_agent(results, look, calibration, cut)
+        answer.trust.reasons.append(f"search and agent could not be compared: {problem}")
+        return answer
+    centre, by = np.asarray(look.centre), place.trust.found_by
+    if not results:
+        path = np.stack([poses[0], place.pose]), np.zeros((1, 12))
+        return Registration(place.pose, *path, centre, place.trust, ends, {}, by)
+    nearest = choose(results, look, trust.Calibration())[0] if place.nearest is None else place.nearest
+    path = results[nearest]
+    answer = Registration(place.pose, path.trajectory, values_of(path), centre, place.trust, ends, {}, by)
+    if place.nearest is None:
+        answer.note = ELSEWHERE.get(by, "the judge climbed further than 10 mm from where the agent ended")
+    return answer
+
+
+@contextmanager
+def _timed(clock: dict, name: str):
+    begin = time.perf_counter()
+    yield
+    clock[name] = time.perf_counter() - begin
+
+
+def load_agent(agent, experiment: str, name: str, scouts: str = "both"):
+    """(the agent to use, the `trust.Calibration` of its verdict: alone, or under the judge with the search). Without an
+    agent among the `scouts`, (None, nothing calibrated). Raises UserError: no such folder, no network in it, trained for
+    the other experiment."""
     from lib.agent import Agent
     from lib.base import weights
 
@@ -167,7 +241,9 @@ def load_agent(agent, experiment: str, name: str):
     if isinstance(agent, tuple):  # what this function gave
         return agent
     if isinstance(agent, Agent):
-        return agent, trust.Calibration()
+        return agent, calibration_of(None, None, scouts)
+    if scouts == "search":
+        return None, calibration_of(None, None, scouts)
     folder = Path(agent) if agent is not None else AGENTS / experiment
     if not any(folder.glob(f"{name}_coarse.safetensors")):
         others = sorted(p.name.removesuffix("_coarse.safetensors") for p in folder.glob("*_coarse.safetensors"))
@@ -183,7 +259,13 @@ def load_agent(agent, experiment: str, name: str):
             f"{folder}: this agent was trained for the {trained_for}, not the {experiment}; choose the "
             f"experiment {trained_for} or another agent."
         )
-    return Agent.load(folder, name), trust.load(folder, network)
+    return Agent.load(folder, name), calibration_of(folder, network, scouts if experiment == "spine" else "agent")
+
+
+def calibration_of(folder, network, scouts: str) -> trust.Calibration:
+    """What the verdict of these scouts was worth, as it stands beside a network; None: of no network."""
+    file, kind = (trust.FILE, trust.TrustLimits) if scouts == "agent" else (judged.FILE, judged.JudgedLimits)
+    return trust.Calibration(kind()) if network is None else trust.load(folder, network, file, kind)
 
 
 def _volume(source, kind: str, series: str | None) -> Volume:
@@ -196,105 +278,3 @@ def _volume(source, kind: str, series: str | None) -> Volume:
     from lib.images import read
 
     return read.read_image(source, series, kind, compact=True)
-
-
-def starting_poses(fixed: Volume, moving: Volume, initial, centre, experiment: str, settings) -> np.ndarray:
-    """(starts, 4, 4): `initial` (4, 4) and poses around it. Without one: the scanners' own coordinates if the
-    images overlap
-    there, else the middles of the two on each other. Raises UserError where the fields of view do not
-    meet."""
-    given, along = initial is not None, settings.spread_along
-    if given and overlap(fixed, moving, np.asarray(initial)) < 0.05:
-        raise UserError(
-            "The fields of view do not overlap at the initial transform; does it map fixed to moving points?"
-        )
-    if not given:
-        initial = np.eye(4)
-        if overlap(fixed, moving, initial) < 0.25:
-            initial = rigid.translation(np.asarray(centre) - moving.centre)
-            length = moving.size[2] * moving.spacing[2]
-            along = max(along, min(120.0, length / 2 - 60)) if experiment == "spine" else along
-        if overlap(fixed, moving, initial) < 0.05:
-            raise UserError(
-                "The fields of view do not overlap, not even with their middles on each "
-                "other; is this the "
-                "same part of the body?"
-            )
-    rng, n = np.random.default_rng(settings.seed), max(settings.starts, 1)
-    offsets = rng.uniform(-1, 1, (n, 6)) * np.repeat([settings.spread_mm, settings.spread_degrees], 3)
-    even = np.linspace(-along, along, n + 1 - n % 2)  # with 0 among them
-    offsets[:, 2] = even[np.argsort(np.abs(even), kind="stable")][:n]
-    offsets[0] = 0.0
-    return np.stack([rigid.about(rigid.params_to_matrix(v), centre) @ initial for v in offsets])
-
-
-def _roll_out(player, fixed: Volume, moving: Volume, poses, centre, settings: RegisterSettings) -> list:
-    """All starts together: a `lib.agent.AgentResult` each."""
-    from lib import agent as agents
-
-    steps = agents.AgentSettings(
-        coarse_steps=settings.coarse_steps,
-        fine_steps=settings.fine_steps,
-        fine_limit=settings.fine_limit,
-        adaptive=settings.adaptive,
-    )
-    n = len(poses)
-    return agents.run(player, [fixed] * n, [moving] * n, poses, steps, np.tile(centre, (n, 1)))
-
-
-class Look:
-    """What the images say of a pose: overlap, likeness, shift and lead (`lib.registration.trust`)."""
-
-    def __init__(self, fixed: Volume, moving: Volume, centre, experiment: str = "spine"):
-        self.fixed, self.moving, self.centre = fixed, moving, centre
-        self.likeness, self.elsewhere = Likeness(fixed, moving, centre, experiment == "spine"), np.empty(0)
-
-    def __call__(self, pose: np.ndarray) -> dict[str, float]:
-        moved = np.stack([rigid.translation([0, 0, z]) @ pose for z in trust.SHIFTS])
-        profile = self.likeness(moved, 0.3)
-        shift, lead = trust.second_look(profile, self.elsewhere)
-        here = float(np.nan_to_num(profile[trust.SHIFTS == 0][0], nan=-1.0))
-        return {"overlap": overlap(self.fixed, self.moving, pose), "likeness": here, "shift": shift, "lead": lead}
-
-
-def _choose(results, look: Look, calibration: trust.Calibration) -> Registration:
-    """The group of ends with most members and most alike images wins; its most alike member is the answer.
-
-    `look.elsewhere` becomes the likeness of the ends outside the group.
-    """
-    ends, limits, centre = np.stack([r.pose for r in results]), calibration.limits, look.centre
-    alike = np.nan_to_num(look.likeness(ends), nan=-1.0)
-    group = trust.largest_group(ends, alike, centre, limits.same_place)
-    best = int(group[np.argmax(alike[group])])
-    chosen, pose, look.elsewhere = results[best], ends[best], np.delete(alike, group)
-    values = np.concatenate([chosen.coarse.values] + ([chosen.fine.values] if chosen.fine else []))
-    walked = {
-        "agreement": len(group) / len(ends),
-        "wander": trust.wander(chosen.trajectory, centre, limits.tail),
-        "margin": float(trust.margins(values)[-limits.tail :].mean()),
-    }
-    verdict = trust.judge(walked | look(pose), calibration)
-    return Registration(
-        pose, chosen.trajectory, values, np.asarray(centre), verdict, ends, {}, agent_pose=pose, agent_trust=verdict
-    )
-
-
-def _polish(result: Registration, look: Look) -> None:
-    """End with tuned mutual information (`lib.baselines.polish`), kept only where it is better supported.
-
-    The images are judged again where it ended; if that is another place than the agent's, one of the two is wrong.
-    """
-    from lib.baselines import polish
-    from lib.baselines.settings import BaselineSettings
-
-    fixed, before = look.fixed, result.agent_trust
-    pose = polish.register(fixed, look.moving, result.pose, BaselineSettings(), field_of_view(fixed)).pose
-    moved = float(trust.displacement(result.pose, pose, result.centre))
-    result.polished = moved > 1e-6
-    if not result.polished:
-        result.note = "polish not kept: it was not better supported"
-        return
-    result.pose, result.note = pose, f"polished by {moved:.1f} mm"
-    result.trust = trust.judge(before.numbers() | look(pose), before.calibration)
-    if moved > before.calibration.limits.same_place:
-        result.trust.reasons.append(f"the agent and mutual information end {moved:.0f} mm apart")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import io as streams
-import os
-from pathlib import Path
 
 from lib import rigid
 from lib.base.errors import UserError
+from lib.base.provenance import atomic
 from lib.figures import paths, volumes
 from lib.figures.paths import PARAMETERS
 from lib.figures.planes import HALF, LEVEL, PLANES, WIDTH, matched
@@ -51,8 +50,10 @@ def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, st
             difference_figure(fixed, moving, {"before": before, "after": after}, centre),
         ),
         ("Each image alone", "The CBCT, and the CT where it ended.", volumes.alone(fixed, moving, after, centre)),
-        ("The agent's path", "Solid: millimetres; dashed: degrees.", path_figure(result)),
     )
+    if len(result.ends):  # an agent walked
+        words = f"Solid: millimetres; dashed: degrees. {result.note}".strip()
+        pictures += (("The agent's path", html.escape(words), path_figure(result)),)
     shown = "".join(
         f"<h2>{title}</h2><figure>{_png(figure, title)}<figcaption>{text}</figcaption></figure>"
         for title, text, figure in pictures
@@ -64,13 +65,10 @@ def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, st
         f"<p>The transform maps fixed (CBCT) to moving (CT) points, LPS millimetres. "
         "Research software, not a medical device: look at the overlay before you believe it.</p></body></html>"
     )
-    path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
+        with atomic(path) as temporary:
+            temporary.write_text(page, encoding="utf-8")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: the report could not be written ({error.strerror}).") from None
 
 
@@ -97,19 +95,12 @@ def _verdict(trust) -> str:
 
 def _table(result) -> str:
     """Pose and the numbers behind the verdict, each beside its limit."""
-    t, limits = result.trust, result.trust.calibration.limits
     params = rigid.matrix_to_params(rigid.centred(result.pose, result.centre))
     pose = ", ".join(f"{n} {v:+.1f}" for n, v in zip(PARAMETERS, params, strict=True))
     rows = [
         ("CT to CBCT about the CBCT's centre (mm, degrees)", pose, ""),
         ("couch", result.couch.sentence() if result.couch else "", ""),
-        ("CBCT inside the CT", f"{t.overlap:.0%}", f"at least {limits.min_overlap:.0%}"),
-        ("starts that agree", f"{t.agreement:.0%} of {len(result.ends)}", f"at least {limits.min_agreement:.0%}"),
-        ("wandering at the end", f"{t.wander:.1f} mm", f"at most {limits.max_wander:g} mm"),
-        ("action-value margin at the end", f"{t.margin:.2f} standard deviations", f"at least {limits.min_margin:g}"),
-        ("likeness (correlation of local contrast)", f"{t.likeness:.2f}", f"at least {limits.min_likeness:g}"),
-        ("most alike when moved along the body by", f"{t.shift:+.0f} mm", f"at most {limits.max_shift:g} mm"),
-        ("lead over any other place", f"{t.lead:+.2f}", f"at least {limits.min_lead:+g}"),
+        *result.trust.lines(len(result.ends)),
         ("seconds", ", ".join(f"{k} {v:g}" for k, v in result.seconds.items()), ""),
     ]
     rows += [("note", note, "") for note in (result.note, *result.notes) if note]

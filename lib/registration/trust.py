@@ -24,6 +24,7 @@ GOOD, BAD = "good", "do not trust"
 FILE = "trust.json"  # beside an agent's networks
 SHIFTS = np.arange(-48.0, 49.0, 4.0)  # mm along the body at which likeness is looked at
 NUMBERS = ("overlap", "agreement", "wander", "margin", "likeness", "shift", "lead")
+LOOK = "Look at the overlay before you use it"
 NEXT = 16.0  # mm from which on a shift is another place: half a lumbar vertebra and more
 
 
@@ -46,7 +47,7 @@ class TrustLimits:
 class Calibration:
     """Limits and what they were worth on the patients that they were found on, each judged without its own cases."""
 
-    limits: TrustLimits = TrustLimits()
+    limits: TrustLimits = TrustLimits()  # or `judged.JudgedLimits`
     n: int = 0  # cases; 0: not calibrated
     called_good: float = float("nan")  # share of them
     right_when_good: float = float("nan")  # share within 10 mm (E1) or 20 mm (E2), of those called good
@@ -76,19 +77,40 @@ class Trust:
         """What `judge` judges by."""
         return {name: getattr(self, name) for name in NUMBERS}
 
+    def lines(self, starts: int) -> list[tuple[str, str, str]]:
+        """What was looked at, what it was, and from where on it is good; for a table. starts: how many walked."""
+        limits = self.calibration.limits
+        return [
+            ("CBCT inside the CT", f"{self.overlap:.0%}", f"at least {limits.min_overlap:.0%}"),
+            ("starts that agree", f"{self.agreement:.0%} of {starts}", f"at least {limits.min_agreement:.0%}"),
+            ("wandering at the end", f"{self.wander:.1f} mm", f"at most {limits.max_wander:g} mm"),
+            (
+                "action-value margin at the end",
+                f"{self.margin:.2f} standard deviations",
+                f"at least {limits.min_margin:g}",
+            ),
+            ("likeness (correlation of local contrast)", f"{self.likeness:.2f}", f"at least {limits.min_likeness:g}"),
+            ("most alike when moved along the body by", f"{self.shift:+.0f} mm", f"at most {limits.max_shift:g} mm"),
+            ("lead over any other place", f"{self.lead:+.2f}", f"at least {limits.min_lead:+g}"),
+        ]
+
     def sentence(self) -> str:
         """The verdict in one line, with what such a verdict was worth so far."""
         if self.reasons:
             return f"{BAD}: " + "; ".join(self.reasons)
-        c = self.calibration
-        worth = "the verdict is not calibrated for this agent"
-        if c.n * c.called_good > 0:
-            judged = round(c.n * c.called_good)
-            wrong = judged - round(judged * c.right_when_good)
-            worth = f"of {judged} calibration cases so judged {wrong} wrong (exact 95 % interval: up to {at_most(wrong, judged):.0%})"
-        if c.n and c.called_good == 1 and c.right_when_good == 1:
-            worth = f"none of the {c.n} calibration cases was wrong, so how well it tells is not known"
-        return f"{GOOD}: the starts agree and the images support it; {worth}. Look at the overlay before you use it"
+        return f"{GOOD}: the starts agree and the images support it; {worth(self.calibration)}. {LOOK}"
+
+
+def worth(c: Calibration) -> str:
+    """What the verdict "good" was worth so far, in words."""
+    if c.n and c.called_good == 1 and c.right_when_good == 1:
+        return f"none of the {c.n} calibration cases was wrong, so how well it tells is not known"
+    if not c.n * c.called_good > 0:
+        return "the verdict is not calibrated for this agent"
+    judged = round(c.n * c.called_good)
+    wrong = judged - round(judged * c.right_when_good)
+    most = f"exact 95 % interval: up to {at_most(wrong, judged):.0%}"
+    return f"of {judged} calibration cases so judged {wrong} wrong ({most})"
 
 
 def at_most(wrong: int, n: int) -> float:
@@ -166,24 +188,25 @@ def failed(n, limits: TrustLimits) -> dict:
     }
 
 
-def save(calibration: Calibration, folder) -> Path:
-    """Write `trust.json` beside an agent's networks."""
+def save(calibration: Calibration, folder, file: str = FILE) -> Path:
+    """Write `trust.json` (or `file`) beside an agent's networks."""
     from lib.base.provenance import write_json
 
-    write_json(Path(folder) / FILE, asdict(calibration))
-    return Path(folder) / FILE
+    write_json(Path(folder) / file, asdict(calibration))
+    return Path(folder) / file
 
 
-def load(folder, network: Path) -> Calibration:
-    """The calibration beside the agent's `network`; the uncalibrated default where there is none, or it is another's."""
+def load(folder, network: Path, file: str = FILE, kind: type = TrustLimits) -> Calibration:
+    """The calibration beside the agent's `network`; the uncalibrated default where there is none, or it is another's.
+    kind: the class of its limits."""
     from lib.base.provenance import sha256
 
-    path = Path(folder) / FILE
+    path = Path(folder) / file
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        limits = TrustLimits(**value.pop("limits"))
+        limits = kind(**value.pop("limits"))
         known = {f.name for f in fields(Calibration)}
         found = Calibration(limits=limits, **{k: v for k, v in value.items() if k in known})
     except (OSError, ValueError, TypeError, KeyError):
-        return Calibration()
-    return found if found.networks == sha256(network) else Calibration()
+        return Calibration(kind())
+    return found if found.networks == sha256(network) else Calibration(kind())

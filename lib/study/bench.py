@@ -129,7 +129,7 @@ sys.exit(code)
 
 def command(ct: Volume, cbct: Volume) -> dict[str, float] | None:
     """`python -m lib register` on files, the CT of 512 x 512 x 160 voxels (gzipped NIfTI): seconds from start to written
-    transform (wall, cpu), of the agent alone, and peak memory in GB. None where no agent is released."""
+    transform (wall, cpu), of the agent and of the search, and peak memory in GB. None where no agent is released."""
     from lib.registration.register import AGENTS
 
     if not any((AGENTS / "spine").glob("*_coarse.safetensors")):
@@ -148,11 +148,11 @@ def command(ct: Volume, cbct: Volume) -> dict[str, float] | None:
             [sys.executable, "-c", LAUNCHER, "-m", "lib", *words], capture_output=True, text=True, cwd=ROOT, env=usual
         )
         wall = time.perf_counter() - began
-    if child.returncode:
+    if child.returncode not in (0, 3):  # 3: written, and not to be trusted
         raise UserError(f"python -m lib register ended with {child.returncode}; run it by hand to see why.")
-    agent_seconds = float(re.search(r"([\d.]+) s for the agent", child.stdout)[1])
+    took = {who: float(re.search(rf"([\d.]+) s for the {who}", child.stdout)[1]) for who in ("agent", "search")}
     cpu, memory = (float(x) for x in child.stderr.split()[-2:])
-    return {"wall": wall, "cpu": cpu, "agent": agent_seconds, "memory": memory}
+    return {"wall": wall, "cpu": cpu, "memory": memory} | took
 
 
 def _line(what: str, value: str, goal: str = "") -> None:
@@ -208,6 +208,7 @@ def run(options) -> None:
         )
         say("   of which processor time", f"{found['cpu']:.1f} s")
         say("   of which the agent, five starts", f"{found['agent']:.1f} s", "goal: 3 s")
-        say("   its peak memory", f"{found['memory']:.1f} GB", "goal: 2 GB")
+        say("   of which the search", f"{found['search']:.1f} s", "goal: 3 s")
+        say("   its peak memory", f"{found['memory']:.1f} GB", "goal: 1.5 GB")
     say("peak memory", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB", "goal: 8 GB")
     return 0

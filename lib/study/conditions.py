@@ -81,6 +81,13 @@ def narrowed(fixed: Volume, width: float, height: float) -> Volume:
     return fixed.with_array(torch.where(keep, fixed.array, fixed.array.min()))
 
 
+def stranger(usual, other):
+    """The Patient `usual` with the CT of `other`, middle on middle."""
+    ct = other.moving
+    moved = Volume(ct.array, ct.spacing, ct.origin + usual.moving.centre - ct.centre, ct.direction)
+    return dataclasses.replace(usual, moving=moved)
+
+
 def read_again(usual, files: tuple[str, ...]):
     """The patient with its images as a user reads them; truth, landmarks and starts stay the manifest's. Raises UserError."""
     from lib.images import read
@@ -111,6 +118,10 @@ def starts(who, condition: Condition, n: int, ranges, seed: int, min_overlap: fl
             turn = condition.tilt * axis / np.linalg.norm(axis)
             turned[:3, :3] = Rotation.from_rotvec(turn, degrees=True).as_matrix()
             case.initial = rigid.about(turned, case.centre) @ who.truth
+        if condition.stranger:  # the truth is out of reach
+            away = rigid.translation([0.0, 0.0, 1000.0])
+            marks = None if who.landmarks_fixed is None else rigid.apply(away, who.landmarks_fixed)
+            case.patient = dataclasses.replace(case.patient, truth=away @ who.truth, landmarks_fixed=marks)
         if any(condition.turn):
             case.initial = rigid.about(first, case.centre) @ case.initial
     return found

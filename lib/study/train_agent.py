@@ -52,7 +52,7 @@ def own(cfg, name: str):
         values = getattr(getattr(settings, name), section) | (getattr(cfg.change, section) if cfg.change else {})
         if values:
             merged = merge(dataclasses.asdict(getattr(cfg, section)), values)
-            changed[section] = build(section, merged, f"per_agent.{name}")
+            changed[section] = build(section, merged, f"configs/{cfg.profile}.yaml (per_agent.{name})")
     return dataclasses.replace(cfg, **changed)
 
 

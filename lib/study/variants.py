@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from lib.base.errors import UserError
+from lib.base.limits import AgentName, Count, Experiment
 from lib.base.sections import build, hint, merge
 from lib.study import schema
 from lib.study.schema import Change
@@ -24,10 +25,10 @@ KNOWN = schema.load("variants").changes()
 class VariantSettings:
     """The agent that is varied, on one experiment, and the budget of each variant."""
 
-    agent: str = "dsl_two_channel"  # dsl | dsl_two_channel
-    experiment: str = "spine"  # one is enough for an ablation
-    samples: int = 320  # training samples of a variant's coarse network
-    fine_samples: int = 320  # and of its fine network
+    agent: AgentName = "dsl_two_channel"
+    experiment: Experiment = "spine"  # one is enough for an ablation
+    samples: Count = 320  # training samples of a variant's coarse network
+    fine_samples: Count = 320  # and of its fine network
     known: dict[str, Change] = field(default_factory=lambda: dict(KNOWN))  # name: what is changed
 
 
@@ -43,7 +44,7 @@ def resolve(cfg, settings: VariantSettings):
     change = settings.known[cfg.variant]
     budget = {"samples": settings.samples, "fine_samples": settings.fine_samples}
     if change.stages == ("coarse",):
-        budget = {"samples": settings.samples + settings.fine_samples, "fine_samples": 0}
+        budget["samples"] += settings.fine_samples
     wanted = {"stream": change.stream, "training": budget | change.training, "agent": change.agent}
     changed = {}
     for section, values in wanted.items():

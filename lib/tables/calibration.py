@@ -1,5 +1,6 @@
-"""`python -m lib calibrate`: the verdict's limits from the rows of the study `trust_calibration`, beside the agent as
-trust.json, and the figure that tells what the verdict is worth; docs/register.md shows the numbers."""
+"""`python -m lib calibrate`: the verdicts' limits from the rows of the studies `trust_calibration` (the agent alone) and
+`judged_calibration` (search and agent), beside the agent as trust.json and judged.json, and the figure that tells what the
+first is worth; docs/register.md shows the numbers."""
 
 from __future__ import annotations
 
@@ -28,9 +29,18 @@ MEANING = {
     "max_shift": "shift along the body to the best likeness, mm, at most",
     "min_lead": "likeness less that of the best other place, at least",
 }
+WHERE = {"trust_calibration": "field of view", "judged_calibration": "what is registered"}
+JUDGED = {
+    "min_overlap": MEANING["min_overlap"],
+    "min_likeness": "likeness at bone, at least",
+    "min_lead": "lead over any other place that was found, at least",
+    "min_lead_alone": "the same where one scout alone found it",
+    "min_beside": "lead over the next vertebrae, at least",
+    "max_shift": MEANING["max_shift"],
+}
 
 
-def markdown(rows: pd.DataFrame, c: trust.Calibration, experiment: str) -> str:
+def markdown(rows: pd.DataFrame, c: trust.Calibration, experiment: str, kind: limits.Kind = limits.AGENT) -> str:
     """Counts and limits."""
     limit, measure = LIMITS[experiment]
     grown = rows["case"].str.startswith("grown")
@@ -38,22 +48,22 @@ def markdown(rows: pd.DataFrame, c: trust.Calibration, experiment: str) -> str:
     for word, n, share in (("good", n_good, c.right_when_good), ("do not trust", c.n - n_good, c.right_when_not)):
         right = round(n * share) if n else 0
         lines.append([word, n, f"{right}{f' ({share:.0%})' if n else ''}", n - right])
-    values = dataclasses.asdict(c.limits)
+    values, meaning = dataclasses.asdict(c.limits), MEANING if kind is limits.AGENT else JUDGED
     parts = [
         f"**{'E1 spine' if experiment == 'spine' else 'E2 heart'}**: {rows['case'].nunique()} patients "
         f"({rows['case'][grown].nunique()} of them grown from real CTs), {len(rows)} registrations; right is "
         f"{measure} ≤ {limit:.0f} mm.",
         as_markdown(["verdict", "cases", "right", "wrong"], lines),
-        as_markdown(["field of view", "cases", "right", "called good", "of these right"], _by_view(rows)),
+        as_markdown([WHERE[kind.study], "cases", "right", "called good", "of these right"], _by_view(rows, kind)),
         "Each patient's cases are judged by limits found without them. The limits from all cases:",
-        as_markdown(["limit", ""], [[text, f"{values[name]:g}"] for name, text in MEANING.items()]),
+        as_markdown(["limit", ""], [[text, f"{values[name]:g}"] for name, text in meaning.items()]),
     ]
     return "\n\n".join(parts)
 
 
-def _by_view(rows: pd.DataFrame) -> list[list]:
-    """A line a field of view: cases, right, called good, right of these."""
-    rows, lines = rows.assign(good=limits.left_out(rows)), []
+def _by_view(rows: pd.DataFrame, kind: limits.Kind) -> list[list]:
+    """A line a condition: cases, right, called good, right of these."""
+    rows, lines = rows.assign(good=limits.left_out(rows, kind)), []
     for view in dict.fromkeys(["whole", *rows["condition"]]):
         some = rows[rows["condition"] == view]
         counts = some["success"].sum(), some["good"].sum(), some.loc[some["good"], "success"].sum()
@@ -61,11 +71,17 @@ def _by_view(rows: pd.DataFrame) -> list[list]:
     return lines
 
 
-def block(folder) -> str:
-    """What docs/register.md shows of the spine's verdict, from the rows and the trust.json in a folder of results."""
+def block(folder, kind: limits.Kind = limits.AGENT) -> str:
+    """What docs/register.md shows of the spine's verdict, from the rows and the limits in a folder of results."""
     agent = Path(folder) / "agents" / "spine"
-    found = trust.load(agent, agent / f"{RegisterSettings().agent}_coarse.safetensors")
-    return markdown(limits.read(folder), found, "spine")
+    network = agent / f"{RegisterSettings().agent}_coarse.safetensors"
+    found = trust.load(agent, network, kind.file, kind.limits)
+    return markdown(limits.read(folder, kind.study), found, "spine", kind)
+
+
+def judged_block(folder) -> str:
+    """The same of search and agent under one judge."""
+    return block(folder, limits.BOTH)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,16 +92,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options) -> None:
     """Limits beside the released agent, and the figure. Raises UserError without rows."""
     experiment, results = options.experiment, config.results_dir("cpu")
-    rows = limits.read(results)
-    if rows.empty:
-        raise UserError("There are no rows to find limits on; run `python -m lib study trust_calibration` first.")
     folder = folders.results_root() / "agents" / experiment
-    found = limits.calibrate(rows, folder / f"{RegisterSettings().agent}_coarse.safetensors")
-    trust.save(found, folder)
+    network = folder / f"{RegisterSettings().agent}_coarse.safetensors"
+    for kind in (limits.AGENT, limits.BOTH):
+        rows = limits.read(results, kind.study)
+        if rows.empty and kind is limits.BOTH:
+            print(f"{kind.file}: not written, there are no rows; run `python -m lib study {kind.study}` first")
+            continue
+        if rows.empty:
+            raise UserError(f"There are no rows to find limits on; run `python -m lib study {kind.study}` first.")
+        found = limits.calibrate(rows, network, kind)
+        trust.save(found, folder, kind.file)
+        if kind is limits.AGENT:
+            _draw(rows, found, experiment, results)
+        print(
+            f"{kind.file}: {found.called_good:.0%} of {found.n} called good, {found.right_when_good:.0%} of these right; "
+            f"{found.limits}"
+        )
+
+
+def _draw(rows, found, experiment: str, results) -> None:
     limit, measure = LIMITS[experiment]
     picture = studies.calibration(rows, limits.called_good(rows, found.limits), found.limits, limit, measure)
     source = [Path(results) / "rows" / "trust_calibration.csv"]
     charts.save(picture, results / "figures" / "trust_calibration.png", {"cfg": None, "inputs": source})
-    print(
-        f"{found.called_good:.0%} of {found.n} called good, {found.right_when_good:.0%} of these right; {found.limits}"
-    )

@@ -1,9 +1,11 @@
-"""The paper's claims C1 to C14, each with our number, its 95 % interval and a verdict by a rule stated beside it.
+"""The paper's claims, each with our number, its 95 % interval and a verdict by a rule stated beside it.
 
-Verdicts: reproduced, partly, not; untested where the data are missing or the profile is `smoke`, which claims nothing.
-Ours is measured on the embedded virtual patients. Lines come for the paper's own agent (difference image) and, where it
-was run, for the two-channel agent. The rules stand in the docstrings of claims_success, claims_walks, claims_learning and
-claims_variants; to add a claim, write a function there that yields `rules.line`s and name it in `CLAIMS`.
+Verdicts: reproduced, partly, not; untested where the data are missing or cannot tell, or the profile is `smoke`, which
+claims nothing. Ours is measured on the embedded virtual patients unless a line says otherwise. Lines on the paper's own
+agent (difference image) are verdicts on the paper; those on what we put beside it (both images as input, our loss) are
+extensions, and counted apart (`rules.about`). C1 to C14 are of the paper's method, C15 and C16 of what it says of its
+rivals. The rules stand in the docstrings of `rules` and of the claims_* files; to add a claim, write a function there that
+yields `rules.line`s and name it in `CLAIMS`.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ from __future__ import annotations
 import pandas as pd
 
 from lib.base.errors import UserError
-from lib.tables import claims_learning, claims_success, claims_variants, claims_walks
+from lib.tables import claims_learning, claims_rivals, claims_success, claims_variants, claims_walks
 from lib.tables.evidence import Evidence
-from lib.tables.rules import COLUMNS
+from lib.tables.rules import COLUMNS, EXTENSION, PAPER, VERDICTS
 from lib.tables.words import table as as_markdown
 
 CLAIMS = {
@@ -31,6 +33,8 @@ CLAIMS = {
     "C12": claims_success.c12,
     "C13": claims_success.c13,
     "C14": claims_learning.c14,
+    "C15": claims_rivals.c15,
+    "C16": claims_rivals.c16,
 }
 WITHOUT_A_RUN = ("C7", "C14")  # arithmetic: the smoke profile shows these too
 
@@ -50,21 +54,38 @@ def compute(data: Evidence, wanted=()) -> pd.DataFrame:
     table = pd.DataFrame(lines, columns=COLUMNS)
     if data.profile == "smoke":
         table.loc[~table["claim"].isin(WITHOUT_A_RUN), "verdict"] = "untested"
-    return table.round({"low": 3, "high": 3})
+    return table
+
+
+def counted(table: pd.DataFrame) -> str:
+    """How many lines have which verdict, in words: those on the paper, then those on our extension of it."""
+    words = {PAPER: "on the paper", EXTENSION: "on our extension of it"}
+    found = {name: table.loc[table["about"] == name, "verdict"] for name in words}
+    return "; ".join(
+        f"of {len(some)} lines {words[name]} "
+        + ", ".join(f"{(some == verdict).sum()} {'are ' * (not i)}{verdict}" for i, verdict in enumerate(VERDICTS))
+        for name, some in found.items()
+        if len(some)
+    )
+
+
+def interval(row: dict) -> str:
+    """A line's interval with its unit, and what it is an interval of."""
+    if pd.isna(row["low"]):
+        return ""
+    digits = 0 if row["unit"] in ("%", "points") else 1
+    low, high = (round(row[bound], digits) + 0.0 for bound in ("low", "high"))  # no minus zero
+    return f"[{low:.{digits}f}, {high:.{digits}f}] {row['unit']}: {row['interval_of']}"
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """claims.csv as a Markdown table."""
-
-    def interval(row) -> str:
-        return "" if pd.isna(row["low"]) else f" [{row['low']:.2g}, {row['high']:.2g}]"
-
-    head = ["", "claim", "paper", "ours [95 % CI]", "n", "verdict", "shown by"]
+    """Lines of claims.csv as a Markdown table."""
+    head = ["", "claim", "paper", "ours", "95 % interval of what: what was resampled", "n", "trainings", "verdict"]
     lines = [
         [
-            *(row["claim"], row["statement"], row["paper"], f"{row['ours']}{interval(row)}", int(row["n"])),
-            *(f"**{row['verdict']}**", f"`{row['command']}`"),
+            *(row["claim"], row["statement"], row["paper"], row["ours"], interval(row), int(row["n"]) or ""),
+            *(int(row["trainings"]) or "", f"**{row['verdict']}**", f"`{row['command']}`"),
         ]
-        for row in table.fillna({"ours": "", "n": 0}).to_dict("records")
+        for row in table.fillna({"ours": "", "n": 0, "trainings": 0}).to_dict("records")
     ]
-    return as_markdown(head, lines)
+    return as_markdown([*head, "shown by"], lines)

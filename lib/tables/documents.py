@@ -1,7 +1,7 @@
 """What README.md and docs/ show of results/: every generated block, by one registry; written and compared.
 
 A block stands between `<!-- NAME -->` and `<!-- /NAME -->` in the file that `BLOCKS` names; a sentence on a variant stands
-between `<!-- v:NAME -->` and `<!-- / -->`, in any page. `python -m lib tables documents` fills all of them.
+between `<!-- v:NAME -->` and `<!-- / -->`, in any page; so do the counts of verdicts. `python -m lib tables documents` fills all of them.
 """
 
 from __future__ import annotations
@@ -36,6 +36,12 @@ BLOCKS = {
     "TABLE1": Block("README.md", ("table1.csv",), "lib.tables.documents:table1"),
     "TABLE1_TODAY": Block("docs/table1.md", ("table1_today.csv",), "lib.tables.documents:today"),
     "CLAIMS": Block("docs/claims.md", ("claims.csv",), "lib.tables.documents:claims"),
+    "EXTENSIONS": Block("docs/claims.md", ("claims.csv",), "lib.tables.documents:extensions"),
+    "AT_FIRST": Block(
+        "docs/at_first.md", ("table1.csv", "cases.csv", "rows/papers_agent.csv"), "lib.tables.at_first:papers_agent"
+    ),
+    "HEARTS": Block("docs/at_first.md", ("table1.csv",), "lib.tables.at_first:hearts"),
+    "EQ5": Block("docs/at_first.md", ("theory.json",), "lib.tables.at_first:eq5"),
     "TABLE_REAL": Block("docs/real_scans.md", ("table_real.csv",), "lib.tables.documents:real_scans"),
     "CARRIES_OVER": Block("docs/real_scans.md", ("transfer.csv",), "lib.tables.documents:carries_over"),
     "ORGANS_MOVED": Block(
@@ -73,10 +79,28 @@ def today(folder: Path) -> str:
 
 
 def claims(folder: Path) -> str:
-    """Claim by claim."""
+    """Claim by claim: the lines on the paper."""
+    return _lines_about(folder, "paper")
+
+
+def extensions(folder: Path) -> str:
+    """The lines on our extension."""
+    return _lines_about(folder, "extension")
+
+
+def _lines_about(folder: Path, what: str) -> str:
     from lib.tables import claims as made
 
-    return made.markdown(pd.read_csv(folder / "claims.csv"))
+    table = pd.read_csv(folder / "claims.csv")
+    return made.markdown(table[table["about"] == what])
+
+
+def verdicts(folder: Path) -> str:
+    """How many lines of the claims have which verdict."""
+    from lib.tables import claims as made
+
+    there = (folder / "claims.csv").exists()
+    return made.counted(pd.read_csv(folder / "claims.csv")) if there else "not judged yet (`make claims`)"
 
 
 def real_scans(folder: Path) -> str:
@@ -139,9 +163,11 @@ def blocks(folder) -> dict[str, str]:
 
 
 def sentence(folder: Path, name: str, made: pd.DataFrame | None = None) -> str:
-    """What stands at `<!-- v:name -->`: a variant, or `beyond`. Raises UserError for a name that is neither."""
-    if name not in {*ablations.KNOWN, "beyond"}:
-        raise UserError(f"v:{name} is no variant; use one of {', '.join(ablations.KNOWN)}, beyond.")
+    """What stands at `<!-- v:name -->`: a variant, `beyond` or `verdicts`. Raises UserError for another name."""
+    if name not in {*ablations.KNOWN, "beyond", "verdicts"}:
+        raise UserError(f"v:{name} is no variant; use one of {', '.join(ablations.KNOWN)}, beyond, verdicts.")
+    if name == "verdicts":
+        return verdicts(folder)
     if name == "beyond":
         return beyond(evidence.load(folder).rows)
     return ablations.sentence(_variants(folder) if made is None else made, name)

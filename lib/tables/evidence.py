@@ -5,10 +5,13 @@
 * walks.csv: how each test case's path went, see `lib.study.course`
 * patients.csv: what is in each test patient's CBCT: stent, table, gas, devices; whether much of the body is not
 * fig4.csv: Figure 4's curves; theory.json: Appendix A in numbers (both copied from their notebooks' runs)
+
+Beside them `load` reads `real`, the case rows of real scans, and `seeds`, those of trainings that differ in their seed alone.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from dataclasses import dataclass
@@ -23,12 +26,18 @@ from lib.base.errors import UserError
 from lib.baselines.methods import OURS
 from lib.patients import store
 from lib.study import config
+from lib.study import rows as study_rows
 from lib.study.course import course
+from lib.study.variants import REFERENCE
+from lib.tables import intervals
 
 FLAGS = ("stent", "table", "gas", "devices")
 BODY = -300.0  # HU: tissue, not air
 TRUNCATED = 1 / 3  # of the body
 WALK = ["experiment", "split", "case", "start"]  # what names a walk, with its agent
+SEEDED = ("transfer", "transfer_changes", "papers_agent")  # studies with trainings that differ in their seed alone
+NOTHING = r"|again(_\d+)?|seed_\d+"  # their changes: nothing but the seed
+ONCE_MORE = (REFERENCE, "again")  # the same among the variants
 # Files of a results folder with a line a case -> what names the line.
 KEYS = {
     "cases.csv": [*cases.KEY, "method"],
@@ -45,7 +54,7 @@ class Evidence:
 
     profile: str
     rows: pd.DataFrame  # case rows of the virtual patients
-    tables: dict[str, pd.DataFrame]  # attention, walks, patients, fig4
+    tables: dict[str, pd.DataFrame]  # attention, walks, patients, fig4, real, seeds
     theory: dict
 
     def of(self, experiment: str, method: str) -> pd.DataFrame:
@@ -56,6 +65,18 @@ class Evidence:
         """The paper's agent, always, and ours where it was run."""
         return [a for a in OURS if a == "dsl" or len(self.of(experiment, a))]
 
+    def unmoved(self, experiment: str) -> float:
+        """Share of the starts that count as success before anything is done; 0 where that was not measured."""
+        start = self.of(experiment, "initial")
+        return float(start["success"].mean()) if len(start) else 0.0
+
+    @functools.cached_property
+    def spread(self) -> dict[str, intervals.Spread]:
+        """How much another training moves a success ("%", "points") and the error of a case ("mm")."""
+        seeds = self.tables.get("seeds", pd.DataFrame())
+        success = intervals.spread(seeds, intervals.success_difference)
+        return {"%": success, "points": success, "mm": intervals.spread(seeds, intervals.error_gain)}
+
 
 def load(folder, profile: str = "cpu") -> Evidence:
     """Evidence from a results folder. Raises UserError if there is none."""
@@ -64,13 +85,38 @@ def load(folder, profile: str = "cpu") -> Evidence:
         raise UserError(f"{folder} holds no results yet; run: make reproduce PROFILE={profile}")
     there = (folder / "cases.csv").exists()  # not where `make claims CLAIM=C7` was all that ran
     rows = cases.read_rows(folder / "cases.csv") if there else pd.DataFrame(columns=cases.COLUMNS)
-    rows = rows[rows["dataset"].isin(["virtual_spine", "virtual_heart"])]
-    tables = {}
+    drawn = rows["dataset"].isin(["virtual_spine", "virtual_heart"])
+    real, rows = rows[~drawn], rows[drawn]
+    tables = {"real": real, "seeds": seeds(rows, study_rows.read(folder, *SEEDED))}
     for name in ("attention", "walks", "patients", "fig4"):
         path = folder / f"{name}.csv"
         tables[name] = pd.read_csv(path) if path.exists() else pd.DataFrame()
     theory = folder / "theory.json"
     return Evidence(profile, rows, tables, json.loads(theory.read_text()) if theory.exists() else {})
+
+
+def seeds(rows: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
+    """Rows of spine trainings that differ in their seed alone, as `intervals.spread` wants them: of the variants, from
+    case rows, and of studies."""
+    case = ["dataset", "split", "case", "start"]
+    parts = [
+        rows[rows["method"] == f"{agent}_{name}"].assign(recipe=f"variants {agent}", training=name, range="full")
+        for agent in OURS
+        for name in ONCE_MORE
+    ]
+    whole = (studies["stage"] == "both") & (studies["steps"] == "one") & (studies["then"] == "")
+    alike = whole & (studies["condition"] == "") & studies["change"].str.fullmatch(NOTHING)
+    some = studies[alike & (studies["experiment"] == "spine")]
+    who = some["recipe"] + " " + some["agent"] + " split " + some["split"].astype(str)
+    parts.append(some.assign(recipe=who, training=some["change"]))
+    table = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    key = table[case].astype(str).agg(" ".join, axis=1) if len(table) else ""
+    return table.assign(key=key)[["recipe", "training", "range", "key", "success", "final_error_mm"]]
+
+
+def trained(*rows: pd.DataFrame) -> int:
+    """How many trainings are behind case rows, on the side that has fewest: one a split."""
+    return min(some["split"].nunique() for some in rows)
 
 
 def pairs_of(data, experiment: str, method: str, other: str):

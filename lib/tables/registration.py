@@ -16,10 +16,13 @@ RANGES = {"near": "±30 mm, ±15°", "full": "the paper's range"}
 METHODS = {
     "initial": "start",
     "register_once": "agent, this start alone",
-    "register": "agent, as the command does",
-    "register_polish": "the same, with `--polish`",
+    "register": "agent, as `register --only agent`",
+    "register_polish": "the same, then mutual information (no longer an option)",
+    "register_search": "search, as `register --only search`",
+    "register_both": "**`register` as shipped: search, agent, one judge**",
     "itk_tuned": "ITK, tuned",
 }
+JUDGED = ("register", "register_polish", "register_search", "register_both")  # with a verdict
 CASE = ["recipe", "condition", "range", "dataset", "case", "start"]
 
 
@@ -48,14 +51,14 @@ def pair(rows: pd.DataFrame) -> str:
                 errors, good = mine["final_error_mm"], mine["verdict"] == "good"
                 cells = [files, where, name, str(len(mine)), *(f"{(errors <= mm).sum()}" for mm in (10, 20))]
                 cells += [f"{errors.median():.1f}", f"{errors.quantile(0.9):.1f}"]
-                judged = method in ("register", "register_polish")
+                judged = method in JUDGED
                 lines.append(cells + ([f"{good.sum()}", f"{(good & (errors <= 10)).sum()}"] if judged else ["", ""]))
     return as_markdown([*head, "of these within 10 mm"], lines)
 
 
 def real(rows: pd.DataFrame) -> str:
     """Real CTs (study `register_real`): a line a range and scan, then all scans with the interval (scans resampled)."""
-    head = ["starts", "scan", "n", METHODS["register_once"], "as the command does", "median mm", "called good"]
+    head = ["starts", "scan", "n", METHODS["register_once"], "as `--only agent`", "median mm", "called good"]
     lines = []
     for reach, words in RANGES.items():
         mine = beside(rows[rows["range"] == reach])
@@ -75,7 +78,7 @@ def organs_moved(command: pd.DataFrame, optimisers: pd.DataFrame) -> str:
     """Success and median of the agent, the command and the optimisers from the same starts, usually and with the organs
     moved: rows of the studies `beyond_training` and `organs_moved`."""
     shown = schema.load("organs_moved").conditions()
-    names = {"register_once": METHODS["register_once"], "register": "agent, as the command `register` does"}
+    names = {name: METHODS[name] for name in ("register_once", "register")}
     names |= {m.method: label(m.method) for m in schema.load("organs_moved").methods}
     both = pd.concat([command, optimisers])
     lines = []
@@ -100,7 +103,7 @@ def by_method(rows: pd.DataFrame, study: schema.Study) -> str:
     for key, condition in conditions.items():
         for method, name in names.items():
             mine = rows[(rows["method"] == method) & (rows["condition"].fillna("") == key)]
-            cells = [_worth(mine[mine["range"] == reach], method == "register") for reach in ranges]
+            cells = [_worth(mine[mine["range"] == reach], method in JUDGED) for reach in ranges]
             lines += [[*([condition.what] if several else []), name, *cells]] if any(cells) else []
     head = [*(["CBCT"] if several else []), "method", *(f"starts within {RANGES[r]}" for r in ranges)]
     return as_markdown(head, lines)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from lib.base import provenance
 from lib.study import config, variants
+from lib.study import rows as study_rows
 from lib.tables import ablations, claims, evidence
 
 
@@ -28,9 +29,10 @@ def write(profile: str = "cpu", folder=None) -> pd.DataFrame:
     with provenance.atomic(folder / "claims.csv") as temporary:
         table.to_csv(temporary, index=False)
     cfg = config.load(profile, ("patients", "evaluation", "variants"))
-    inputs = [folder / name for name in ("cases.csv", "fig4.csv", "theory.json") if (folder / name).exists()]
-    for path in (folder / "claims.csv", ablations.write(data, folder)):
-        provenance.record(path, cfg, inputs=inputs)
+    inputs = [folder / name for name in ("cases.csv", "fig4.csv", "theory.json")]
+    yardstick = [study_rows.path_of(folder, study) for study in evidence.SEEDED]  # of what another training does
+    for path, made_from in ((folder / "claims.csv", inputs + yardstick), (ablations.write(data, folder), inputs)):
+        provenance.record(path, cfg, inputs=[source for source in made_from if source.exists()])
     figures.write(folder, cfg, variants.KNOWN, variants.FUTURE)
     return table
 
@@ -48,10 +50,9 @@ def run(options) -> None:
     if options.what == "check":
         claims.check(wanted)
     elif options.what == "write":
-        counts = write(profile)["verdict"].value_counts()
-        print(f"{config.results_dir(profile)}/claims.csv:", ", ".join(f"{n} {v}" for v, n in counts.items()))
+        print(f"{config.results_dir(profile)}/claims.csv:", claims.counted(write(profile)))
     else:
         claims.check(wanted)
         table = claims.compute(evidence.load(config.results_dir(profile), profile), wanted)
         for row in table.fillna({"ours": ""}).to_dict("records"):
-            print("{claim:4s} {verdict:10s} {statement}: {ours}  (paper: {paper})".format(**row))
+            print("{claim:4s} {about:9s} {verdict:10s} {statement}: {ours}  (paper: {paper})".format(**row))

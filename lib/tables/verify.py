@@ -1,7 +1,9 @@
 """`python -m lib verify`: does what is committed follow from what it says it follows from? A report, a line a check.
 
-Tables and verdicts are computed again from the rows, documents filled again from the tables, every file compared with its
-provenance, and every provenance with the files that it names. All checks run; the exit status is 1 where one differs.
+Level 1 (a minute): tables and verdicts are computed again from the rows, documents filled again from the tables, every
+file compared with its provenance, and every provenance with the files that it names. Level 2 (minutes): the released
+agents walk again (`lib.tables.verify_agents`). Level 3: a part is run again (`lib.tables.verify_again`). A level holds
+those below it. All checks run; the exit status is 1 where one differs.
 """
 
 from __future__ import annotations
@@ -9,17 +11,21 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from lib.base import provenance
+from lib.base.errors import UserError
 from lib.base.folders import ROOT, results_root
+from lib.base.sections import hint
 from lib.study import config
-from lib.tables import command, documents
+from lib.tables import command, documents, verify_again, verify_agents
 
 # Files that stand without a provenance of their own, and what vouches for them.
 VOUCHED = {
     "*_log.csv": "written by the training whose network it lies beside",
     "MODEL_CARD.md": "filled from the networks and the tables by `python -m lib card`",
+    "judged.json": "computed from the study judged_calibration by `python -m lib calibrate`",
     "trust.json": "computed from the study trust_calibration by `python -m lib calibrate`",
 }
 SHOWN = 8  # differences printed a check
@@ -67,25 +73,50 @@ def checks(folder: Path, shown: bool) -> dict[str, Callable[[], list[str]]]:
     return found
 
 
+def deeper(folder: Path, profile: str, level: int, part: str) -> dict[str, Callable[[], tuple[list[str], str]]]:
+    """The checks of levels 2 and 3, which compute: name -> what differs, and by how much."""
+    found = {}
+    if level >= 2:
+        for study in (verify_agents.spine(), verify_agents.heart()):
+            name = f"the released agent of {study.recipe[0].experiments[0]} walks as in {study.name}.csv"
+            found[name] = partial(verify_agents.differences, study, folder, profile)
+    if level >= 3:
+        found[f"{part}, run again from nothing"] = partial(verify_again.differences, part, folder, profile)
+    return found
+
+
 def arguments(add: argparse.ArgumentParser) -> None:
     """What the command takes."""
     add.add_argument("--profile", default="cpu", help="whose results (default: cpu, that is results/)")
+    add.add_argument("--level", type=int, choices=(1, 2, 3), default=1, help="files; agents too; a part too")
+    add.add_argument("--part", default=verify_again.THEORY, help="of level 3: a study, or theory")
 
 
 def run(options) -> int:
     """Run every check; exit code 1 where something differs."""
+    if options.level == 3 and options.part not in verify_again.parts():
+        raise UserError(f"PART is {options.part!r}; {hint(options.part, verify_again.parts())}")
     folder = config.results_dir(options.profile)
     # After a run of one's own the documents still show the committed rows.
     shown = folder == results_root() == ROOT / "results" and command.unchanged(folder)
     bad = 0
     for name, check in checks(folder, shown).items():
-        wrong = check()
-        bad += bool(wrong)
-        print(f"{'differs   ' if wrong else 'reproduced'}  {name}", flush=True)
-        for line in wrong[:SHOWN]:
-            print(f"              {line}")
-        if len(wrong) > SHOWN:
-            print(f"              and {len(wrong) - SHOWN} more")
+        bad += _tell(name, check(), "")
+    for name, check in deeper(folder, options.profile, options.level, options.part).items():
+        try:
+            bad += _tell(name, *check())
+        except UserError as error:
+            print(f"left out    {name}: {error}", flush=True)
     if not shown:
         print("left out    documents show the tables: these rows are not the committed ones")
     return int(bool(bad))
+
+
+def _tell(name: str, wrong: list[str], note: str) -> bool:
+    """Print what a check found: by how much (`note`), and where. Whether something differs."""
+    print(f"{'differs   ' if wrong else 'reproduced'}  {name}", flush=True)
+    for line in [*filter(None, [note]), *wrong[:SHOWN]]:
+        print(f"              {line}", flush=True)
+    if len(wrong) > SHOWN:
+        print(f"              and {len(wrong) - SHOWN} more", flush=True)
+    return bool(wrong)

@@ -28,7 +28,7 @@ PARTS = {
     "Findings": ("read", "docs/claims", "docs/table1", "docs/real_scans", "docs/ablations", "studies/index", "figures"),
     "Use it": ("docs/register", "docs/inputs", "docs/by_hand", "results/agents/MODEL_CARD"),
     "Notebooks": (),
-    "Behind it": ("docs/deviations", "docs/history", "docs/develop", "docs/words", "data"),
+    "Behind it": ("docs/at_first", "docs/deviations", "docs/history", "docs/develop", "docs/words", "data"),
 }
 
 

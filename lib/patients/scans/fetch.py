@@ -122,7 +122,8 @@ def from_idc(entry: manifest.File, target: Path) -> None:
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     volume.write(image, target)
-    target.with_name(f".{entry.name}.voxels").write_text(voxels(image) + "\n")
+    with atomic(target.with_name(f".{entry.name}.voxels")) as temporary:
+        temporary.write_text(voxels(image) + "\n")
 
 
 def crop_z(image, z: tuple[float, float] | None):

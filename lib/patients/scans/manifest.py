@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from lib.base.errors import UserError
 from lib.base.provenance import ROOT, sha256
+from lib.base.yaml_file import read
 from lib.patients.scans.schema import File, Manifest
 
 FOLDER = ROOT / "data_manifests"
@@ -34,10 +34,7 @@ def load(name: str, folder: Path = FOLDER) -> Manifest:
     if not path.is_file():
         raise UserError(f"There is no data set '{name}'; choose one of: {', '.join(names(folder))}.")
     try:
-        found = Manifest.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
-        raise UserError(f"{path.name}: not valid YAML near line {line}; correct the manifest.") from None
+        found = Manifest.model_validate(read(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(p) for p in first["loc"]) or "the manifest"

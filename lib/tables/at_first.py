@@ -1,0 +1,79 @@
+"""Numbers of docs/at_first.md: the paper's agent and the starts of the hearts as Table 1 has them, and what Eq. 5 weighs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from lib import cases, metrics
+from lib.metrics import PAPER
+from lib.study import rows as study_rows
+from lib.tables.words import number, percent, table
+
+
+def _line(folder: Path, experiment: str, method: str) -> dict:
+    """The simulated patients' line of table1.csv. Raises KeyError where the method was not run."""
+    rows = pd.read_csv(folder / "table1.csv")
+    mine = rows[(rows["experiment"] == experiment) & (rows["method"] == method)]
+    mine = mine[mine["dataset"] == f"virtual_{experiment}"].to_dict("records")
+    if not mine:
+        raise KeyError(f"table1.csv has no line of {method} on virtual_{experiment}")
+    return mine[0]
+
+
+def _cells(line: dict) -> list[str]:
+    """Success with its interval, and the three percentiles."""
+    interval = f"[{100 * line['success_low']:.0f}, {100 * line['success_high']:.0f}]"
+    return [f"{percent(line['success'])} {interval}", " / ".join(number(line[name]) for name in ("p10", "p50", "p90"))]
+
+
+def _of_paper(experiment: str, method: str) -> list[str]:
+    """The same of the paper's Table 1."""
+    success, *errors = PAPER[experiment][method]
+    return ["" if success is None else percent(success), " / ".join(number(error) for error in errors)]
+
+
+def papers_agent(folder: Path) -> str:
+    """The paper's agent on the spine: Table 1, the study `papers_agent` beside Table 1's rows of the same splits, the
+    paper."""
+    line, new = _line(folder, "spine", "dsl"), study_rows.read(folder, "papers_agent")
+    new, old = new[new["experiment"] == "spine"], cases.read_rows(folder / "cases.csv")
+    old = old[(old["dataset"] == "virtual_spine") & old["split"].isin(new["split"])]
+    splits = ", ".join(str(k) for k in sorted(set(new["split"])))
+    lines = [["Table 1, all splits", *_cells(line), int(line["n"])]]
+    for method, stage in (("dsl_coarse", "coarse alone"), ("dsl", "coarse and fine")):
+        for rows, words in ((old, "with additions"), (new, "as the paper")):
+            mine = rows[rows["method"] == method]
+            seeds = mine["seed"].nunique() if "seed" in mine else 1
+            what = f"{words}, {stage}, split {splits}" + (f", {seeds} trainings" if seeds > 1 else "")
+            lines.append([what, *_cells(_summary(mine)), len(mine)])
+    head = ["`dsl`, E1 spine", "success", "TRE, 10th / 50th / 90th (mm)", "n"]
+    return table(head, [*lines, ["the paper", *_of_paper("spine", "dsl"), 250]])
+
+
+def _summary(rows: pd.DataFrame) -> dict:
+    """Case rows as `_line` gives a line: success with its interval (patients resampled) and percentiles."""
+    low, high = metrics.success_interval(rows["success"], rows["case"])
+    spread = dict(zip(("p10", "p50", "p90"), metrics.percentiles(rows["final_error_mm"]), strict=True))
+    return {"success": rows["success"].mean(), "success_low": low, "success_high": high, **spread}
+
+
+def hearts(folder: Path) -> str:
+    """The starts of the hearts, unmoved, and who does not solve them."""
+    head = ["E2 heart", "success", "MME, 10th / 50th / 90th (mm)", "the paper: success", "10th / 50th / 90th (mm)"]
+    methods = {"initial": "the starts, unmoved", "itk": "ITK, as published", "semantic": "Semantic", "dsl": "`dsl`"}
+    lines = [[words, *_cells(_line(folder, "heart", m)), *_of_paper("heart", m)] for m, words in methods.items()]
+    return table(head, lines)
+
+
+def eq5(folder: Path) -> str:
+    """What the twelve values of a state share, and what tells them apart (`lib.theory.conditioning`)."""
+    found = json.loads((folder / "theory.json").read_text(encoding="utf-8")).get("eq5", {})
+    head = ["starts of", "variance that all actions share", "variance between them", "how many times as much"]
+    lines = [
+        [name, number(v["shared"], 2), number(v["between"], 2), number(v["shared"] / v["between"])]
+        for name, v in found.items()
+    ]
+    return table(head, lines)
