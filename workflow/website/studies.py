@@ -36,7 +36,11 @@ SOURCES = {
     "real_pairs": "real CTs with a real CBCT of the same patient; the pose is a consensus, not clinical truth",
     "new": "patients made for this study: simulated, CT and CBCT",
 }
-SCANNERS = {"first": "", "second": ", the CBCT made by the second scanner, which never makes a training patient"}
+SCANNERS = {
+    "first": "",
+    "second": ", the CBCT made by the second scanner, which never makes a training patient",
+    "tuning": ", the CBCT made by the second scanner, with other settings than any test scan",
+}
 ALSO = {"variants": ("ABLATIONS", "FUTURE")}  # blocks of studies whose rows are not in rows/<study>.csv
 GROUP = ["experiment", "range", "recipe", "change", "condition", "method"]
 
