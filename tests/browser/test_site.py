@@ -2,12 +2,17 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
-from lab import CHROMIUM, FLAGS, ROOT
-from playwright.sync_api import sync_playwright
 
-PYTHON = os.environ["STUDY_PYTHON"]
+sync = pytest.importorskip("playwright.sync_api", reason="`make test-browser` installs what drives a browser")
+from lab import CHROMIUM, FLAGS, ROOT  # noqa: E402
+
+if not Path(CHROMIUM).exists():
+    pytest.skip("no Chromium here: tests/browser/install.sh installs Debian's", allow_module_level=True)
+
+PYTHON = os.environ.get("STUDY_PYTHON", str(ROOT / ".venv" / "bin" / "python"))
 PHONE, LAPTOP = 390, 1280
 
 
@@ -22,7 +27,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as driver:
+    with sync.sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield opened
         opened.close()
