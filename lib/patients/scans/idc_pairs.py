@@ -8,6 +8,7 @@ belongs to it.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -90,4 +91,4 @@ def _series(uid: str, slices: int, target: Path, who: str) -> None:
         with atomic(target) as temporary:
             temporary.mkdir()
             for file in files:
-                (temporary / file.name).write_bytes(file.read_bytes())
+                shutil.copyfile(file, temporary / file.name)
