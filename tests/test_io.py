@@ -147,8 +147,8 @@ def make_bad(name, path):
 BAD = {
     "missing": "no such file",
     "truncated": "truncated",
-    "truncated mha": "damaged",
-    "truncated nrrd": "damaged",
+    "truncated mha": "cut off",
+    "truncated nrrd": "cut off",
     "empty": "empty",
     "text": "unknown format",
     "garbage": "damaged",
@@ -290,7 +290,7 @@ def test_bad_dicom_series(tmp_path, change, word):
 def test_two_phases_in_one_series(tmp_path):
     uid = write_dicom(tmp_path, phantom())
     write_dicom(tmp_path, phantom(), uid=uid, prefix="b")
-    with pytest.raises(UserError, match="two slices at one place"):
+    with pytest.raises(UserError, match="2 stacks"):
         read.read_image(tmp_path)
 
 
