@@ -29,7 +29,8 @@ from lib.images.volume import Volume
 from lib.patients.scans import idc_pairs, manifest
 from lib.patients.scans.schema import Pair
 from lib.patients.store import Patient
-from lib.registration import judge, register
+from lib.registration import judge, starts
+from lib.registration.register import RegisterSettings
 from lib.registration.trust import displacement
 
 VERSION = 1  # raised when what is made here changes
@@ -61,8 +62,7 @@ class Consensus:
 def estimate(fixed: Volume, moving: Volume) -> Consensus:
     """The consensus of a pair, both about 2 mm. Raises UserError where the two cannot be compared at all."""
     settings, centre = BaselineSettings(), field_of_view_centre(fixed)
-    how = register.RegisterSettings(starts=1)
-    (start,) = register.starting_poses(fixed, moving, None, centre, "spine", how)
+    (start,) = starts.starting_poses(fixed, moving, None, centre, "spine", RegisterSettings(starts=1))
     searched = fft_search.search(fixed, moving, start, replace(settings.fft_search, **THOROUGH)).poses
     verdict = judge.judge(fixed, moving, centre, {"search": searched})
     mask, rng = field_of_view(fixed), np.random.default_rng(0)
@@ -122,7 +122,7 @@ def _kept(folder: Path) -> Consensus | None:
 
 def usable(name: str, say=print) -> list[tuple[Pair, Path]]:
     """Fetched pairs of a collection (and their folders) that have a consensus to believe; it is estimated where it was not
-    yet, half a minute a pair. Who has none is named. Raises UserError where no pair was fetched."""
+    yet, a minute or two a pair. Who has none is named. Raises UserError where no pair was fetched."""
     here, found = idc_pairs.here(manifest.load(name)), []
     if not here:
         raise UserError(
