@@ -1,16 +1,16 @@
 """Which of several candidates is right: one judge for whatever scout found them.
 
 Each candidate climbs to the nearest optimum of the likeness at bone (`lib.images.ascent`), all together; of the distinct
-places the one that is most alike wins, and its lead over the next is how sure the judge is. The next vertebrae of the
-winner are always among the candidates, whether a scout brought them or not: that is where scouts err. Likeness counts by the root
-of the share of points that could be compared: on a sliver of overlap many places are alike by chance. Where two scouts'
-best places differ and the lead is small, the judge says so instead of choosing in silence.
+places the one that is most alike wins, and its lead over the next is how sure the judge is; from where on that is believed
+says `lib.registration.judged`. The next vertebrae of the winner are always among the candidates, whether a scout brought
+them or not: that is where scouts err. Likeness counts by the root of the share of points that could be compared: on a
+sliver of overlap many places are alike by chance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,14 +23,12 @@ from lib.registration.trust import displacement
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """How candidates are judged. The limits are first guesses: calibrate them where registrations fail."""
+    """How candidates are judged."""
 
     voxel: float = 4.0  # mm, of both images
     points: int = 8000  # of the CT, near bone
     steps: int = 15  # of the ascent, at most
     same_place: float = 10.0  # mm, mean displacement of points 50 mm from the centre
-    least_likeness: float = 0.25  # below it no place is believed
-    least_lead: float = 0.05  # over the best other place, below which the judge is unsure
     beside: tuple[float, ...] = (-36.0, -24.0, 24.0, 36.0)  # mm along the body from the winner: the next vertebrae
     again: int = 3  # times that a winner's next vertebrae are asked, at most
     finest: float = 3.0  # mm, of the winner's last ascent, by all points
@@ -49,20 +47,15 @@ class Place:
 
 @dataclass
 class Verdict:
-    """Places, best first. sure: no reason speaks against the first."""
+    """Places, best first."""
 
     places: list[Place]
     lead: float  # weighed likeness of the first less that of the second; the likeness itself where there is one place
-    reasons: list[str] = field(default_factory=list)
 
     @property
     def pose(self) -> np.ndarray:
         """The winner's."""
         return self.places[0].pose
-
-    @property
-    def sure(self) -> bool:
-        return not self.reasons
 
 
 def judge(
@@ -98,7 +91,7 @@ def judge(
             break
     places[0].pose = _settled(fixed, moving, centre, places[0].pose, bone, settings)
     lead = places[0].weighed - (places[1].weighed if len(places) > 1 else 0.0)
-    return Verdict(places, lead, _doubts(places, lead, settings))
+    return Verdict(places, lead)
 
 
 def _settled(fixed, moving, centre, pose: np.ndarray, bone: bool, settings: JudgeSettings) -> np.ndarray:
@@ -133,18 +126,3 @@ def _places(ascent: Ascent, ends, scouts, same_place: float) -> list[Place]:
         else:
             places.append(Place(ends[n], float(alike[n]), float(weighed[n]), scouts[n]))
     return places
-
-
-def _doubts(places: list[Place], lead: float, settings: JudgeSettings) -> list[str]:
-    """Sentences that speak against the first place."""
-    first, doubts = places[0], []
-    if first.likeness < settings.least_likeness:
-        doubts.append(f"the images are alike by {first.likeness:.2f} at bone, which is little")
-    if lead < settings.least_lead:
-        other = places[1] if len(places) > 1 else None
-        if other is not None and other.scouts and not set(other.scouts) & set(first.scouts):
-            one, two = " and ".join(first.scouts), " and ".join(other.scouts)
-            doubts.append(f"{one} and {two} ended at different places, and the images cannot tell which is right")
-        elif other is not None:
-            doubts.append(f"another place is nearly as likely (lead {lead:.2f})")
-    return doubts

@@ -2,7 +2,7 @@
 
 The search tries all shifts at a lattice of rotations about the first starting pose (`lib.baselines.fft_search`), the agent
 walks from all starts. Each end is brought to the optimum of the likeness at bone and the most alike wins
-(`lib.registration.judge`); a search that needs no training and an agent that needs no metric seldom fail together.
+(`lib.registration.judge`).
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from lib.images.volume import Volume
 from lib.patients.scans import idc_pairs, manifest
 from lib.patients.scans.schema import Pair
 from lib.patients.store import Patient
-from lib.registration import judge, starts
+from lib.registration import judge, judged, starts
 from lib.registration.register import RegisterSettings
 from lib.registration.trust import displacement
 
@@ -56,7 +56,7 @@ class Consensus:
     @property
     def believed(self) -> bool:
         """Whether enough witnesses agree for errors to be measured against it."""
-        return round(self.agreement * STARTS) >= LEAST and self.lead >= judge.JudgeSettings().least_lead
+        return round(self.agreement * STARTS) >= LEAST and self.lead >= judged.JudgedLimits().min_lead
 
 
 def estimate(fixed: Volume, moving: Volume) -> Consensus:
