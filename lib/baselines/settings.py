@@ -232,8 +232,10 @@ class QuasiGlobalSettings:
     angles: tuple[float, ...] = (-30.0, -20.0, -10.0, 0.0, 10.0, 20.0, 30.0)  # about each axis, off the start
     reach: Reach = (60.0, 60.0, 180.0)  # shifts searched, +- mm
     window: dict[Experiment, Interval] = field(
-        default_factory=lambda: {"spine": (150.0, 700.0), "heart": (-600.0, 100.0)}
+        default_factory=lambda: {"spine": (40.0, 300.0), "heart": (-600.0, 100.0)}
     )  # HU of the target
+    local: tuple[Experiment, ...] = ("spine",)  # whose window counts from the local mean (a Gaussian of 20 mm)
+    darkest: float = -200.0  # HU; what is less counts as this in that mean
     slab: Size = 20.0  # mm beside the field of view (at the start) from which the CT still counts
     max_points: Count = 8000  # of the CT's target
     peaks: Count = 2  # shifts kept for a rotation
