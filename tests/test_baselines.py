@@ -147,10 +147,9 @@ def test_projections_show_bone_that_is_darker_than_a_ct_s(pair):
     fixed, moving, mask, truth = pair
     dark = fixed.with_array(torch.where(fixed.array > 50, 50 + 0.3 * (fixed.array - 50), fixed.array))
     bone = moving.with_array((moving.array > 300).float())
-    window = {"local": (), "window": {"spine": (150.0, 700.0)}}
     shown = {}
-    for name, change in (("local", {}), ("window", window)):
-        settings = replace(SETTINGS, quasi_global=replace(SETTINGS.quasi_global, **change))
+    for name, mine in (("local", SETTINGS.quasi_global_tuned), ("window", SETTINGS.quasi_global)):
+        settings = replace(SETTINGS, quasi_global=mine)
         grid, target, field = quasi_global._fixed_target(dark, mask, settings)
         back = torch.as_tensor(rigid.invert(truth)).float()
         there = volume.sample(bone, grid.points() @ back[:3, :3].T + back[:3, 3], fill=0.0)

@@ -8,9 +8,9 @@ global; then finely, in 3-D, inside a confined volume of interest. It assumes mo
 the scans.
 
 What is inferred here: the surrogates are mean projections of the target (bone for E1; soft tissue against
-lung for E2) along two axes of the CBCT's grid, front and side. Bone is what is denser than its neighbourhood:
-grey values of a CBCT lie off those of a CT by more than bone stands out, and a fixed window, as used at first, left
-a fifth of the drawn patients without any bone. For each rotation of a grid the CT's
+lung for E2) along two axes of the CBCT's grid, front and side. Bone is what lies
+in a window of HU; `tuned` looks for what is denser than its neighbourhood instead, because grey values of a CBCT lie
+off those of a CT by more than bone stands out, and many a CBCT has next to no bone in the window. For each rotation of a grid the CT's
 target voxels are projected once, and masked normalised correlation is evaluated at *all* shifts by FFT,
 over the pixels that both images cover; the two views share the shift along the body. That is about a
 million evaluations in a second. The best poses are ordered again by mutual information in 3-D, and a few
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -54,6 +54,11 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
             ends.append(start)
     winner, _ = fair.best(ends, values, points, floating, options.min_overlap)
     return Result(ends[winner], time.process_time() - begin)
+
+
+def tuned(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
+    """The same with `quasi_global_tuned`."""
+    return register(fixed, moving, initial, replace(settings, quasi_global=settings.quasi_global_tuned), mask, rng)
 
 
 @dataclass
