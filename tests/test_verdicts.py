@@ -174,7 +174,7 @@ def test_c15_asks_whether_rotation_makes_the_difference():
     assert made["verdict"] == "untested" or made["verdict"] == "not"
     assert (
         made["ours"]
-        == "Quasi-global: 80 % of starts turned up to 25°, 80 % of those turned more; 1 of 5 patients fail from every start"
+        == "80 % of starts turned up to 25°, 80 % of those turned more; 1 of 5 patients fail from every start"
     )
     assert verdict(turned(lambda case, far: far), "C15") == "reproduced"
 

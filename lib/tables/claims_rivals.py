@@ -27,8 +27,8 @@ def explained(d: intervals.Interval) -> str:
 
 
 def c15(data: Evidence):
-    """Quasi-global search (`build_of`) from starts turned less than the median start (root of the sum of the three squared angles)
-    against starts turned more; the rule of `explained`. It learns nothing, so patients alone are resampled."""
+    """Quasi-global search (`build_of`) from starts turned less than the median start (root of the sum of the three squared
+    angles) against starts turned more; the rule of `explained`. It learns nothing, so patients alone are resampled."""
     for experiment, name in EXPERIMENT.items():
         statement = f"Quasi-global search fails through large rotations ({name})"
         build = build_of(data, experiment, "quasi_global")
@@ -42,10 +42,10 @@ def c15(data: Evidence):
         d = intervals.between(both["success"], less, both["case"])
         near, far = both["success"][less].mean(), both["success"][~less].mean()
         whole = both.groupby("case")["success"].mean()
-        ours = (
-            f"{label(build)}: {percent(near)} of starts turned up to {middle:.0f}°, {percent(far)} of those turned more"
-        )
+        ours = f"{percent(near)} of starts turned up to {middle:.0f}°, {percent(far)} of those turned more"
         ours += f"; {(whole == 0).sum()} of {len(whole)} patients fail from every start"
+        if build != "quasi_global":
+            ours = f"{label(build)}: {ours}"
         verdict = explained(d)
         untold = at_ceiling(near, far) or too_easy(data.unmoved(experiment), PAPER[experiment]["dsl"][0])
         if untold:

@@ -68,8 +68,8 @@ def _by_error(data: Evidence, experiment: str, statement: str, some: pd.DataFram
 
 
 def c2(data: Evidence):
-    """Margin over the best rival, each by our best build of it (`build_of`). Reproduced: surely above 0 and half the paper's margin; partly: above 0. Untested where
-    both are at the ceiling, or the starts are too easy."""
+    """Margin over the best rival, each by our best build of it (`build_of`). Reproduced: surely above 0 and half the
+    paper's margin; partly: above 0. Untested where both are at the ceiling, or the starts are too easy."""
     for experiment, name in EXPERIMENT.items():
         margin = PAPER[experiment]["dsl"][0] - max(PAPER[experiment][m][0] for m in RIVALS)
         for agent in data.agents(experiment):
