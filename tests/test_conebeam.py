@@ -132,7 +132,7 @@ def test_motion_blurs():
 
 def test_a_gated_scan_holds_still_and_streaks():
     """Of a body that moves, a gated scan shows the mean state, from some of the views."""
-    still = body(radius=60.0)
+    still = body()
     there = [still.array, torch.roll(still.array, 4, dims=1)]
     how = {f.name: getattr(IDEAL, f.name) for f in fields(IDEAL)} | {"gated_views": (0.3, 0.3)}
     blurred, sharp = (
@@ -141,7 +141,7 @@ def test_a_gated_scan_holds_still_and_streaks():
     )
     whole = simulate(still, (3, -7, 11), np.random.default_rng(0), IDEAL)
     blobs = BLOBS + (3, -7, 11)
-    assert np.abs(found(sharp, blobs) - found(whole, blobs)).max() < 1.0
+    assert np.abs(found(sharp, blobs) - found(whole, blobs)).max() < 1.5  # mm: streaks
     assert np.abs(found(blurred, blobs) - found(whole, blobs)).max() > 2.0
     inside = whole.array[10:20, 30:50, 30:50].std()
     assert sharp.array[10:20, 30:50, 30:50].std() > 1.2 * inside
