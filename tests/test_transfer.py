@@ -114,6 +114,18 @@ def test_a_network_of_the_profiles_own_budget_is_the_one_of_make_reproduce():
     assert recipes.networks(cfg, more).keys() == {"coarse"} and recipes.wanted(cfg, more) == ["coarse"]
 
 
+def test_a_change_of_table_1s_agent_has_the_last_word_over_what_the_agent_has_of_its_own():
+    cfg, change = run.load_config("cpu"), schema.load("mirrored").changes()["mirrored"]
+    plain = recipes.Maker("spine", "reproduce", "dsl")
+    changed = replace(plain, change_name="mirrored", change=change)
+    own, other = (recipes.applied(cfg, one) for one in (plain, changed))
+    assert not own.stream.mirror and other.stream.mirror and not other.stream.perturb
+    assert replace(other.stream, mirror=False) == own.stream and other.training == own.training
+    assert recipes.folder(cfg, plain) == config.agents_dir(cfg) != recipes.folder(cfg, changed)
+    assert {path.parts[-2] for path in recipes.networks(cfg, changed).values()} == {"dsl_mirrored"}
+    assert replace(changed, seed=2).label == "mirrored_seed_2"  # no two share a folder or their rows
+
+
 def test_only_changed_patients_are_made_again_and_elsewhere():
     cfg = run.load_config("cpu")
     task = recipes.population.Task("spine", 0)
@@ -127,8 +139,6 @@ def test_only_changed_patients_are_made_again_and_elsewhere():
 
 
 def test_a_population_without_networks_says_how_to_get_them(monkeypatch):
-    with pytest.raises(UserError, match="make reproduce"):
-        recipes.folder(run.load_config("cpu"), maker("reproduce", "again"))
     monkeypatch.setattr(recipes.population, "build", lambda *a, **k: pytest.fail("patients were built"))
     with pytest.raises(UserError, match="no population 'nosuch'"):
         recipes.make(run.load_config("smoke"), maker("nosuch"))
