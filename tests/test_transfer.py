@@ -11,6 +11,7 @@ from lib.agent import _within
 from lib.base.errors import UserError
 from lib.patients.scans import manifest
 from lib.study import config, populations, recipes, run, schema
+from lib.study import rows as study_rows
 from lib.tables import real as tables_real
 from lib.tables import studies
 from lib.tables import transfer as tables_transfer
@@ -97,6 +98,18 @@ def test_fewer_base_scans_grow_as_many_patients(everything_here):
     assert populations.budget(longer, "without_0", CHANGES["again"]) == {"samples": 3, "fine_samples": 4}
     with pytest.raises(UserError, match="needs 100 patients of one scan"):
         populations.tasks(replace(SETTINGS, grown=20), "spine", "without_0", CHANGES["scans_1"])
+
+
+def test_patients_grown_from_a_scan_keep_their_numbers_whatever_scans_are_added():
+    """By what the committed rows say: their numbers came from the order of all manifests once, and moved with it."""
+    rows = study_rows.read(config.results_dir("cpu"), "trust_calibration")
+    grown = rows[rows["case"].str.startswith("grown_spine_")].drop_duplicates("case")
+    assert set(grown["group"]) == set(SETTINGS.folds[0])
+    for case, scan in zip(grown["case"], grown["group"], strict=True):
+        assert int(case.removeprefix("grown_spine_")) // populations.PER_SCAN == populations.PLACES[scan]
+    assert len(set(populations.PLACES.values())) == len(populations.PLACES) and set(populations.PLACES) <= set(
+        manifest.names()
+    )
 
 
 def test_a_network_that_a_change_does_not_touch_is_the_populations_own():

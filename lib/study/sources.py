@@ -105,9 +105,8 @@ def _new(cfg, block: Cases, experiment: str, say) -> Iterator[Person]:
     except UserError as error:  # no mirror of real scans: drawn patients alone
         say(f"{error} Only drawn patients take part.")
         sources = []
-    place = {name: k for k, name in enumerate(manifest.names())}
     grown = [
-        population.Task(experiment, place[scan] * populations.PER_SCAN + FIRST_GROWN + k, scan)
+        population.Task(experiment, populations.PLACES[scan] * populations.PER_SCAN + FIRST_GROWN + k, scan)
         for k in range(-(-block.patients // max(len(sources), 1)))
         for scan in sources
     ]
