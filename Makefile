@@ -34,7 +34,7 @@ WITH = --config profile=$(PROFILE) splits=$(SPLITS) gpu=$(GPU)
 RUNS = $(or $(RESULTS_DIR),results)/runs/$(PROFILE)
 CHECK = @$(PYTHON) -m lib check --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
 
-.PHONY: test-browser help setup reproduce claims transfer test lint strip lab data report site verify bench clean
+.PHONY: test-browser help setup reproduce claims transfer test lint strip lab data report site verify crate bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -114,6 +114,10 @@ site: $(READY) ## README, docs, studies and executed notebooks as a web site, re
 verify: $(READY) ## do files follow from their sources? LEVEL=2: agents walk again; LEVEL=3 PART=study: run again
 	$(CHECK)
 	@$(PYTHON) -m lib verify --profile $(PROFILE) --level $(LEVEL) --part $(PART)
+
+crate: $(READY) ## results/ as an RO-Crate: ro-crate-metadata.json, read from the provenance files
+	$(CHECK)
+	@$(PYTHON) -m lib crate --profile $(PROFILE)
 
 # As Snakefile starts a training: fewer page faults.
 MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000
