@@ -34,7 +34,7 @@ WITH = --config profile=$(PROFILE) splits=$(SPLITS) gpu=$(GPU)
 RUNS = $(or $(RESULTS_DIR),results)/runs/$(PROFILE)
 CHECK = @$(PYTHON) -m lib check --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
 
-.PHONY: test-browser help setup reproduce claims transfer test lint strip lab data report site verify crate bench clean
+.PHONY: test-browser test-slurm help setup reproduce claims transfer test lint strip lab data report site verify crate bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -81,6 +81,10 @@ tests-alone:
 test-browser: $(READY) ## JupyterLab driven in a real browser (installs Debian's Chromium)
 	@tests/browser/install.sh $(PYTHON)
 	@$(TEST) STUDY_PYTHON=$(PYTHON) PYTHONPATH= tests/browser/.venv/bin/python -m pytest -q -s tests/browser
+
+test-slurm: $(READY) ## PROFILE=smoke through a real one-node Slurm (installs Debian's; as root), disturbed; 20 minutes
+	@tests/slurm/start.sh
+	@$(PYTHON) -m tests.slurm.drill "$(CURDIR)/.test/slurm" -- $(if $(filter $(READY),$(STAMP)),,BIN="$(BIN)")
 
 lint: $(READY) ## ruff, its formatter, and the layers contract of the house
 	@"$(BIN)/ruff" check . && "$(BIN)/ruff" format --check . && "$(BIN)/lint-imports" --no-logo

@@ -45,6 +45,15 @@ EXECUTE = (
     "{params.words} > {log.text:q} 2>&1 || {{ python -m workflow.reason {log.text:q}; exit 1; }}"
 )
 
+# On a cluster these run where make runs: they fetch, or take seconds.
+localrules:
+    reproduce,
+    claims,
+    transfer,
+    scans,
+    claim,
+
+
 wildcard_constraints:
     experiment="|".join(EXPERIMENTS),
     split=r"\d+",
