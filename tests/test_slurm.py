@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -129,17 +130,30 @@ def test_a_refusal_says_what_was_asked_and_what_there_is(cluster, capsys):
     )
 
 
-@pytest.mark.parametrize(("last", "kept"), [("true && exit 0 || exit 1", "0"), ("false && exit 0 || exit 1", "1")])
-def test_the_job_leaves_its_exit_status(tmp_path, last, kept):
+def script(tmp_path, last) -> subprocess.Popen:
+    """The job's script as Snakemake fills it, at work."""
     text = (
         (ROOT / "profiles/slurm/jobscript.sh").read_text().format(properties="{}", exec_job=f"cd {tmp_path} && {last}")
     )
     (tmp_path / "a b/runs/slurm").mkdir(parents=True)
     environment = os.environ | {"RESULTS_DIR": str(tmp_path / "a b"), "SLURM_JOB_ID": "7"}
-    done = subprocess.run(["bash", "-c", text], env=environment, check=False)
-    assert str(done.returncode) == kept
+    return subprocess.Popen(["bash", "-c", text], env=environment, stdout=-1, text=True, start_new_session=True)
+
+
+@pytest.mark.parametrize(("last", "kept"), [("true && exit 0 || exit 1", "0"), ("false && exit 0 || exit 1", "1")])
+def test_the_job_leaves_its_exit_status(tmp_path, last, kept):
+    assert str(script(tmp_path, last).wait(60)) == kept
     assert (tmp_path / "a b/runs/slurm/7.ended").read_text() == f"{kept}\n"
     assert [p.name for p in (tmp_path / "a b/runs/slurm").iterdir()] == ["7.ended"]
+
+
+def test_a_cancelled_job_does_not_say_that_all_went_well(tmp_path):
+    """scancel ends all processes of a job; bash's own status is then that of the command before."""
+    job = script(tmp_path, "echo began && sleep 60 && exit 0 || exit 1")
+    assert job.stdout.readline() == "began\n"
+    os.killpg(job.pid, signal.SIGTERM)
+    assert job.wait(30) != 0
+    assert (tmp_path / "a b/runs/slurm/7.ended").read_text() != "0\n"
 
 
 def test_the_profile_calls_what_is_here():
