@@ -34,7 +34,15 @@ PARTS = {
         "results/agents/DATA_SHEET",
     ),
     "Notebooks": (),
-    "Behind it": ("docs/at_first", "docs/deviations", "docs/history", "docs/develop", "docs/words", "data"),
+    "Behind it": (
+        "docs/at_first",
+        "docs/deviations",
+        "docs/history",
+        "docs/develop",
+        "docs/scaling",
+        "docs/words",
+        "data",
+    ),
 }
 
 
