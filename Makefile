@@ -3,6 +3,7 @@ PROFILE ?= cpu
 SPLITS ?= 0
 WHERE ?= local
 CLAIM ?=
+TARGET ?= reproduce
 GPU ?= 0
 DATASET ?=
 LEVEL ?= 1
@@ -50,7 +51,7 @@ $(STAMP): requirements.lock
 
 reproduce: $(READY) ## patients, training, registration, Table 1: PROFILE=smoke, cpu or paper; SPLITS=0 or all
 	$(CHECK)
-	@$(SNAKEMAKE) reproduce $(WITH) 2>&1 | $(PYTHON) -m workflow.progress
+	@$(SNAKEMAKE) $(TARGET) $(WITH) 2>&1 | $(PYTHON) -m workflow.progress
 
 claims: $(READY) ## a verdict on every claim, after reproduce: DRL, theory, ablations; CLAIM=C8 for what is behind one
 	$(CHECK)
@@ -84,7 +85,7 @@ test-browser: $(READY) ## JupyterLab driven in a real browser (installs Debian's
 
 test-slurm: $(READY) ## PROFILE=smoke through a real one-node Slurm (installs Debian's; as root), disturbed; 20 minutes
 	@tests/slurm/start.sh
-	@$(PYTHON) -m tests.slurm.drill "$(CURDIR)/.test/slurm" -- $(if $(filter $(READY),$(STAMP)),,BIN="$(BIN)")
+	@$(PYTHON) -m tests.slurm.drill "$(CURDIR)/.test/slurm" $(if $(filter $(READY),$(STAMP)),,BIN="$(BIN)")
 
 lint: $(READY) ## ruff, its formatter, and the layers contract of the house
 	@"$(BIN)/ruff" check . && "$(BIN)/ruff" format --check . && "$(BIN)/lint-imports" --no-logo

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from lib.base import pools
 from lib.base.folders import ROOT
 from workflow import slurm
 
@@ -154,6 +155,13 @@ def test_a_cancelled_job_does_not_say_that_all_went_well(tmp_path):
     os.killpg(job.pid, signal.SIGTERM)
     assert job.wait(30) != 0
     assert (tmp_path / "a b/runs/slurm/7.ended").read_text() != "0\n"
+
+
+def test_patients_are_made_on_the_cores_that_the_job_asked_for(monkeypatch):
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    assert pools.cores() == 3
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK")
+    assert pools.cores() == len(os.sched_getaffinity(0))
 
 
 def test_the_profile_calls_what_is_here():

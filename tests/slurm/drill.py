@@ -20,6 +20,11 @@ from tests.kills import differences
 LIMIT = 3600  # seconds for anything that is waited for
 
 
+def part(folder: Path) -> list[str]:
+    """The word for make that asks for the spine's walks alone: patients, two trainings, walks."""
+    return [f"TARGET={os.path.relpath(folder, ROOT)}/results/runs/smoke/spine/split0/cases_dsl.csv"]
+
+
 def start(folder: Path, where: str, words: list[str]) -> subprocess.Popen:
     """make, in a process group of its own; its words are added to FOLDER/make.log."""
     places = {"RESULTS_DIR": str(folder / "results"), "DATA_DIR": str(folder / "data")}
@@ -84,15 +89,19 @@ def main() -> int:
     add = argparse.ArgumentParser(prog="python -m tests.slurm.drill", description=__doc__.splitlines()[0])
     add.add_argument("folder", type=Path, help="where the run puts its results and data")
     add.add_argument("--against", type=Path, help="results folder of a local run of the profile smoke")
+    add.add_argument("--part", action="store_true", help="the spine's walks alone: four jobs")
     add.add_argument("words", nargs="*", help="more words for make, such as BIN=...")
     options = add.parse_intermixed_args()
     folder = options.folder.resolve()
     against = options.against or folder / "local" / "results"
     (folder / "local").mkdir(parents=True, exist_ok=True)
-    if not (against / "runs/smoke/summary/cases.csv").exists():
-        assert start(folder / "local", "local", options.words).wait() == 0, f"see {folder / 'local' / 'make.log'}"
+    if not (against / "runs/smoke/spine/split0/cases_dsl.csv").exists():
+        more = part(folder / "local") if options.part else []
+        assert start(folder / "local", "local", options.words + more).wait() == 0, (
+            f"see {folder / 'local' / 'make.log'}"
+        )
     began = time.time()
-    drill(folder, options.words)
+    drill(folder, options.words + (part(folder) if options.part else []))
     wrong = differences(folder / "results", against)
     print(f"{(time.time() - began) / 60:.0f} min through Slurm; {wrong or 'rows agree with those of the local run'}")
     return int(bool(wrong))
