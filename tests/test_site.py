@@ -65,7 +65,7 @@ def ran(profile: str = "cpu") -> dict:
     made["cells"][-1]["outputs"] = [
         {**shown, "data": {"image/png": base64.b64encode(picture()).decode(), "text/plain": "<Image>"}},
         {**shown, "data": {"application/vnd.jupyter.widget-view+json": {"model_id": "7"}, "text/plain": "VBox()"}},
-        {"output_type": "stream", "name": "stdout", "text": ["forty-two\n"]},
+        {"output_type": "stream", "name": "stdout", "text": ["forty-two\n", "in /home/ann/clone/results/a.csv\n"]},
     ]
     made["metadata"]["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {"7": {}}}}
     made["metadata"]["papermill"] = {"parameters": {"profile": profile}, "end_time": "2026-11-28T12:00:00"}
@@ -253,6 +253,7 @@ def test_executed_notebooks_are_kept_small_and_shown_without_a_run(tmp_path, mon
     assert [path.parent.parent.name for path in kept] == ["heart", "spine"]
     text = kept[0].read_text()
     assert "image/webp" in text and "image/png" not in text and "widget" not in text
+    assert "in results/a.csv" in text and "/home/ann" not in text, "nothing of the machine that ran it"
     found = executed.pages(tmp_path / "no run", tmp_path / "notebooks", tmp_path / "results/notebooks")
     assert [page.executed for page in found] == [kept[1], kept[0], None]
     for path in kept:
