@@ -261,7 +261,7 @@ def train(lesson: Lesson, pairs: list[TrainingPair], validation, folder, device:
     first, before = int(found.get("step", 0)), float(found.get("seconds", 0))
     rows, started, losses, saved = _keep_log(log_path, first), time.time(), [], time.time()
     where = f"{learner.device.type}{' bf16' if learner.half else ''}"
-    say(f"{name}: {steps * batch:,} samples on {where}, from step {first} of {steps}; result in {folder.name}/{final.name}")
+    say(f"{name}: {steps * batch:,} samples on {where}, from step {first} of {steps}: {folder.name}/{final.name}")
     for step in range(first + 1, steps + 1):
         losses.append(learner.step(step - 1))
         if step % lesson.training.report_every == 0 or step == steps:
