@@ -247,6 +247,16 @@ def test_smoke_runs_say_that_they_mean_nothing():
     assert "not executed here" in pages.notebooks_said("cpu", 0, ["01"])
 
 
+def test_a_notebook_says_which_cases_it_counts_and_where_else_its_numbers_are():
+    page = executed.Page("06_table1", Path("notebooks/06_table1.ipynb"), Path("runs/cpu/06_table1.ipynb"), "")
+    split = page._replace(executed=Path("runs/cpu/spine/split0/05_baselines.ipynb"))
+    said = [build._how(some, [some], "cpu", ran()) for some in (page, split)]
+    assert "count those of all splits" in said[0] and "all splits" not in said[1]
+    for name in build.NUMBERS:
+        missing = executed.Page(name, ROOT / f"notebooks/{name}.ipynb", None, "")
+        assert missing.committed.is_file() and build.NUMBERS[name] in build._how(missing, [missing], "cpu", notebook())
+
+
 def test_executed_notebooks_are_kept_small_and_shown_without_a_run(tmp_path, monkeypatch):
     run = small(tmp_path)
     kept = executed.keep(run, tmp_path / "notebooks", tmp_path / "results/notebooks")
