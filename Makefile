@@ -66,6 +66,8 @@ transfer: $(READY) ## agents that also trained on patients grown from real scans
 # left, in reading order; then the unit tests and the numbers in those artefacts. The last line is pytest's summary.
 TEST := RESULTS_DIR="$(CURDIR)/.test/results" DATA_DIR="$(CURDIR)/.test/data"
 NBVAL := --nbval-current-env --nbval-cell-timeout=300 --nbval-kernel-name=python3
+# Tests side by side, a process a core: a notebook stays in one, other tests go to whoever is free.
+CORES := -n auto --maxprocesses 4 --dist
 
 test: lint ## everything that CI checks, about 40 minutes
 	@$(ALONE) $(MAKE) --no-print-directory tests-alone
@@ -74,9 +76,9 @@ test: lint ## everything that CI checks, about 40 minutes
 tests-alone:
 	@rm -rf .test
 	@$(TEST) $(MAKE) --no-print-directory reproduce PROFILE=smoke SPLITS=0
-	@$(TEST) $(PYTHON) -m pytest -q --nbval-lax $(NBVAL) $(filter-out notebooks/10%,$(sort $(wildcard notebooks/*.ipynb)))
+	@$(TEST) $(PYTHON) -m pytest -q $(CORES) loadfile --nbval-lax $(NBVAL) $(filter-out notebooks/10%,$(sort $(wildcard notebooks/*.ipynb)))
 	@$(TEST) $(PYTHON) -m pytest -q --nbval $(NBVAL) --nbval-sanitize-with tests/nbval.cfg $(wildcard notebooks/10*.ipynb)
-	@$(TEST) $(PYTHON) -m pytest -q
+	@$(TEST) $(PYTHON) -m pytest -q $(CORES) worksteal
 
 test-browser: $(READY) ## JupyterLab and the site in a real browser (installs Debian's Chromium; first a smoke run, where there is none)
 	@tests/browser/install.sh $(PYTHON)

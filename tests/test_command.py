@@ -6,6 +6,7 @@ import pandas as pd
 from lib.figures import studies as figures
 from lib.registration import judged, register, trust
 from lib.study import rows as study_rows
+from lib.study import schema
 from lib.tables import calibration, limits
 from lib.tables import registration as command
 
@@ -112,6 +113,20 @@ def command_rows():
         rows += [study_row("register_once", float(alone), case, condition=condition)]
         rows += [study_row("register", float(error), case, condition=condition, verdict="good")]
     return pd.DataFrame(rows)
+
+
+def test_table_of_every_level_tells_slim_from_heavy_and_where():
+    values = [("a_T6_second_test", 1.0), ("a_T7_second_test", 30.0), ("b_L5_second_test_fat80", 40.0)]
+    rows = [study_row("register_both", mm, case, dataset=case[0], verdict="good") for case, mm in values]
+    rows += [study_row("elastix", 1.0, values[2][0], dataset="b")]
+    cells = cells_of(command.every_level(pd.DataFrame(rows), schema.load("every_level")))
+    assert [row[2:5] for row in cells[2:]] == [
+        ["1 of 1", "0 of 1", "0 of 0"],
+        ["0 of 0", "0 of 0", "0 of 1"],
+        ["0 of 0", "0 of 0", "1 of 1"],
+    ]
+    assert [row[0] for row in cells[2:]] == ["as it is", *["80 mm of fat added"] * 2]
+    assert cells[2][5].startswith("50% [") and cells[2][5].endswith("called good 2, of these wrong 1")
 
 
 def test_table_beside_optimisers():

