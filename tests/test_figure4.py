@@ -12,7 +12,8 @@ from lib import mdp
 from lib.base.errors import UserError
 from lib.figures import charts
 from lib.study import config, listing, schema
-from lib.study.planar import compare, curves, learn, long, plan, runs, trials
+from lib.study import figure4 as long
+from lib.study.planar import compare, curves, learn, plan, runs, trials
 from lib.study.planar import pairs as planar_pairs
 from lib.study.planar import world as drl_world
 from lib.study.planar.network import PlanarNetwork, duel

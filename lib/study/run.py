@@ -20,8 +20,7 @@ from lib.base.errors import UserError
 from lib.base.folders import summary
 from lib.baselines import methods as registry
 from lib.registration import register
-from lib.study import conditions, config, methods, populations, recipes, rows, schema, sources
-from lib.study.planar import long
+from lib.study import conditions, config, figure4, methods, populations, recipes, rows, schema, sources
 from lib.study.schema import Cases, Method, Study
 
 REAL = ("real_scans", "real_pairs")  # real bodies: a fine path that leads far away is not followed
@@ -295,7 +294,7 @@ def run(options) -> None:
         raise UserError(f"{study.name} is run by `{study.command}`.")
     if study.planar:
         cfg = config.load(options.profile, sections=("patients", "drl"), experiment="spine", split=0)
-        long.Long(cfg, study.planar).run(options.only)
+        figure4.Long(cfg, study.planar).run(options.only)
         return
     loop = Loop(load_config(options.profile), study, options.only, options.again)
     loop.train() if options.train else loop.run()

@@ -7,7 +7,7 @@
       settings: {steps: 62500}                     # over the section `drl` of the profile
       trials: {curves: [dqn], held_out: 7, settings: {steps: 6000}, values: {target_every: [100, 500]}}
 
-`lib.study.planar.long` runs it, `lib.study.planar.trials` chooses what only DRL needs.
+`lib.study.figure4` runs it, `lib.study.planar.trials` chooses what only DRL needs.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ at any moment goes on from a checkpoint of the last minute. Rows that other mach
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -80,8 +81,7 @@ class Long:
         with provenance.atomic(path) as temporary:
             both[list(COLUMNS)].to_csv(temporary, index=False, float_format="%.6g")
         seeds = sorted(int(seed) for seed in both["seed"].unique())
-        more = {"study": "figure4", "window": job.settings.window}
-        provenance.record(path, self.cfg, seeds=seeds, started=began, **more)
+        provenance.record(path, self.cfg, seeds=seeds, started=began, planar=dataclasses.asdict(self.asked))
 
 
 def made_by(job: runs.Job) -> str:
