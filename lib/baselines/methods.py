@@ -73,6 +73,7 @@ METHODS = {  # in the order of the tables
     ),
     "dqn": Method("DRL (DQN)", SKY),
     "double_dqn": Method("DRL (double DQN)", "#009e73", "--"),
+    "dqn_today": Method("DRL (double, dueling, n-step)", "#882255", ":"),
     "dsl_weighted": Method("DSL, our loss", "#e69f00"),
     "dsl_refined": Method("DSL, then DRL", "#cc79a7", "-."),
 }

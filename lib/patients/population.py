@@ -6,7 +6,6 @@ is not made again; an interrupted build goes on where it stopped.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -226,7 +225,7 @@ def make_and_save(task: Task, folder: Path, settings: PatientSettings) -> float:
 
 
 def _make_all(missing, settings: PatientSettings, progress) -> None:
-    workers = min(settings.workers or len(os.sched_getaffinity(0)), len(missing))
+    workers = min(settings.workers or pools.cores(), len(missing))
     began, total = time.perf_counter(), len(missing)
     with pools.pool(workers, preload=["lib.patients.scanner.preload"]) as pool:  # RTK is loaded once: 10 s
         running = {pool.submit(make_and_save, t, f, settings): t for t, f in missing}
