@@ -81,8 +81,9 @@ tests-alone:
 	@$(TEST) $(PYTHON) -m pytest -q --nbval $(NBVAL) --nbval-sanitize-with tests/nbval.cfg $(wildcard notebooks/10*.ipynb)
 	@$(TEST) $(PYTHON) -m pytest -q $(CORES) worksteal
 
-test-browser: $(READY) ## JupyterLab driven in a real browser (installs Debian's Chromium)
+test-browser: $(READY) ## JupyterLab and the site in a real browser (installs Debian's Chromium; first a smoke run, where there is none)
 	@tests/browser/install.sh $(PYTHON)
+	@test -f .test/results/runs/smoke/summary/table1.csv || $(TEST) $(MAKE) --no-print-directory reproduce PROFILE=smoke SPLITS=0
 	@$(TEST) STUDY_PYTHON=$(PYTHON) PYTHONPATH= tests/browser/.venv/bin/python -m pytest -q -s tests/browser
 
 test-slurm: $(READY) ## PROFILE=smoke through a real one-node Slurm (installs Debian's; as root), disturbed; 20 minutes

@@ -46,6 +46,15 @@ PARTS = {
 }
 
 
+# Where the numbers of notebooks stand that `make reproduce` does not execute.
+NUMBERS = {
+    "07_real_scans": "[real scans](../docs/real_scans.md)",
+    "09_dsl_versus_drl": "[the claims](../docs/claims.md), C6",
+    "11_register_your_own": "[the command](../docs/register.md)",
+    "12_registration_by_hand": "[registration by hand](../docs/by_hand.md)",
+}
+
+
 def build(run: Path, profile: str, out: Path, root: Path = ROOT) -> dict:
     """The site in the folder `out`, of what stands in `root` and of the executed notebooks in the folder `run`.
 
@@ -155,8 +164,9 @@ def _how(page: executed.Page, books: list[executed.Page], profile: str, notebook
             "```{note}\nIts results are committed with it, and `make test` compares them. Code is folded away.\n```\n"
         )
     if page.executed is None:
+        numbers = f" What came of it: {NUMBERS[page.name]}." if page.name in NUMBERS else ""
         return (
-            "```{admonition} Not executed here\n:class: warning\nText and code, no results."
+            f"```{{admonition}} Not executed here\n:class: warning\nText and code, no results.{numbers}"
             " In a clone, `make reproduce` executes what the tables need, and `make lab` opens any notebook.\n```\n"
         )
     when = notebook["metadata"]["papermill"].get("end_time", "")[:10]
@@ -164,6 +174,10 @@ def _how(page: executed.Page, books: list[executed.Page], profile: str, notebook
     lines = [f"Executed{on} with profile `{profile}`{', ' + when if when else ''}. Code is folded away."]
     if profile == "smoke":
         lines.append("**A smoke run: toy sizes, its numbers and pictures mean nothing.**")
+    elif page.executed.parent.name in (profile, executed.KEPT.name):  # over all splits that this run had
+        lines.append(
+            "It counts the cases of that one run (n); [the claims](../docs/claims.md) count those of all splits."
+        )
     others = [book for book in books if book.committed == page.committed and book != page]
     folder = posixpath.dirname(page.name) or "."
     named = [f"[{book.words}]({os.path.relpath(book.name, folder)}.ipynb)" for book in others]
