@@ -26,6 +26,7 @@ VOUCHED = {
     "*_log.csv": "written by the training whose network it lies beside",
     "MODEL_CARD.md": "filled from the networks and the tables by `python -m lib card`",
     "judged.json": "computed from the study judged_calibration by `python -m lib calibrate`",
+    "[0-9][0-9]_*.ipynb": "executed by `make reproduce`, as its metadata say; `make site` compares its cells with the committed one's",
     "trust.json": "computed from the study trust_calibration by `python -m lib calibrate`",
 }
 SHOWN = 8  # differences printed a check
