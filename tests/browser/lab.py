@@ -141,17 +141,15 @@ class Lab:
 
     def outputs(self) -> list[dict]:
         """All outputs of the notebook, which is saved for it."""
-        path, kept = self.folder / "notebooks" / f"{self.name}.ipynb", []
-        before = path.stat().st_mtime_ns
+        path = self.folder / "notebooks" / f"{self.name}.ipynb"
+        before, kept = path.stat().st_mtime_ns, None
         self.page.keyboard.press("Control+s")
-
-        def saved() -> bool:
+        for _ in range(int(15 * PATIENCE)):  # nothing is written where nothing changed
+            self.page.wait_for_timeout(200)
             with contextlib.suppress(ValueError):  # half of it is there
-                kept[:] = [out for cell in json.loads(path.read_text())["cells"] for out in cell.get("outputs", [])]
-                return path.stat().st_mtime_ns != before
-            return False
-
-        wait(self, saved)
+                kept = [out for cell in json.loads(path.read_text())["cells"] for out in cell.get("outputs", [])]
+                if path.stat().st_mtime_ns != before:
+                    break
         return kept
 
     def errors(self) -> list[str]:
