@@ -12,7 +12,7 @@ from lib import mdp, rigid
 from lib.base.errors import UserError
 from lib.images.normalise import OUTSIDE
 from lib.images.volume import Volume
-from lib.study.planar import compare, runs
+from lib.study.planar import compare, learn, runs
 from lib.study.planar import pairs as planar_pairs
 from lib.study.planar import world as drl_world
 from lib.study.planar.network import PlanarNetwork
@@ -147,7 +147,7 @@ def test_the_memory_is_a_ring_of_poses():
     world = drl_world.World(3, 4, (30.0,) * 3, torch.Generator().manual_seed(0), episode=9)
     for _ in range(4):
         moved = world.step(torch.zeros(4, dtype=torch.long))
-        memory.add(moved)
+        memory.add(learn.n_step([moved]))
     assert memory.size == 10 and memory.head == 6
     batch = memory.sample(32, torch.Generator().manual_seed(0))
     after = drl_world.act(batch["before"], batch["actions"])

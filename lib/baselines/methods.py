@@ -60,6 +60,9 @@ METHODS = {  # in the order of the tables
         "ITK, searched starts, then at bone", GREEN, "-.", "itk_bone", "search", ITK, ("tuned", "search", "bone")
     ),
     "itk_search": Method("ITK, searched starts", SKY, "-.", "itk_search", "register", ITK, ("tuned", "search")),
+    "quasi_global_tuned": Method(
+        "Quasi-global, tuned", "#009e73", "--", "quasi_global", "tuned", ITK, ("quasi_global_tuned",)
+    ),
     "elastix": Method("elastix", "#e69f00", "-", "elastix", "register", "itk-elastix", ("elastix",)),
     "ants": Method("ANTs", "#b8a600", "-", "ants", "register", "antspyx", ("ants",)),
     "ants_search": Method("ANTs, searched starts", "#b8a600", "-.", "ants", "search", "antspyx", ("ants", "search")),
@@ -70,6 +73,7 @@ METHODS = {  # in the order of the tables
     ),
     "dqn": Method("DRL (DQN)", SKY),
     "double_dqn": Method("DRL (double DQN)", "#009e73", "--"),
+    "dqn_today": Method("DRL (double, dueling, n-step)", "#882255", ":"),
     "dsl_weighted": Method("DSL, our loss", "#e69f00"),
     "dsl_refined": Method("DSL, then DRL", "#cc79a7", "-."),
 }

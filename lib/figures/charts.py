@@ -10,6 +10,8 @@ from lib import metrics
 from lib.baselines.methods import METHODS, OURS, PAPER_METHODS, competes, label, order
 
 EXPERIMENTS = {"spine": ("E1 spine", "TRE"), "heart": ("E2 heart", "MME")}
+FIG4 = {"": "difference image, as the paper", "_two_channel": "both images"}  # its panels
+ALONE = "_moved_alone"  # its control
 _SPARE = ("#332288", "#117733", "#882255", "#44aa99", "#aa4499", "#661100")
 
 
@@ -64,20 +66,29 @@ def save(fig, path, provenance=None, dpi: int = 150) -> Path:
 
 
 def fig4(curves, title: str = ""):
-    """Success against training steps (the paper's Figure 4): the paper's input, and both images, side by side. Mean over
-    seeds, shaded from the worst to the best.
+    """Success against training steps (the paper's Figure 4): the paper's input, and both images, side by side; a row a
+    size of the images where there are several. Mean over seeds, shaded from the worst to the best.
 
-    curves: DataFrame with the columns method, seed, step, success (0..1); `_two_channel` ends the names of both images.
+    curves: DataFrame with the columns method, seed, step, success (0..1) and perhaps window (pixels); `_two_channel` ends
+    the names of both images, `_moved_alone` that of the control, which is drawn beside each.
     """
-    two = curves["method"].str.endswith("_two_channel")
-    parts = {"difference image, as the paper": curves[~two], "both images": curves[two]}
-    parts = {name: some for name, some in parts.items() if len(some)}
-    fig, axes = new_figure(1, len(parts), widths=[1.5] * len(parts), height=3.2)
-    for ax, (name, some) in zip(axes[0], parts.items(), strict=True):
-        _fig4_panel(ax, some.assign(method=some["method"].str.removesuffix("_two_channel")), name)
+    sizes = sorted(curves["window"].unique()) if "window" in curves else [None]
+    ends = [end for end in FIG4 if curves["method"].map(lambda name, end=end: _ending(name) == end).any()]
+    fig, axes = new_figure(len(sizes), len(ends), widths=[1.5] * len(ends), height=3.2)
+    for line, size in zip(axes, sizes, strict=True):
+        some = curves if size is None else curves[curves["window"] == size]
+        for ax, end in zip(line, ends, strict=True):
+            mine = some[some["method"].map(lambda name, end=end: _ending(name) in (end, ALONE))]
+            mine = mine.assign(method=mine["method"].str.removesuffix("_two_channel"))
+            _fig4_panel(ax, mine, FIG4[end] + (f", {size} pixels" if size else ""))
     if title:
         fig.suptitle(title, fontsize=9)
     return fig
+
+
+def _ending(curve: str) -> str:
+    """What ends a curve's name: "", `_two_channel` or `_moved_alone`."""
+    return next((end for end in ("_two_channel", ALONE) if curve.endswith(end)), "")
 
 
 def _fig4_panel(ax, curves, title: str) -> None:
@@ -86,7 +97,7 @@ def _fig4_panel(ax, curves, title: str) -> None:
         group = some.groupby("step")["success"]
         mean, low, high = group.mean(), group.min(), group.max()
         seeds = some["seed"].nunique()
-        name = {"dsl": "DSL"}.get(method, label(method))
+        name = {"dsl": "DSL", f"dsl{ALONE}": "DSL, the moved image alone"}.get(method, label(method))
         look = {**style(method), "lw": 2.0, "label": f"{name}, {seeds} seed{'s' if seeds != 1 else ''}"}
         ax.plot(mean.index, 100 * mean, marker="o", ms=3, **look)
         ax.fill_between(low.index, 100 * low, 100 * high, color=look["color"], alpha=0.2, lw=0)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from lib.base.folders import summary
-from lib.study import recipes, rows, schema
+from lib.study import figure4, recipes, rows, schema
 
 
 def state(study: schema.Study, results: Path) -> str:
@@ -14,6 +14,8 @@ def state(study: schema.Study, results: Path) -> str:
     the file is looked at."""
     if study.command:
         return f"as `{study.command}` left them"
+    if study.planar:
+        return figure4.state(study.planar, results)
     found = rows.read(results, study.name)
     have = set(found[list(rows.WHAT)].itertuples(index=False, name=None))
     asked = expected(study)

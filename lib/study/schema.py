@@ -24,6 +24,7 @@ from lib.base.folders import ROOT
 from lib.base.limits import RANGES as HALF_RANGES
 from lib.base.sections import hint, known
 from lib.base.yaml_file import read
+from lib.study.planar.plan import Plan
 
 FOLDER = ROOT / "configs" / "studies"
 BOTH = ("coarse", "fine")
@@ -151,6 +152,7 @@ class Study:
     cases: tuple[Cases, ...] = (Cases(),)
     methods: tuple[Method, ...] = (Method("initial"),)
     command: str = ""  # what runs it, where that is not `python -m lib study`
+    planar: Plan | None = None  # in place of recipe, cases and methods: Figure 4's 2-D problem
 
     def changes(self) -> dict[str, Change]:
         """All changes of its recipes by name."""
@@ -213,7 +215,8 @@ def _names(kind: type, values: Any, where: str, source: str) -> None:
         of = next((kind for kind in get_args(inner) if dataclasses.is_dataclass(kind)), None)
         value = values.get(name)
         if of is not None and value is not None:
-            pairs = value.items() if isinstance(value, Mapping) else ((None, one) for one in value)
+            one_of_it = [value] if isinstance(value, Mapping) else value
+            pairs = value.items() if get_origin(inner) is dict else ((None, one) for one in one_of_it)
             for key, one in pairs:
                 _names(of, one, f"{where}{name}." + ("" if key is None else f"{key}."), source)
 
@@ -238,6 +241,8 @@ def _check(study: Study, source: str) -> None:
     def one_of(words, allowed, kind):
         known(words, allowed, f"{kind} in {source}")
 
+    if study.planar and (study.recipe or study.command):
+        raise UserError(f"{prefix}planar stands in place of recipe and command.")
     if study.cost < 0:
         raise UserError(f"{prefix}cost is {study.cost:g} minutes; it cannot be less than none.")
     for block in study.cases:

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import numpy as np
-from scipy import stats
+import pandas as pd
 
-from lib.tables.intervals import Interval
+from lib.tables import figure4
+from lib.tables.figure4 import LEARNT, over_seeds
 from lib.tables.rules import ENOUGH, EXTENSION, PAPER, by_rule, line, of_trainings
 from lib.tables.words import percent
 
 TRANSITIONS, WINDOW = 1_000_000, 64  # C14: of a replay memory; voxels along an edge of the paper's windows
-LEARNT = 0.1  # success below which Figure 4's curves say nothing yet
 
 
 def c6(data):
     """Success at the last training step. Reproduced: DSL's worst seed beats DRL's best, by 20 points on
     average; partly: DSL is better on average. The interval is of the difference, from how the seeds of either differ
     (Student's t); with fewer than three of each, the rule on few trainings holds. Untested where nobody has learnt to
-    succeed once in ten."""
-    curves = data.tables["fig4"]
-    statement, paper = (
-        "DSL learns far faster than DRL at equal steps (2-D)",
-        "Fig. 4: far above at every step",
-    )
+    succeed once in ten. An input whose curves over the paper's own number of steps are there is judged by those
+    (`figure4`)."""
+    curves, long = data.tables["fig4"], data.tables.get("fig4_long", pd.DataFrame())
+    statement, paper, judged = figure4.STATEMENT, figure4.PAPER_SAYS, figure4.compared(long)
+    yield from figure4.lines(long)
     if len(curves):  # the refined curve is neither one nor the other: lib.tables.ablations
         curves = curves[~curves["method"].str.startswith("dsl_refined")]
     if curves.empty or curves["method"].nunique() < 2:
-        yield line("C6", statement, paper)
+        if not judged:
+            yield line("C6", statement, paper)
         return
     two = curves["method"].str.endswith("_two_channel")
-    for some, observation in ((curves[~two], ""), (curves[two], ", both images as input")):
+    kinds = (("", curves[~two], ""), ("two_channel", curves[two], ", both images as input"))
+    for some, observation in ((some, words) for sees, some, words in kinds if sees not in judged):
         supervised = some["method"].str.startswith("dsl")
         ours = some["method"].str.startswith("dsl_weighted")
         for own, loss in ((supervised & ~ours, ""), (ours, ", the loss of our 3-D agents")):
@@ -53,19 +53,6 @@ def c6_line(curves, statement, paper, whose):
     elif k < ENOUGH:
         ours += f"; {k} trainings each"
     return line("C6", statement, paper, ours, d, 0, k, verdict, about=whose)  # Figure 4 keeps rates, not cases
-
-
-def over_seeds(first, second) -> Interval:
-    """Mean of the first trainings' success minus that of the second's, with Student's interval over the seeds; the test
-    images are the same. NaN bounds where there is but one of each."""
-    degrees = len(first) + len(second) - 2
-    value = first.mean() - second.mean()
-    squares = sum(((some - some.mean()) ** 2).sum() for some in (first, second))
-    error = np.sqrt(squares / degrees * (1 / len(first) + 1 / len(second))) if degrees else np.nan
-    half = float(stats.t.ppf(0.975, degrees) * error) if degrees else np.nan
-    return Interval(
-        float(value), float(value - half), float(value + half), "points", "difference: same test, trainings"
-    )
 
 
 def c7(data):

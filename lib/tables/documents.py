@@ -42,6 +42,7 @@ BLOCKS = {
     ),
     "HEARTS": Block("docs/at_first.md", ("table1.csv",), "lib.tables.at_first:hearts"),
     "EQ5": Block("docs/at_first.md", ("theory.json",), "lib.tables.at_first:eq5"),
+    "FIG4": Block("docs/claims.md", ("fig4.csv",), "lib.tables.figure4:block"),
     "TABLE_REAL": Block("docs/real_scans.md", ("table_real.csv",), "lib.tables.documents:real_scans"),
     "CARRIES_OVER": Block("docs/real_scans.md", ("transfer.csv",), "lib.tables.documents:carries_over"),
     "ORGANS_MOVED": Block(

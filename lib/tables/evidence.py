@@ -4,6 +4,7 @@
 * attention.csv: distance (mm) of the fine window's centre, and of the image's, to the true object, a line a case
 * walks.csv: how each test case's path went, see `lib.study.course`
 * patients.csv: what is in each test patient's CBCT: stent, table, gas, devices; whether much of the body is not
+* fig4_long.csv: Figure 4's curves over the paper's number of steps, where the study `figure4` has left any
 * fig4.csv: Figure 4's curves; theory.json: Appendix A in numbers (both copied from their notebooks' runs)
 
 Beside them `load` reads `real`, the case rows of real scans, and `seeds`, those of trainings that differ in their seed alone.
@@ -45,6 +46,7 @@ KEYS = {
     "walks.csv": [*WALK, "agent"],
     "patients.csv": ["experiment", "case"],
     "fig4.csv": ["method", "seed", "step"],
+    "fig4_long.csv": ["window", "method", "seed", "step"],
 }
 
 
@@ -54,7 +56,7 @@ class Evidence:
 
     profile: str
     rows: pd.DataFrame  # case rows of the virtual patients
-    tables: dict[str, pd.DataFrame]  # attention, walks, patients, fig4, real, seeds
+    tables: dict[str, pd.DataFrame]  # attention, walks, patients, fig4, fig4_long, real, seeds
     theory: dict
 
     def of(self, experiment: str, method: str) -> pd.DataFrame:
@@ -88,7 +90,7 @@ def load(folder, profile: str = "cpu") -> Evidence:
     drawn = rows["dataset"].isin(["virtual_spine", "virtual_heart"])
     real, rows = rows[~drawn], rows[drawn]
     tables = {"real": real, "seeds": seeds(rows, study_rows.read(folder, *SEEDED))}
-    for name in ("attention", "walks", "patients", "fig4"):
+    for name in ("attention", "walks", "patients", "fig4", "fig4_long"):
         path = folder / f"{name}.csv"
         tables[name] = pd.read_csv(path) if path.exists() else pd.DataFrame()
     theory = folder / "theory.json"

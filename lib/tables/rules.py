@@ -65,13 +65,26 @@ def line(
     verdict="untested",
     command="",
     about=PAPER,
+    evidence="",
 ) -> tuple:
     """One line of claims.csv, in the order of `COLUMNS`; without a verdict it is untested."""
-    how, evidence = SHOWN_BY[claim]
+    how, behind = SHOWN_BY[claim]
     i = interval or Interval()
     low, high = (round(UNITS.get(i.unit, 1.0) * bound, 2) for bound in (i.low, i.high))
     shown = (low, high, i.unit, i.of)
-    return claim, about, statement, paper, ours, *shown, int(n), int(trainings), verdict, command or how, evidence
+    return (
+        claim,
+        about,
+        statement,
+        paper,
+        ours,
+        *shown,
+        int(n),
+        int(trainings),
+        verdict,
+        command or how,
+        evidence or behind,
+    )
 
 
 def by_rule(fully, partly) -> str:

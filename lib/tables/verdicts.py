@@ -15,6 +15,7 @@ import pandas as pd
 from lib.base import provenance
 from lib.study import config, variants
 from lib.study import rows as study_rows
+from lib.study.planar.curves import comparable
 from lib.tables import ablations, claims, evidence
 
 
@@ -29,11 +30,11 @@ def write(profile: str = "cpu", folder=None) -> pd.DataFrame:
     with provenance.atomic(folder / "claims.csv") as temporary:
         table.to_csv(temporary, index=False)
     cfg = config.load(profile, ("patients", "evaluation", "variants"))
-    inputs = [folder / name for name in ("cases.csv", "fig4.csv", "theory.json")]
+    inputs = [folder / name for name in ("cases.csv", "fig4.csv", "fig4_long.csv", "theory.json")]
     yardstick = [study_rows.path_of(folder, study) for study in evidence.SEEDED]  # of what another training does
     for path, made_from in ((folder / "claims.csv", inputs + yardstick), (ablations.write(data, folder), inputs)):
         provenance.record(path, cfg, inputs=[source for source in made_from if source.exists()])
-    figures.write(folder, cfg, variants.KNOWN, variants.FUTURE)
+    figures.write(folder, cfg, variants.KNOWN, variants.FUTURE, comparable(data.tables["fig4_long"]))
     return table
 
 

@@ -26,9 +26,23 @@ HERE = Path(__file__).parent
 # The order of the documents in the table of contents; one that is not named stands at the end.
 PARTS = {
     "Findings": ("read", "docs/claims", "docs/table1", "docs/real_scans", "docs/ablations", "studies/index", "figures"),
-    "Use it": ("docs/register", "docs/inputs", "docs/by_hand", "results/agents/MODEL_CARD"),
+    "Use it": (
+        "docs/register",
+        "docs/inputs",
+        "docs/by_hand",
+        "results/agents/MODEL_CARD",
+        "results/agents/DATA_SHEET",
+    ),
     "Notebooks": (),
-    "Behind it": ("docs/at_first", "docs/deviations", "docs/history", "docs/develop", "docs/words", "data"),
+    "Behind it": (
+        "docs/at_first",
+        "docs/deviations",
+        "docs/history",
+        "docs/develop",
+        "docs/scaling",
+        "docs/words",
+        "data",
+    ),
 }
 
 
@@ -73,7 +87,7 @@ def gather(source: Path, run: Path, profile: str, root: Path = ROOT) -> dict:
     books = executed.pages(run, root / "notebooks", kept)
     ran = sum(page.executed is not None for page in books)
     missing = [page.name for page in books if not page.executed and not executed.has_results(page.committed)]
-    documents = [*sorted((root / "docs").glob("*.md")), *results.glob("agents/MODEL_CARD.md")]
+    documents = [*sorted((root / "docs").glob("*.md")), *sorted(results.glob("agents/*.md"))]
     names = {path.relative_to(root).as_posix(): path for path in documents}
     texts = {name: links.rewritten(path.read_text(encoding="utf-8"), name) for name, path in names.items()}
     made = studies.pages(results, root)

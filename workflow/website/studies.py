@@ -17,7 +17,7 @@ from lib.baselines.methods import label
 from lib.figures.charts import EXPERIMENTS
 from lib.study import listing, schema
 from lib.study import rows as study_rows
-from lib.tables import documents
+from lib.tables import documents, figure4
 from lib.tables.words import extract, percent, table
 
 RANGES = {"near": "near", "full": "far"}  # as docs/words.md calls them
@@ -41,7 +41,11 @@ SCANNERS = {
     "second": ", the CBCT made by the second scanner, which never makes a training patient",
     "tuning": ", the CBCT made by the second scanner, with other settings than any test scan",
 }
-ALSO = {"variants": ("ABLATIONS", "FUTURE")}  # blocks of studies whose rows are not in rows/<study>.csv
+PLANAR = "image pairs cut from simulated test patients: the paper's 2-D problem"
+ALSO = {
+    "variants": ("ABLATIONS", "FUTURE"),
+    "figure4": ("FIG4",),
+}  # blocks of studies whose rows are not in rows/<study>.csv
 GROUP = ["experiment", "range", "recipe", "change", "condition", "method"]
 
 
@@ -109,6 +113,11 @@ def _facts(study: schema.Study, rows: pd.DataFrame, results: Path) -> str:
     lines += [
         ("time", f"{listing.duration(study.cost)} on one core"),
         ("command", f"`{study.command or f'python -m lib study {study.name}'}`"),
+    ]
+    if study.planar:
+        lines += [("who trained", "; ".join(figure4.curve(name) for name in study.planar.curves)), ("tried on", PLANAR)]
+        return "\n".join(f"- *{name}*: {words}" for name, words in lines)
+    lines += [
         ("who trained", "; ".join(dict.fromkeys(who)) or "nobody: no agent is tried"),
         ("tried on", "; ".join(cases)),
         ("by", "; ".join(methods)),

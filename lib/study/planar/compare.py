@@ -9,10 +9,11 @@ held-out *training* patients (docs/deviations.md).
 * dqn: epsilon-greedy exploration by many agents at once, replay memory, target network, Huber loss.
 * double_dqn: the same, the online network chooses the action that the target network values (van Hasselt
   2016).
+* dqn_today: double DQN with n-step returns and a dueling network, three of what DQN has learnt since.
 * dsl_refined: dsl for the first half of the steps, then double_dqn from its weights (the authors' future work).
 
 The replay memory keeps *poses*, not images, and renders them again when they are drawn: the same batches as Mnih's
-memory would give at 34 bytes a transition, so that no memory limit stands between DRL and its best.
+memory would give at 38 bytes a transition, so that no memory limit stands between DRL and its best.
 """
 
 from __future__ import annotations
@@ -68,53 +69,77 @@ def test_starts(n: int, settings: DrlSettings, device="cpu") -> torch.Tensor:
 def train(method, seed: int, pairs: Pairs, test: Pairs, settings: DrlSettings, checkpoint=None, say=print, name=""):
     """Train one method with one seed; returns the rows of its curve (`_row`), under `name`.
 
-    `checkpoint` (path): written at every point of the curve, resumed from if its settings are the same.
+    `checkpoint` (path): written every `keep_every` seconds and at every point of the curve, resumed from if its settings
+    are the same; what follows is what would have followed, sample by sample.
     """
     job, name = learner(method, pairs, settings, seed), name or method
     starts = test_starts(len(test), settings, test.fixed.device)
-    rows, done, loss = _resume(checkpoint, job, settings)
-    used, first, begun = (rows[-1]["seconds"] if rows else 0.0), done, time.time()
-    if not rows:
-        rows.append(_row(name, seed, 0, evaluate(job.network, test, starts, settings), float("nan"), 0, 0.0))
-    for step in range(done + 1, settings.steps + 1):
-        tick = time.time()
-        job.optimiser.param_groups[0]["lr"] = job.base_rate * settings.decay ** (step // settings.decay_every)
-        loss += (job.step(step / settings.steps) - loss) * max(0.02, 1 / step)
-        used += time.time() - tick
+    run = _resume(checkpoint, job, settings)
+    first, begun, kept = run.step, time.time(), time.monotonic()
+    if not run.rows:
+        run.rows.append(_row(name, seed, run, evaluate(job.network, test, starts, settings), float("nan"), 0))
+    for step in range(first + 1, settings.steps + 1):
+        _one_step(job, settings, run, step)
         if step % settings.evaluate_every == 0 or step == settings.steps:
             result = evaluate(job.network, test, starts, settings)
-            rows.append(_row(name, seed, step, result, loss, job.images, used))
-            _keep(checkpoint, job, settings, rows, step, loss)
+            run.rows.append(_row(name, seed, run, result, run.loss, job.images))
+            _keep(checkpoint, job, settings, run)
+            kept = time.monotonic()
             left = (time.time() - begun) / (step - first) * (settings.steps - step)
             say(
                 f"{name:22s} seed {seed}  step {step:6d} of {settings.steps}"
                 f"  success {result['success']:4.0%}"
-                f"  median {result['median_mm']:5.1f} mm  loss {loss:.3f}  about {left / 60:.1f} min left"
+                f"  median {result['median_mm']:5.1f} mm  loss {run.loss:.3f}  about {left / 60:.1f} min left"
             )
-    return rows
+        elif time.monotonic() - kept >= settings.keep_every:
+            _keep(checkpoint, job, settings, run)
+            kept = time.monotonic()
+    return run.rows
 
 
-def _row(name, seed, step, result, loss, images, seconds):
+@dataclasses.dataclass
+class Run:
+    """How far a training is: points of its curve, step, running loss, seconds of training by the clock and of its
+    processor (evaluation left out of both)."""
+
+    rows: list[dict] = dataclasses.field(default_factory=list)
+    step: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+
+
+def _one_step(job, settings, run: Run, step: int) -> None:
+    """One step of training, and what it took."""
+    tick, busy = time.time(), time.process_time()
+    job.optimiser.param_groups[0]["lr"] = job.base_rate * settings.decay ** (step // settings.decay_every)
+    run.loss += (job.step(step / settings.steps) - run.loss) * max(0.02, 1 / step)
+    run.step = step
+    run.seconds += time.time() - tick
+    run.processor_seconds += time.process_time() - busy
+
+
+def _row(name, seed, run: Run, result, loss, images):
     """A point of a curve: success and median on the test cases, running loss, images seen, training seconds."""
-    row = {"method": name, "seed": seed, "step": step, **result, "loss": loss}
-    return row | {"images": images, "seconds": round(seconds, 2)}
+    row = {"method": name, "seed": seed, "step": run.step, **result, "loss": loss, "images": images}
+    return row | {"seconds": round(run.seconds, 2), "processor_seconds": round(run.processor_seconds, 2)}
 
 
-def _signature(settings: DrlSettings) -> dict:
+def signature(settings: DrlSettings) -> dict:
+    """The settings that decide what a training comes to."""
     values = dataclasses.asdict(settings)
-    return {name: values[name] for name in values if name not in ("methods", "seeds", "workers", "device")}
+    idle = ("methods", "seeds", "keep_every", "workers", "device")
+    return {name: values[name] for name in values if name not in idle}
 
 
-def _keep(path, job, settings, rows, step, loss):
+def _keep(path, job, settings, run: Run) -> None:
     if path is None:
         return
     from lib.base.provenance import atomic
 
     state = {
-        "settings": _signature(settings),
-        "rows": rows,
-        "step": step,
-        "loss": loss,
+        "settings": signature(settings),
+        "run": dataclasses.asdict(run),
         "job": job.state(),
         "network": job.network.state_dict(),
         "optimiser": job.optimiser.state_dict(),
@@ -124,15 +149,15 @@ def _keep(path, job, settings, rows, step, loss):
         torch.save(state, temporary)
 
 
-def _resume(path, job, settings):
-    """Rows, step and loss of an earlier, interrupted run of the same settings; else an empty start."""
+def _resume(path, job, settings) -> Run:
+    """How far an earlier run of the same settings came; else an empty start."""
     if path is None or not path.exists():
-        return [], 0, 0.0
+        return Run()
     state = torch.load(path, map_location=job.pairs.fixed.device, weights_only=True)
-    if state["settings"] != _signature(settings):
-        return [], 0, 0.0
+    if state["settings"] != signature(settings):
+        return Run()
     job.network.load_state_dict(state["network"])
     job.generator.set_state(state["generator"].cpu())
     job.restore(state["job"])
     job.optimiser.load_state_dict(state["optimiser"])
-    return state["rows"], state["step"], state["loss"]
+    return Run(**state["run"])

@@ -1,5 +1,5 @@
-"""The two ways to learn that Figure 4 compares, `Supervised` (DSL) and `DeepQ` (DQN, double DQN), and `Refined`, the
-authors' future work: the first, then the second from its weights.
+"""The two ways to learn that Figure 4 compares, `Supervised` (DSL) and `DeepQ` (DQN, double DQN, and DQN as of today with
+n-step returns and a dueling network), and `Refined`, the authors' future work: the first, then the second from its weights.
 
 All have `network`, `optimiser`, `base_rate` (its learning rate before decay), `step(progress) -> loss`, `images`
 (observations seen so far) and `state`/`restore` for a checkpoint.
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from lib import mdp, rigid, train
+from lib.network import half_precision
 from lib.study.planar import world
 from lib.study.planar.network import PlanarNetwork
 from lib.study.planar.pairs import Pairs, render
@@ -63,17 +64,19 @@ class Supervised:
 
 
 class Replay:
-    """The replay memory, a ring of `capacity` transitions: pair, both poses, action, reward, end."""
+    """The replay memory, a ring of `capacity` transitions: pair, both poses, action, reward, end, and how much what
+    comes after counts."""
 
     def __init__(self, capacity: int, device):
         self.capacity, self.size, self.head = capacity, 0, 0
         types = {"rows": torch.int32, "actions": torch.int8, "rewards": torch.float32, "ends": torch.bool}
+        types["discounts"] = torch.float32
         self.data = {name: torch.zeros(capacity, dtype=kind, device=device) for name, kind in types.items()}
         for name in ("before", "after"):
             self.data[name] = torch.zeros(capacity, 3, device=device)
 
     def add(self, transitions: dict[str, torch.Tensor]):
-        """Keep transitions of `World.step`; poses as their three parameters."""
+        """Keep transitions of `n_step`; poses as their three parameters."""
         n = len(transitions["rows"])
         places = (self.head + torch.arange(n, device=self.data["rows"].device)) % self.capacity
         for name, values in transitions.items():
@@ -90,18 +93,44 @@ class Replay:
         return batch | {"rows": batch["rows"].long(), "actions": batch["actions"].long()}
 
 
+def n_step(recent: list[dict[str, torch.Tensor]], gamma: float = mdp.GAMMA) -> dict[str, torch.Tensor]:
+    """Transitions from the first of `recent` steps of the same agents (`World.step`) to the last, or to where an agent
+    began again: rewards are the discounted sum, `discounts` what the value of `after` is to be multiplied by.
+
+    One step: the transition of DQN itself."""
+    first = recent[0]
+    after, ends, going = first["after"], torch.zeros_like(first["ends"]), torch.ones_like(first["ends"])
+    rewards, discounts = torch.zeros_like(first["rewards"]), torch.ones_like(first["rewards"])
+    for moved in recent:
+        rewards = rewards + torch.where(going, discounts * moved["rewards"], 0.0)
+        discounts = torch.where(going, discounts * gamma, discounts)
+        after = torch.where(going[:, None, None], moved["after"], after)
+        ends = ends | (going & moved["ends"])
+        going = going & ~moved["again"]
+    kept = {name: first[name] for name in ("rows", "before", "actions")}
+    return kept | {"rewards": rewards, "after": after, "ends": ends, "discounts": discounts}
+
+
 class DeepQ:
-    """DQN as in Mnih et al. 2015; `double` for double DQN.
+    """DQN as in Mnih et al. 2015; `double` for double DQN (van Hasselt et al. 2016), `n_steps` rewards a transition.
 
     Batch normalisation: the network that learns normalises by its batch; the one that acts and the target network use
     running averages, copied with the weights, so that targets do not depend on their batch.
     """
 
     def __init__(
-        self, pairs: Pairs, settings: DrlSettings, network, generator, double: bool, first_epsilon: float = 1.0
+        self,
+        pairs: Pairs,
+        settings: DrlSettings,
+        network,
+        generator,
+        double: bool,
+        first_epsilon: float = 1.0,
+        n_steps: int = 1,
     ):
         self.pairs, self.settings, self.network, self.generator = pairs, settings, network, generator
         self.double, self.count, self.first_epsilon = double, 0, first_epsilon
+        self.n_steps, self.recent = n_steps, []
         self.target = copy.deepcopy(network).eval()
         self.base_rate = settings.dqn_learning_rate
         self.optimiser = torch.optim.RMSprop(network.parameters(), lr=self.base_rate)
@@ -124,16 +153,18 @@ class DeepQ:
         if greedy.any():
             seen = self._see(self.world.rows[greedy], self.world.poses[greedy])
             actions[greedy] = self.network.eval()(seen).argmax(dim=1)
-        self.memory.add(self.world.step(actions))
+        self.recent = [*self.recent, self.world.step(actions)][-self.n_steps :]
+        if len(self.recent) == self.n_steps:
+            self.memory.add(n_step(self.recent))
 
     @torch.no_grad()
     def targets(self, batch) -> torch.Tensor:
-        """r + gamma max Q(s', .) by the target network; nothing after an end."""
+        """r + gamma max Q(s', .) by the target network, of n steps gamma^n; nothing after an end."""
         seen = self._see(batch["rows"], batch["after"])
         values = self.target(seen)
         chosen = self.network.eval()(seen).argmax(dim=1) if self.double else values.argmax(dim=1)
         future = values.gather(1, chosen[:, None])[:, 0]
-        return batch["rewards"] + mdp.GAMMA * future * ~batch["ends"]
+        return batch["rewards"] + batch["discounts"] * future * ~batch["ends"]
 
     @property
     def images(self) -> int:
@@ -164,6 +195,7 @@ class DeepQ:
             "world": self.world.state(),
             "count": self.count,
             "memory": memory,
+            "recent": self.recent,
             "head": self.memory.head,
             "size": self.memory.size,
         }
@@ -171,7 +203,8 @@ class DeepQ:
     def restore(self, state: dict):
         self.target.load_state_dict(state["target"])
         self.world.restore(state["world"])
-        self.count, self.memory.head, self.memory.size = state["count"], state["head"], state["size"]
+        self.count, self.recent = state["count"], state["recent"]
+        self.memory.head, self.memory.size = state["head"], state["size"]
         for name, values in state["memory"].items():
             self.memory.data[name][: len(values)] = values.to(self.memory.data[name])
 
@@ -244,12 +277,15 @@ def learner(method: str, pairs: Pairs, settings: DrlSettings, seed: int):
     """A learner of `method` with its network; equal seeds start from equal weights."""
     torch.manual_seed(seed)
     norm = "batch" if method.startswith("dsl") else settings.dqn_norm
-    network = PlanarNetwork(settings.window, settings.observation, norm).to(pairs.fixed.device)
-    generator = torch.Generator(pairs.fixed.device).manual_seed(1000 + seed)
+    place, today = pairs.fixed.device, method == "dqn_today"
+    half = half_precision(settings.precision, place)
+    network = PlanarNetwork(settings.window, settings.observation, norm, dueling=today, half=half).to(place)
+    generator = torch.Generator(place).manual_seed(1000 + seed)
     if method == "dsl":
         return Supervised(pairs, settings, network, generator)
     if method == "dsl_weighted":
         return Supervised(pairs, settings, network, generator, settings.value_weight)
     if method == "dsl_refined":
         return Refined(pairs, settings, network, generator)
-    return DeepQ(pairs, settings, network, generator, double=method == "double_dqn")
+    steps = settings.n_steps if today else 1
+    return DeepQ(pairs, settings, network, generator, double=today or method == "double_dqn", n_steps=steps)

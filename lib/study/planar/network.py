@@ -14,36 +14,74 @@ MEAN_VALUE = 6.5  # mean of the exact values over the range of starts; the same 
 
 
 class PlanarNetwork(nn.Module):
-    """(n, channels, w, w) -> (n, 6). `norm`: "batch" (the paper) or "none". Raises UserError on a small window."""
+    """(n, channels, w, w) -> (n, outputs). Raises UserError on a small window.
 
-    def __init__(self, window: int, observation: str = "difference", norm: str = "batch", outputs: int = 6):
+    norm: "batch" (the paper) or "none". dueling: a state's value and the actions' advantages have a last layer each (Wang
+    et al. 2016). half: all but the last layer in bfloat16, images laid out channels last; the last layer stays float32,
+    since values near the truth differ by less than bfloat16 can tell.
+    """
+
+    def __init__(
+        self,
+        window: int,
+        observation: str = "difference",
+        norm: str = "batch",
+        outputs: int = 6,
+        dueling: bool = False,
+        half: bool = False,
+    ):
         super().__init__()
-        batch = norm == "batch"
-        channels, size, layers = CHANNELS[observation], window, []
-        for depth, filters in enumerate(FILTERS):
-            layers += [nn.Conv2d(channels, filters, 3, bias=not batch)]
-            layers += [nn.BatchNorm2d(filters)] * batch + [nn.ReLU(inplace=True)]
-            size -= 2
-            if depth < 2:
-                layers.append(nn.MaxPool2d(2))
-                size //= 2
-            channels = filters
-        if size < 1:
-            raise UserError(f"drl.window is {window}; five convolutions and two poolings need at least 36 pixels.")
-        layers.append(nn.Flatten())
-        width = channels * size**2
-        for neurons in NEURONS:
-            layers += [nn.Linear(width, neurons, bias=not batch)]
-            layers += [nn.BatchNorm1d(neurons)] * batch + [nn.ReLU(inplace=True)]
-            width = neurons
-        self.body, self.head = nn.Sequential(*layers), nn.Linear(width, outputs)
+        channels = 1 if observation == "moved" else CHANNELS[observation]
+        self.body, width = nn.Sequential(*_layers(window, channels, norm == "batch")), NEURONS[-1]
+        self.half = half
         for module in self.body:
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.constant_(self.head.bias, MEAN_VALUE)
+        self.head, self.value = _last(width, outputs), _last(width, 1) if dueling else None
+        if half:
+            self.to(memory_format=torch.channels_last)
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body(observation))
+        if self.half:
+            observation = observation.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(observation.device.type, torch.bfloat16, enabled=self.half):
+            features = self.body(observation)
+        values = self.head(features.float())
+        return values if self.value is None else duel(self.value(features.float()), values)
+
+
+def duel(value: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
+    """Q = V + A - mean A: a state's value (n, 1) and the actions' advantages (n, k) -> (n, k)."""
+    return value + advantages - advantages.mean(dim=1, keepdim=True)
+
+
+def _last(width: int, outputs: int) -> nn.Linear:
+    """A last layer: small weights around the mean value."""
+    layer = nn.Linear(width, outputs)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.constant_(layer.bias, MEAN_VALUE)
+    return layer
+
+
+def _layers(window: int, channels: int, batch: bool) -> list[nn.Module]:
+    """All layers but the last. Raises UserError where the window is too small for them."""
+    size, layers = window, []
+    for depth, filters in enumerate(FILTERS):
+        layers += [nn.Conv2d(channels, filters, 3, bias=not batch)]
+        layers += [nn.BatchNorm2d(filters)] * batch + [nn.ReLU(inplace=True)]
+        size -= 2
+        if depth < 2:
+            layers.append(nn.MaxPool2d(2))
+            size //= 2
+        channels = filters
+    if size < 1:
+        raise UserError(f"drl.window is {window}; five convolutions and two poolings need at least 36 pixels.")
+    layers.append(nn.Flatten())
+    width = channels * size**2
+    for neurons in NEURONS:
+        layers += [nn.Linear(width, neurons, bias=not batch)]
+        layers += [nn.BatchNorm1d(neurons)] * batch + [nn.ReLU(inplace=True)]
+        width = neurons
+    return layers

@@ -148,7 +148,10 @@ def load(path) -> Pairs:
 
 
 def render(pairs: Pairs, rows: torch.Tensor, poses: torch.Tensor, observation: str = "difference") -> torch.Tensor:
-    """What the agent sees: rows (n,) of the pairs, poses (n, 3, 3) moving -> fixed -> (n, channels, w, w)."""
+    """What the agent sees: rows (n,) of the pairs, poses (n, 3, 3) moving -> fixed -> (n, channels, w, w).
+
+    `moved` is the moved image alone, with no trace of the fixed one, not even where it has data.
+    """
     window, edge = pairs.fixed.shape[-1], pairs.moving.shape[-1]
     points = plane(window, pairs.spacing).to(pairs.fixed.device)
     inverse = torch.linalg.inv(poses).float()
@@ -157,6 +160,8 @@ def render(pairs: Pairs, rows: torch.Tensor, poses: torch.Tensor, observation: s
     codes = pairs.moving[rows]
     there = (codes != OUTSIDE).float()
     layers = F.grid_sample(torch.stack([codes.float() * there / 127, there], dim=1), grid, align_corners=True)
+    if observation == "moved":
+        return (layers[:, 0] * (layers[:, 1] > 0.5))[:, None]
     fixed = pairs.fixed[rows]
     valid = ((layers[:, 1] > 0.5) & (fixed != OUTSIDE)).float()
     return observe(fixed.float() / 127, layers[:, 0], valid, observation)

@@ -1,7 +1,8 @@
-"""Notebook 06's unit of work: pairs from the patients of a split, every method and seed, and `fig4.csv`.
+"""Notebook 09's unit of work: pairs from the patients of a split, every method and seed, and `fig4.csv`.
 
 A curve's name is its method, with `_two_channel` where the network sees both images instead of the paper's
-difference. Runs go side by side in processes; each writes its own checkpoint and can be interrupted.
+difference, `_moved_alone` where it sees the moved one only. Runs go side by side in processes; each writes its own
+checkpoint and can be interrupted.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -18,18 +21,32 @@ from lib.base.pools import pool
 from lib.base.provenance import atomic, fingerprint
 from lib.study.planar import compare
 from lib.study.planar import pairs as planar_pairs
+from lib.study.planar.settings import SEES
 
-COLUMNS = ("method", "seed", "step", "success", "median_mm", "loss", "images", "seconds")
+COLUMNS = ("method", "seed", "step", "success", "median_mm", "loss", "images", "seconds", "processor_seconds")
 TWO = "_two_channel"
+
+
+class Job(NamedTuple):
+    """One training: its curve, seed, pairs by side, settings, and the folder of its checkpoint."""
+
+    curve: str
+    seed: int
+    paths: dict[str, Path]
+    settings: compare.DrlSettings
+    out: Path
 
 
 def curve_settings(curve: str, settings: compare.DrlSettings) -> tuple[str, compare.DrlSettings]:
     """(method, settings) of a curve. Raises UserError for a name that is none."""
-    method = curve.removesuffix(TWO)
+    end = next((end for end in SEES if curve.endswith(end)), "")
+    method = curve.removesuffix(end)
     if method not in compare.METHODS:
-        raise UserError(f"drl.methods holds {curve!r}; choose from {', '.join(compare.METHODS)}, each also with {TWO}.")
-    observation = "two_channel" if curve.endswith(TWO) else settings.observation
-    return method, dataclasses.replace(settings, observation=observation)
+        ends = " or ".join(SEES)
+        raise UserError(
+            f"drl.methods holds {curve!r}; choose from {', '.join(compare.METHODS)}, each also with {ends}."
+        )
+    return method, dataclasses.replace(settings, observation=SEES.get(end, settings.observation))
 
 
 def prepare(folders: dict, settings: compare.DrlSettings, out) -> dict[str, Path]:
@@ -50,7 +67,8 @@ def prepare(folders: dict, settings: compare.DrlSettings, out) -> dict[str, Path
     return paths
 
 
-def _device(settings: compare.DrlSettings) -> str:
+def device_of(settings: compare.DrlSettings) -> str:
+    """Where a training runs."""
     if settings.device != "auto":
         return settings.device
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -60,47 +78,52 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def one(curve: str, seed: int, paths: dict, settings: compare.DrlSettings, out, threads: int = 1, say=_say):
+def one(job: Job, threads: int = 1, say=_say) -> list[dict]:
     """One training: its rows, from the checkpoint if it is finished or was interrupted."""
     torch.set_num_threads(threads)
-    method, settings = curve_settings(curve, settings)
-    sides = {side: planar_pairs.load(path).to(_device(settings)) for side, path in paths.items()}
-    checkpoint = Path(out) / f"{curve}_seed{seed}.pt"
-    rows = compare.train(method, seed, sides["train"], sides["test"], settings, checkpoint, say, name=curve)
-    return rows
+    method, settings = curve_settings(job.curve, job.settings)
+    sides = {side: planar_pairs.load(path).to(device_of(settings)) for side, path in job.paths.items()}
+    checkpoint = Path(job.out) / f"{job.curve}_seed{job.seed}.pt"
+    return compare.train(method, job.seed, sides["train"], sides["test"], settings, checkpoint, say, name=job.curve)
 
 
 def run(paths: dict, settings: compare.DrlSettings, out, say=print) -> list[dict]:
-    """All curves and seeds, `settings.workers` at a time; rows of all. One line a point of a curve.
+    """All curves and seeds, `settings.workers` at a time; rows of all. One line a point of a curve."""
+    jobs = [Job(curve, seed, paths, settings, out) for seed in settings.seeds for curve in settings.methods]
+    return [row for _, rows in every(jobs, settings.workers, say) for row in rows]
+
+
+def every(jobs: list[Job], workers: int, say=print) -> Iterator[tuple[Job, list[dict]]]:
+    """Every training with its rows, `workers` at a time, each as soon as those before it are there.
 
     A process that dies takes its own training down, not the others': UserError at the end names it.
     """
-    jobs = [(curve, seed) for seed in settings.seeds for curve in settings.methods]
-    for curve, _ in jobs:
-        curve_settings(curve, settings)
-    if settings.workers <= 1 or len(jobs) == 1:
-        return [row for curve, seed in jobs for row in one(curve, seed, paths, settings, out, say=say)]
-    rows, failed, begun = [], [], time.time()
+    for job in jobs:
+        curve_settings(job.curve, job.settings)
+    if workers <= 1 or len(jobs) == 1:
+        yield from ((job, one(job, say=say)) for job in jobs)
+        return
+    failed, begun = [], time.time()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with pool(settings.workers) as processes:
-        futures = [(job, processes.submit(one, *job, paths, settings, out)) for job in jobs]
-        for k, ((curve, seed), future) in enumerate(futures, start=1):
+    with pool(workers) as processes:
+        futures = [(job, processes.submit(one, job)) for job in jobs]
+        for k, (job, future) in enumerate(futures, start=1):
             try:
-                rows += future.result()
+                rows = future.result()
             except UserError:
                 raise
             except Exception as error:
-                failed.append(f"{curve} seed {seed} ({type(error).__name__})")
+                failed.append(f"{job.curve} seed {job.seed} ({type(error).__name__})")
                 continue
             left = (time.time() - begun) / k * (len(jobs) - k) / 60
             last = rows[-1]
             say(
-                f"{k:2d} of {len(jobs)}  {curve:24s} seed {seed}  success {last['success']:4.0%} after "
+                f"{k:2d} of {len(jobs)}  {job.curve:24s} seed {job.seed}  success {last['success']:4.0%} after "
                 f"{last['step']} steps, median {last['median_mm']:.1f} mm; about {left:.1f} min left"
             )
+            yield job, rows
     if failed:
-        raise UserError(f"These trainings failed: {', '.join(failed)}; run the notebook again to resume them.")
-    return rows
+        raise UserError(f"These trainings failed: {', '.join(failed)}; run it again to resume them.")
 
 
 def write_curves(rows, path) -> None:

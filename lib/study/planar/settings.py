@@ -7,25 +7,28 @@ from typing import Annotated, Literal
 
 from lib.base.limits import Count, Number, Positive, Reach, Rule, Share, Size
 
-METHODS = ("dsl", "dsl_weighted", "dqn", "double_dqn", "dsl_refined")
-CURVES = (*METHODS, *(f"{method}_two_channel" for method in METHODS))  # lib.study.planar.runs: who sees what
+SHORT = ("dsl", "dsl_weighted", "dqn", "double_dqn", "dsl_refined")  # notebook 09's
+METHODS = (*SHORT, "dqn_today")
+# What a network sees, by the end of its curve's name; without one it is `observation`.
+SEES = {"_two_channel": "two_channel", "_moved_alone": "moved"}
+CURVES = tuple(method + end for end in ("", *SEES) for method in METHODS)
 # Five convolutions and two poolings leave one pixel of 36.
 Window = Annotated[int, Rule(lambda n: n >= 36, "36 or more")]
 
 
 @dataclass(frozen=True)
 class DrlSettings:
-    """Notebook 06. The defaults are the smoke profile: they prove the plumbing and claim nothing."""
+    """Notebook 09. The defaults are the smoke profile: they prove the plumbing and claim nothing."""
 
-    methods: tuple[Literal[CURVES], ...] = CURVES  # curves of the figure
+    # Curves of the figure.
+    methods: tuple[Literal[CURVES], ...] = (*SHORT, *(f"{method}_two_channel" for method in SHORT))
     seeds: tuple[Number, ...] = (0,)  # one training of each method a seed; the shading
     pairs: Count = 48  # image pairs for training (paper: 2000)
     cases: Count = 16  # unseen pairs, from test patients, one start each (paper: 100)
     window: Window = 36  # pixels along an edge (paper: 128)
     spacing: Positive = 5.0  # mm a pixel (the paper does not say)
-    observation: Literal["difference", "two_channel"] = (
-        "difference"  # what curves without _two_channel see: difference (the paper)
-    )
+    # What curves see whose name does not say it: difference (the paper). moved: the moved image alone, a control.
+    observation: Literal["difference", "two_channel", "moved"] = "difference"
     ranges: Reach = (30.0, 30.0, 30.0)  # starts: mm, mm, degrees
     steps: Count = 20  # training steps of every method
     batch: Count = 32  # samples a step (paper: 32)
@@ -46,5 +49,8 @@ class DrlSettings:
     epsilon_end: Share = 0.1  # exploration falls from 1 to this (Mnih) ...
     epsilon_share: Share = 0.3  # ... over this share of the training
     target_every: Count = 100  # steps between two copies into the target network
+    n_steps: Count = 3  # dqn_today: rewards of so many steps before the target network is asked
+    precision: Literal["auto", "bf16", "fp32"] = "fp32"  # auto: bf16 where the processor is fast at it
+    keep_every: Size = 60.0  # seconds between two checkpoints, beside those at every point of the curve
     workers: Number = 1  # processes side by side, one training each
     device: Literal["auto", "cpu", "cuda"] = "auto"  # the GPU where there is one

@@ -88,9 +88,9 @@ class World:
         self.ages[which] = 0
 
     def step(self, actions: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Take one action each (n,) and return the transitions: rows, before, actions, rewards, after, ends.
+        """Take one action each (n,) and return the transitions: rows, before, actions, rewards, after, ends, again.
 
-        `ends` is arrival. An agent that leaves the paper's range, or grows too old, begins again too, but its
+        `ends` is arrival. An agent that leaves the paper's range, or grows too old, begins again too (`again`), but its
         transition does not end there: its value goes on.
         """
         before = self.poses.clone()
@@ -100,6 +100,7 @@ class World:
         self.poses, self.ages = after.clone(), self.ages + 1
         limit = torch.as_tensor(self.ranges, dtype=after.dtype, device=after.device) + 1.0
         outside = (parameters(after).abs() > limit).any(dim=1)
+        again = ends | outside | (self.ages >= self.episode)
         moved = {
             "rows": self.rows.clone(),
             "before": before,
@@ -107,8 +108,9 @@ class World:
             "rewards": rewards,
             "after": after,
             "ends": ends,
+            "again": again,
         }
-        self._begin(ends | outside | (self.ages >= self.episode))
+        self._begin(again)
         return moved
 
     def state(self) -> dict:

@@ -1,0 +1,115 @@
+"""Figure 4 over the paper's own number of steps, from `fig4_long.csv`: the lines of C6 (DSL against DRL); and Figure 4
+as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lib.baselines.methods import label, order
+from lib.study.planar import curves
+from lib.tables.intervals import Interval
+from lib.tables.rules import ENOUGH, EXTENSION, PAPER, by_rule, line, of_trainings
+from lib.tables.words import percent, table
+
+FILE, COMMAND = "fig4_long.csv", "python -m lib study figure4"
+LEARNT = 0.1  # success below which the curves say nothing yet
+THEN = ("dqn", "double_dqn")  # DRL as of the paper; what else there is of it has come since
+STATEMENT, PAPER_SAYS = "DSL learns far faster than DRL at equal steps (2-D)", "Fig. 4: far above at every step"
+SEES = {"": "difference", "two_channel": "both images", curves.CONTROL: "the moved image alone (control)"}
+
+
+def over_seeds(first, second) -> Interval:
+    """Mean of the first trainings' success minus that of the second's, with Student's interval over the seeds; the test
+    images are the same. NaN bounds where there is but one of each."""
+    degrees = len(first) + len(second) - 2
+    value = first.mean() - second.mean()
+    squares = sum(((some - some.mean()) ** 2).sum() for some in (first, second))
+    error = np.sqrt(squares / degrees * (1 / len(first) + 1 / len(second))) if degrees else np.nan
+    half = float(stats.t.ppf(0.975, degrees) * error) if degrees else np.nan
+    return Interval(
+        float(value), float(value - half), float(value + half), "points", "difference: same test, trainings"
+    )
+
+
+def lines(points: pd.DataFrame):
+    """C6's lines: an input and a size each, DSL against the best DRL of the paper's day, then against today's. None where
+    nothing can be compared yet."""
+    found = curves.comparable(points)
+    measured = curves.measures(found)
+    for (sees, window), some in measured.groupby(["sees", "window"], sort=True):
+        dsl = some[some["method"] == "dsl"]
+        for names, words in ((THEN, ""), (("dqn_today",), ", DRL as of today")):
+            drl = some[some["method"].isin(names)]
+            if len(dsl) and len(drl):
+                whose = EXTENSION if sees or words else PAPER
+                seen = ", both images as input" if sees else ""
+                mine = curves.split(found).query("sees == @sees and window == @window")
+                yield _line(dsl, drl, mine, f"{STATEMENT}{seen}{words}, {window} pixels", whose)
+
+
+def _line(dsl: pd.DataFrame, drl: pd.DataFrame, points: pd.DataFrame, statement: str, whose: str):
+    """One comparison, by the means of the last checkpoints. Reproduced: DSL's worst seed beats DRL's best at the end and in
+    the area under the curve, by 20 points on average at the end; partly: better on average in both."""
+    best = drl.groupby("method")["end"].mean().idxmax()
+    other, k = drl[drl["method"] == best], min(len(dsl), drl["method"].eq(best).sum())
+    end, d = (dsl["end"], other["end"]), over_seeds(dsl["end"], other["end"])
+    above = dsl["area"].mean() > other["area"].mean()
+    surely = end[0].min() > end[1].max() and dsl["area"].min() > other["area"].max()
+    verdict = of_trainings(by_rule(surely and d.value >= 0.2, above and d.value > 0), d, 0.0, k)
+    then = curves.by_then(points[points["method"] == best], dsl["hours"].mean())
+    ours = (
+        f"{percent(end[0].mean())} against {percent(end[1].mean())} ({best}) after {dsl['steps'].max()} steps, "
+        f"area {percent(dsl['area'].mean())} against {percent(other['area'].mean())}; {best} in DSL's time: {percent(then)}"
+    )
+    if max(end[0].mean(), end[1].mean()) < LEARNT:
+        verdict, ours = "untested", f"{ours}: too few for either"
+    elif k < ENOUGH:
+        ours += f"; {k} training{'s' * (k > 1)} each"
+    return line("C6", statement, PAPER_SAYS, ours, d, 0, k, verdict, COMMAND, whose, FILE)
+
+
+def compared(points: pd.DataFrame) -> set[str]:
+    """The inputs ("" the difference image) for which the long curves stand in place of notebook 09's."""
+    found = curves.comparable(points)
+    return {sees for sees in (curves.split(found)["sees"] if len(found) else ()) if sees != curves.CONTROL}
+
+
+def curve(name: str) -> str:
+    """A curve's name in words: its method, and what it sees."""
+    method, sees = curves.parts(name)
+    return f"{method_name(method)}, {SEES[sees]}"
+
+
+def method_name(method: str) -> str:
+    """Beside DRL, `dsl` is no agent on a difference image but a way to learn."""
+    return "DSL" if method == "dsl" else label(method)
+
+
+def block(folder: Path) -> str:
+    """Figure 4 as a table, a line a curve and size, of the long curves where they are there, else of notebook 09's; in
+    brackets the lowest and highest seed."""
+    long = (folder / FILE).exists()
+    points = pd.read_csv(folder / (FILE if long else "fig4.csv"))
+    if not long:  # profile cpu; eleven points are too few for a mean of the last ones
+        points = points.assign(window=36, processor_seconds=points["seconds"])
+    measured, rows = curves.measures(points, curves.LAST if long else 1), []
+    for (window, sees), some in measured.groupby(["window", "sees"], sort=True):
+        for method in order(some["method"]):
+            mine = some[some["method"] == method]
+            end, area = (_spread(mine[name]) for name in ("end", "area"))
+            median, hours = (mine[name].mean() for name in ("median_mm", "hours"))
+            who = (window, SEES[sees], method_name(method), len(mine), mine["steps"].max())
+            rows.append([*who, end, area, f"{median:.1f}", f"{hours:.2f}"])
+    what = f"success (%): mean of the last {curves.LAST} checkpoints" if long else "success at the end (%)"
+    head = ["pixels", "sees", "method", "seeds", "steps", what, "area under the curve (%)", "median (mm)"]
+    return table([*head, f"{'processor ' * long}hours"], rows)
+
+
+def _spread(values: pd.Series) -> str:
+    """Mean over the seeds, and the lowest and the highest where there are several."""
+    mean, low, high = (f"{100 * value:.0f}" for value in (values.mean(), values.min(), values.max()))
+    return f"{mean} [{low}, {high}]" if len(values) > 1 else mean
