@@ -312,6 +312,7 @@ def test_curves_count_once_both_sides_are_there():
 
 def test_c6_is_judged_by_the_long_curves_where_they_are_there():
     long_ones = pd.concat([points_of("dsl", 0.6), points_of("dqn", 0.2, hours=2.0), points_of("dqn_today", 0.5)])
+    assert list(figure4.lines(pd.DataFrame())) == []
     first, second = figure4.lines(long_ones)
     ours = "61 % against 21 % (dqn) after 100 steps, area 58 % against 20 %; dqn in DSL's time: 21 %"
     assert first[1] == "paper" and ours in first[4] and first[-3] == "reproduced" and first[-1] == "fig4_long.csv"
