@@ -3,6 +3,7 @@ PROFILE ?= cpu
 SPLITS ?= 0
 WHERE ?= local
 CLAIM ?=
+TARGET ?= reproduce
 GPU ?= 0
 DATASET ?=
 LEVEL ?= 1
@@ -34,7 +35,7 @@ WITH = --config profile=$(PROFILE) splits=$(SPLITS) gpu=$(GPU)
 RUNS = $(or $(RESULTS_DIR),results)/runs/$(PROFILE)
 CHECK = @$(PYTHON) -m lib check --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
 
-.PHONY: test-browser help setup reproduce claims transfer test lint strip lab data report site verify bench clean
+.PHONY: test-browser test-slurm help setup reproduce claims transfer test lint strip lab data report site verify crate bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -50,7 +51,7 @@ $(STAMP): requirements.lock
 
 reproduce: $(READY) ## patients, training, registration, Table 1: PROFILE=smoke, cpu or paper; SPLITS=0 or all
 	$(CHECK)
-	@$(SNAKEMAKE) reproduce $(WITH) 2>&1 | $(PYTHON) -m workflow.progress
+	@$(SNAKEMAKE) $(TARGET) $(WITH) 2>&1 | $(PYTHON) -m workflow.progress
 
 claims: $(READY) ## a verdict on every claim, after reproduce: DRL, theory, ablations; CLAIM=C8 for what is behind one
 	$(CHECK)
@@ -80,9 +81,14 @@ tests-alone:
 	@$(TEST) $(PYTHON) -m pytest -q --nbval $(NBVAL) --nbval-sanitize-with tests/nbval.cfg $(wildcard notebooks/10*.ipynb)
 	@$(TEST) $(PYTHON) -m pytest -q $(CORES) worksteal
 
-test-browser: $(READY) ## JupyterLab driven in a real browser (installs Debian's Chromium)
+test-browser: $(READY) ## JupyterLab and the site in a real browser (installs Debian's Chromium; first a smoke run, where there is none)
 	@tests/browser/install.sh $(PYTHON)
+	@test -f .test/results/runs/smoke/summary/table1.csv || $(TEST) $(MAKE) --no-print-directory reproduce PROFILE=smoke SPLITS=0
 	@$(TEST) STUDY_PYTHON=$(PYTHON) PYTHONPATH= tests/browser/.venv/bin/python -m pytest -q -s tests/browser
+
+test-slurm: $(READY) ## PROFILE=smoke through a real one-node Slurm (installs Debian's; as root), disturbed; 20 minutes
+	@tests/slurm/start.sh
+	@$(PYTHON) -m tests.slurm.drill "$(CURDIR)/.test/slurm" $(if $(filter $(READY),$(STAMP)),,BIN="$(BIN)")
 
 lint: $(READY) ## ruff, its formatter, and the layers contract of the house
 	@"$(BIN)/ruff" check . && "$(BIN)/ruff" format --check . && "$(BIN)/lint-imports" --no-logo
@@ -116,6 +122,10 @@ site: $(READY) ## README, docs, studies and executed notebooks as a web site, re
 verify: $(READY) ## do files follow from their sources? LEVEL=2: agents walk again; LEVEL=3 PART=study: run again
 	$(CHECK)
 	@$(PYTHON) -m lib verify --profile $(PROFILE) --level $(LEVEL) --part $(PART)
+
+crate: $(READY) ## results/ as an RO-Crate: ro-crate-metadata.json, read from the provenance files
+	$(CHECK)
+	@$(PYTHON) -m lib crate --profile $(PROFILE)
 
 # As Snakefile starts a training: fewer page faults.
 MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000

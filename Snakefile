@@ -19,6 +19,7 @@ SPLITS = settings.split_numbers(config.get("splits", 0), LOADED.patients.n_split
 EXPERIMENTS = settings.EXPERIMENTS
 AGENTS = ("dsl", "dsl_two_channel")
 CLAIM = config.get("claim", "")  # `rule claim` alone looks at it
+PAIRS = max(LOADED.patients.spine, LOADED.patients.heart) - LOADED.patients.n_test  # that a training holds in memory
 GPU = int(bool(config.get("gpu", 0)))  # 1: trainings ask for a GPU of the profile in profiles/
 RESULTS = os.path.relpath(folders.results_root())
 RUNS = f"{RESULTS}/runs/{PROFILE}"
@@ -44,6 +45,15 @@ EXECUTE = (
     "{log.notebook:q} -r profile {PROFILE} "
     "{params.words} > {log.text:q} 2>&1 || {{ python -m workflow.reason {log.text:q}; exit 1; }}"
 )
+
+# On a cluster these run where make runs: they fetch, or take seconds.
+localrules:
+    reproduce,
+    claims,
+    transfer,
+    scans,
+    claim,
+
 
 wildcard_constraints:
     experiment="|".join(EXPERIMENTS),
@@ -93,6 +103,12 @@ def networks(name):
 def unit(name, where):
     """Where a unit's executed notebook and its text go."""
     return dict(notebook=f"{where}/{name}.ipynb", text=f"{where}/{name}.log")
+
+
+def memory(base, images=0, mm=1.0, width=4):
+    """MB of a unit: what its notebook takes in profile cpu, in a job of its own (docs/scaling.md), and images of a patient,
+    CT with CBCT (75 million mm³), on a grid of `mm`, `width` bytes a voxel."""
+    return base + int(75 * images * width / mm**3)
 
 
 # The rules of the verdicts: whatever `python -m lib claims write` is made of, asked of the code and not listed by hand.
@@ -192,7 +208,7 @@ rule patients:
     threads: min(workflow.cores, 16)  # one patient a core
     priority: 20  # first of all: they take every core, and would wait for one long unit later
     resources:
-        mem_mb=lambda wildcards, threads: 4000 + 1500 * threads,
+        mem_mb=lambda wildcards, threads: memory(1500 + 700 * threads, 8 * threads, LOADED.patients.spacing),
         runtime=240,
     shell:
         EXECUTE
@@ -210,7 +226,7 @@ rule stream:
         words="-r experiment {experiment}",
         settings=used("02_augmentation"),
     resources:
-        mem_mb=4000,
+        mem_mb=memory(2000, 2 * PAIRS, LOADED.stream.fine_source, 1),
         runtime=30,
     shell:
         EXECUTE
@@ -231,7 +247,7 @@ rule train:
         settings=used("03_agent_training"),
     priority: 10  # then the longest units
     resources:
-        mem_mb=5000,
+        mem_mb=memory(2000, 2 * PAIRS, LOADED.stream.fine_source, 1),
         gpu=GPU,
         runtime=7200,
     shell:
@@ -252,7 +268,7 @@ rule roll_out:
         words="-r experiment {experiment} -p split {split}",
         settings=used("04_saliency_attention"),
     resources:
-        mem_mb=5000,
+        mem_mb=memory(2500, 2 * LOADED.patients.n_test, LOADED.patients.spacing),
         gpu=GPU,
         runtime=240,
     shell:
@@ -275,7 +291,7 @@ rule baselines:
         words="-r experiment {experiment} -p split {split}",
         settings=used("05_baselines"),
     resources:
-        mem_mb=4000,
+        mem_mb=memory(2500, 2 * LOADED.patients.n_test, LOADED.patients.spacing),
         runtime=480,
     shell:
         EXECUTE
@@ -382,7 +398,7 @@ rule variant_train:
         words=f"-r experiment {VARIANTS.experiment} -r agent_name {VARIED} -r variant {{variant}}",
         settings=varied,
     resources:
-        mem_mb=5000,
+        mem_mb=memory(2000, 2 * PAIRS, LOADED.stream.fine_source, 1),
         gpu=GPU,
         runtime=1440,
     shell:
@@ -401,7 +417,7 @@ rule variant_walk:
         words=f"-r experiment {VARIANTS.experiment} -r variant {{variant}} -y 'agents: [{VARIED}]'",
         settings=varied,
     resources:
-        mem_mb=5000,
+        mem_mb=memory(2500, 2 * LOADED.patients.n_test, LOADED.patients.spacing),
         gpu=GPU,
         runtime=240,
     shell:

@@ -40,6 +40,9 @@ COMMANDS = {
     "tables": Command(CHECK, "lib.tables.command", "tables from their rows, documents from the tables; do they agree?"),
     "claims": Command(CHECK, "lib.tables.verdicts", "a verdict on every claim of the paper: write, show or check"),
     "card": Command(CHECK, "lib.tables.card", "the model card of the released agents"),
+    "crate": Command(
+        CHECK, "lib.tables.crate", "results/ as an RO-Crate: what made each file, from what, and how again"
+    ),
     "animation": Command(
         CHECK, "lib.tables.front_page", "the front page's picture: the agent walks home on the real pair"
     ),

@@ -94,14 +94,16 @@ def overlap(patient, pose: np.ndarray, step_mm: float = 8.0) -> float:
 
 def starts(patient, n: int, ranges, seed: int, min_overlap: float | None = None) -> list[Case]:
     """`n` random de-alignments of the truth: initial = C M(v) C^-1 T_g, v uniform in +-`ranges` (6,), C the centre of
-    the fixed window. Drawn from the seed and the patient's id only. Starts that leave less than `min_overlap` of the
-    field of view inside the CT are drawn again, at most 200 times a start."""
+    the fixed window. With twelve `ranges` both images are moved, as in the paper: initial = P_fixed^-1 P_moving T_g, the
+    CT about its own centre by the first six, the CBCT about C by the others. Drawn from the seed and the patient's id
+    only. Starts that leave less than `min_overlap` of the field of view inside the CT are drawn again, at most 200 times
+    a start."""
     rng = np.random.default_rng([seed, zlib.crc32(patient.id.encode())])
     centre, cases = np.asarray(patient.fixed.centre, dtype=np.float64), []
     for start in range(n):
         for _ in range(200):
-            v = rng.uniform(-1, 1, 6) * np.asarray(ranges, dtype=np.float64)
-            initial = rigid.about(rigid.params_to_matrix(v), centre) @ patient.truth
+            v = rng.uniform(-1, 1, len(ranges)) * np.asarray(ranges, dtype=np.float64)
+            initial = _moved(patient, v, centre) @ patient.truth
             if not min_overlap or overlap(patient, initial) >= min_overlap:
                 break
         else:
@@ -111,6 +113,15 @@ def starts(patient, n: int, ranges, seed: int, min_overlap: float | None = None)
             )
         cases.append(Case(patient, start, initial, centre))
     return cases
+
+
+def _moved(patient, v, centre) -> np.ndarray:
+    """The de-alignment (4, 4), fixed world, of six parameters or of twelve."""
+    if len(v) == 6:
+        return rigid.about(rigid.params_to_matrix(v), centre)
+    own = rigid.apply(patient.truth, np.asarray(patient.moving.centre, dtype=np.float64)[None])[0]
+    moving, fixed = (rigid.about(rigid.params_to_matrix(p), c) for p, c in ((v[:6], own), (v[6:], centre)))
+    return rigid.invert(fixed) @ moving
 
 
 def row(case: Case, method: str, result: Result, cfg) -> dict:

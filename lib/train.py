@@ -1,6 +1,7 @@
 """Deep supervised learning: what a network learns, the training loop (Eq. 5), its checkpoints and its learning curve.
 
-Needs no more than a bare GPU box has. An interrupted run goes on from its last checkpoint with the very same samples.
+Needs no more than a bare GPU box has; several GPUs share one training under `torchrun` (`lib.base.ranks`). An interrupted
+run goes on from its last checkpoint with the very same samples.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,7 +21,7 @@ import torch
 
 from lib import mdp, network, rigid
 from lib.augment import Stream, StreamSettings, TrainingPair
-from lib.base import weights
+from lib.base import ranks, weights
 from lib.base.errors import UserError
 from lib.base.limits import Count, Counts, Number, Positive, Rule, Size
 from lib.base.provenance import atomic
@@ -99,9 +101,8 @@ class Lesson:
 
     @property
     def shape(self) -> network.NetworkSettings:
-        t = self.training
-        words = (self.stream.window, AGENTS[self.agent], t.padding, t.stem, t.filters, self.objective.outputs)
-        return network.NetworkSettings(*words)
+        t, n = self.training, self.objective.outputs
+        return network.NetworkSettings(self.stream.window, AGENTS[self.agent], t.padding, t.stem, t.filters, n)
 
     def samples(self, pairs: list[TrainingPair], device, seed: int, kind: Callable = Stream) -> Stream:
         """The samples from these pairs."""
@@ -182,8 +183,7 @@ class _Validation:
         with torch.no_grad():
             q = torch.cat([forward(self.x[a : a + 64]) for a in range(0, len(self.x), 64)])
         model.train()
-        best = q.argmax(1)
-        rows = torch.arange(len(best))
+        best, rows = q.argmax(1), torch.arange(len(q))
         regret = self.reward.max(1).values - self.reward[rows, best]
         found = (q - self.q).square().mean(), self.optimal[rows, best].float().mean(), regret.mean()
         return tuple(float(x) for x in found)
@@ -198,7 +198,7 @@ class _Learner:
         torch.manual_seed(self.settings.seed)
         self.stream = lesson.samples(pairs, device, self.settings.seed, lesson.objective.stream)
         model = network.ActionValueNetwork(lesson.shape, lesson.objective.mean)
-        self.model = model.to(device).to(memory_format=torch.channels_last_3d).train()
+        self.model = ranks.shared(model).to(device).to(memory_format=torch.channels_last_3d).train()
         self.optimiser = _optimiser(self.model, self.settings)
         self.checks = _Validation(lesson.samples(validation, device, seed=991), self.settings.validation_samples)
 
@@ -214,27 +214,25 @@ class _Learner:
             self.stream.reseed(self.settings.seed * 1_000_003 + step)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.settings, step, self.lesson.steps)
-        x, q, v = self.stream.batch(self.settings.batch)
+        x, q, v = map(ranks.part, self.stream.batch(self.settings.batch))
         prediction, loss_of = self.forward(x), self.lesson.objective.loss
         loss = loss_of(prediction, q, v) if loss_of else q_loss(prediction, q, self.settings.value_weight)
         loss.backward()
+        ranks.average(self.model)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        return loss.detach()
+        return ranks.mean(loss.detach())
 
     def measure(self) -> tuple[float, float, float]:
         """As `_Validation.measure`; NaNs where the outputs are not the twelve action values alone."""
-        if self.lesson.objective.outputs != 12:
-            return (float("nan"),) * 3
-        return self.checks.measure(self.model, self.forward)
+        whole = self.lesson.objective.outputs == 12
+        return self.checks.measure(self.model, self.forward) if whole else (float("nan"),) * 3
 
 
 def _keep_log(path, step):
     """Rows of an earlier run's log up to `step`."""
-    if not step or not Path(path).exists():
-        return []
-    with open(path, newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+    lines = Path(path).read_text().splitlines() if step and Path(path).exists() else []
+    return [row for row in csv.DictReader(lines) if int(row["step"]) <= step]
 
 
 def _write_log(path, rows):
@@ -253,15 +251,16 @@ def train(lesson: Lesson, pairs: list[TrainingPair], validation, folder, device:
     folder, name, steps, ids = Path(folder), lesson.name, lesson.steps, [pair.id for pair in pairs]
     final, log_path, checkpoint = (folder / f"{name}{end}" for end in (".safetensors", "_log.csv", ".checkpoint"))
     if final.exists() and lesson.is_in(weights.load(final)[1], ids):
-        say(f"{name}: already trained, {final}")
+        say(f"{name}: already trained, {folder.name}/{final.name}")
         return final
-    identity, batch = json.dumps(lesson.identity(ids)), lesson.training.batch
+    identity, batch = json.dumps(lesson.identity(ids)), ranks.join(lesson.training.batch)
+    say = partial(ranks.alone, say)
     learner = _Learner(lesson, pairs, validation or pairs, network.device_for(device))
     found = weights.load_training(checkpoint, learner.model, learner.optimiser, lambda meta: lesson.is_in(meta, ids))
     first, before = int(found.get("step", 0)), float(found.get("seconds", 0))
     rows, started, losses, saved = _keep_log(log_path, first), time.time(), [], time.time()
     where = f"{learner.device.type}{' bf16' if learner.half else ''}"
-    say(f"{name}: {steps * batch:,} samples on {where}, from step {first} of {steps}; result in {final}")
+    say(f"{name}: {steps * batch:,} samples on {where}, from step {first} of {steps}: {folder.name}/{final.name}")
     for step in range(first + 1, steps + 1):
         losses.append(learner.step(step - 1))
         if step % lesson.training.report_every == 0 or step == steps:
@@ -270,18 +269,19 @@ def train(lesson: Lesson, pairs: list[TrainingPair], validation, folder, device:
             pace = learner.optimiser.param_groups[0]["lr"]
             values = (step, step * batch, loss, *measured, pace, rate, before + seconds)
             rows.append(dict(zip(LOG_COLUMNS, (f"{x:.6g}" for x in values), strict=True)))
-            _write_log(log_path, rows)
+            ranks.alone(_write_log, log_path, rows)
             say(
                 f"{name}: step {step}/{steps} loss {loss:.3f} validation {measured[0]:.3f} greedy action {measured[1]:.0%} "
                 f"{rate:.0f} samples/s, {(steps - step) * batch / rate / 60:.1f} min left"
             )
         if step % BLOCK == 0 and (time.time() - saved > 60 or step == steps):
             facts = {"step": step, "seconds": before + time.time() - started, "identity": identity}
-            weights.save_training(checkpoint, learner.model, learner.optimiser, facts)
+            ranks.alone(weights.save_training, checkpoint, learner.model, learner.optimiser, facts)
             saved = time.time()
     facts = {"identity": identity, "step": steps, "seconds": f"{before + time.time() - started:.0f}"}
-    network.save(learner.model.cpu(), final, _metadata(lesson) | facts)
-    checkpoint.unlink(missing_ok=True)
+    ranks.alone(network.save, learner.model.cpu(), final, _metadata(lesson) | facts)
+    ranks.alone(checkpoint.unlink, missing_ok=True)
+    ranks.wait()
     return final
 
 

@@ -10,7 +10,7 @@ import torch
 
 from lib import rigid
 from lib.base.errors import UserError
-from lib.baselines import common, fair, forest, ground_truth, itk_search, methods, polish, run, semantic
+from lib.baselines import common, fair, forest, ground_truth, itk_search, methods, polish, quasi_global, run, semantic
 from lib.baselines.settings import BaselineSettings
 from lib.cases import Case, Result, pose_of, write_rows
 from lib.cases import read_rows as cases_rows
@@ -140,6 +140,21 @@ def test_a_search_by_bone_finds_what_a_single_start_cannot(pair):
         for m in ("itk_bone", "bone_search")
     )
     assert error(single, truth, fixed) > 10 and error(searched, truth, fixed) < 3
+
+
+def test_projections_show_bone_that_is_darker_than_a_ct_s(pair):
+    """A CBCT's bone may lie below any window of HU; what stands out from its neighbourhood is bone all the same."""
+    fixed, moving, mask, truth = pair
+    dark = fixed.with_array(torch.where(fixed.array > 50, 50 + 0.3 * (fixed.array - 50), fixed.array))
+    bone = moving.with_array((moving.array > 300).float())
+    shown = {}
+    for name, mine in (("local", SETTINGS.quasi_global_tuned), ("window", SETTINGS.quasi_global)):
+        settings = replace(SETTINGS, quasi_global=mine)
+        grid, target, field = quasi_global._fixed_target(dark, mask, settings)
+        back = torch.as_tensor(rigid.invert(truth)).float()
+        there = volume.sample(bone, grid.points() @ back[:3, :3].T + back[:3, 3], fill=0.0)
+        shown[name] = float(target[field & (there > 0.8)].mean() / (target[field & (there < 0.1)].mean() + 1.0))
+    assert shown["local"] > 4 > shown["window"]
 
 
 @pytest.mark.parametrize("name", sorted(methods.runnable()))

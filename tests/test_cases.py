@@ -47,6 +47,25 @@ def test_starts_are_seeded_within_range_and_nested():
         assert (np.abs(applied) <= np.array(RANGES) + 1e-6).all()
 
 
+def test_both_images_are_moved_about_their_own_centres():
+    """Twelve ranges: P_fixed^-1 P_moving T_g. The centre that an image turns about stays where only turns are drawn."""
+    one = patient()
+    one.moving = Volume(torch.zeros(30, 10, 10), 5.0, [100.0, -20, 30])
+    own = rigid.apply(one.truth, one.moving.centre[None])
+    turns, still = (0, 0, 0, 30, 30, 30), (0,) * 6
+    for ranges, fix in ((turns + still, own), (still + turns, one.fixed.centre[None])):
+        for case in cases.starts(one, 3, ranges, 7):
+            moved = case.initial @ rigid.invert(one.truth)
+            assert np.allclose(rigid.apply(moved, fix), fix, atol=1e-9)
+            assert np.linalg.norm(moved[:3, :3] - np.eye(3)) > 0.1
+    first, second = (cases.starts(one, 1, (10,) * k, 7)[0].initial for k in (6, 12))
+    assert not np.allclose(first, second)
+    far = [
+        rigid.state(c.initial, one.truth, c.centre)[3:] for c in cases.starts(one, 200, (0, 0, 0, 30, 30, 30) * 2, 7)
+    ]
+    assert 40 < np.abs(far).max() < 75  # two turns of 30 degrees an axis
+
+
 @pytest.fixture
 def everything_seen(monkeypatch):
     """A field of view that is the whole fixed grid."""

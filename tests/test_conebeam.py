@@ -1,6 +1,6 @@
 """The cone-beam scanner: right place, right scale, right behaviour of noise, truncation and motion."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from lib import rigid
 from lib.base.errors import UserError
 from lib.images.volume import Volume
 from lib.patients.scanner import cheap, conebeam, projector
-from lib.patients.scanner.conebeam import ConeBeamSettings, simulate
+from lib.patients.scanner.conebeam import CardiacSettings, ConeBeamSettings, simulate
 
 IDEAL = ConeBeamSettings(
     spacing=3.0,
@@ -128,6 +128,26 @@ def test_motion_blurs():
     sharp = simulate(still, centre, rng(5), IDEAL).array
     moving = simulate(still, centre, rng(5), IDEAL, phases=[still.array, moved.array]).array
     assert float(moving[18:22, 38:42, 38:42].max()) < 0.85 * float(sharp[18:22, 38:42, 38:42].max())
+
+
+def test_a_gated_scan_holds_still_and_streaks():
+    """Of a body that moves, a gated scan shows the mean state, from some of the views."""
+    still = body()
+    there = [still.array, torch.roll(still.array, 4, dims=1)]
+    how = {f.name: getattr(IDEAL, f.name) for f in fields(IDEAL)} | {"gated_views": (0.3, 0.3)}
+    blurred, sharp = (
+        simulate(still, (3, -7, 11), np.random.default_rng(0), CardiacSettings(**how, gated=share), there)
+        for share in (0.0, 1.0)
+    )
+    whole = simulate(still, (3, -7, 11), np.random.default_rng(0), IDEAL)
+    blobs = BLOBS + (3, -7, 11)
+    assert np.abs(found(sharp, blobs) - found(whole, blobs)).max() < 1.5  # mm: streaks
+    assert np.abs(found(blurred, blobs) - found(whole, blobs)).max() > 2.0
+    inside = whole.array[10:20, 30:50, 30:50].std()
+    assert sharp.array[10:20, 30:50, 30:50].std() > 1.2 * inside
+    scanner, _ = conebeam.draw_scanner(np.random.default_rng(0), IDEAL)
+    few = conebeam.gated(scanner, 0.3, np.random.default_rng(0))
+    assert len(few.angles) == 27 and np.ptp(few.angles) == np.ptp(scanner.angles) and not few.short
 
 
 @pytest.mark.parametrize("centre", [[500.0, 0, 0], [0, 0, 900.0]])

@@ -17,7 +17,7 @@ from lib.base.errors import UserError
 from lib.study import config, parameters
 
 
-@pytest.mark.parametrize("profile", ["smoke", "cpu", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "cpu", "paper", "hard_hearts"])
 def test_profiles_load(profile):
     cfg = config.load(profile)
     assert cfg.profile == profile
@@ -25,6 +25,22 @@ def test_profiles_load(profile):
         section = getattr(cfg, name)
         assert type(section) is sections.section_class(name)
         assert type(section).__dataclass_params__.frozen
+
+
+def test_a_profile_may_be_like_another_one(tmp_path, monkeypatch):
+    cpu, hard = config.load("cpu"), config.load("hard_hearts")
+    changed = {name for name in config.SECTIONS if getattr(cpu, name) != getattr(hard, name)}
+    assert changed == {"patients", "stream", "evaluation"}
+    assert (hard.patients.hearts, hard.patients.spine) == ("hard", cpu.patients.spine)
+    assert hard.stream.heart_range == (60.0,) * 6 and hard.stream.spine_range == cpu.stream.spine_range
+    assert len(hard.evaluation.ranges("heart")) == 12 and hard.evaluation.ranges("spine") == cpu.evaluation.ranges(
+        "spine"
+    )
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "mine.yaml").write_text("profile: mine\nlike: mine\n", encoding="utf-8")
+    monkeypatch.setattr(config, "ROOT", tmp_path)
+    with pytest.raises(UserError, match="is like itself"):
+        config.load("mine")
 
 
 def test_smoke_is_the_defaults(root):

@@ -163,26 +163,6 @@ def test_folders_may_have_a_space_in_their_names(tmp_path):
     assert "/a b/runs/cpu" in shlex.split(recipes.splitlines()[-1]), "what RESULTS_DIR names is cleaned, nothing else"
 
 
-@pytest.mark.parametrize(
-    ("squeue", "scontrol", "said"),
-    [
-        ("echo PENDING", "false", "running"),
-        ("echo COMPLETING", "false", "running"),
-        ("true", "echo 'JobId=7 JobState=COMPLETED Reason=None'", "success"),
-        ("true", "echo 'JobState=OUT_OF_MEMORY'", "failed"),
-        ("true", "false", "failed"),  # nobody knows it any more
-        ("false", "false", "running"),  # the controller does not answer
-    ],
-)
-def test_what_slurm_says_of_a_job(tmp_path, squeue, scontrol, said):
-    for name, line in {"squeue": squeue, "scontrol": scontrol, "sacct": "false"}.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
-        (tmp_path / name).chmod(0o755)
-    script, path = ROOT / "profiles/slurm/status.sh", f"{tmp_path}:{os.environ['PATH']}"
-    done = subprocess.run([script, "7"], env={"PATH": path}, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == said
-
-
 def test_figures_do_not_retrain():
     found = graph.lib_files(ROOT / "notebooks" / "03_agent_training.ipynb")
     assert "lib/train.py" in found and "lib/augment.py" in found

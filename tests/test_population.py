@@ -13,6 +13,7 @@ from lib.base.errors import UserError
 from lib.images.volume import Volume
 from lib.patients import place, population, store, summary
 from lib.patients.population import PatientSettings, Task
+from lib.study import config
 
 SMALL = PatientSettings(spine=2, heart=1, spacing=8.0, cbct_spacing=8.0, views=30, detector_pixel=12.0, workers=1)
 
@@ -153,6 +154,29 @@ def test_fingerprints_are_those_of_the_patients_already_made():
     assert population.fingerprint(grown, population.PatientSettings(breathing=4.0, rtk=0.5)) == (
         "eb8d944eb9a11765a28e3319f4a99f90cd01e504d18ad2a36539598220efebea"
     )
+
+
+def test_hard_hearts_are_other_patients_and_change_nothing_else():
+    usual, hard = PatientSettings(), PatientSettings(hearts="hard")
+    for task, other in ((Task("spine", 0), False), (Task("heart", 0), True)):
+        assert (population.fingerprint(task, usual) != population.fingerprint(task, hard)) == other
+    assert population.fingerprint(Task("heart", 0), config.load("cpu").patients) == (
+        "d0756136d14224dac798473b7e0e82edffc1a5c3f4ecd861558eae2bbe336315"  # as in Table 1
+    )
+    assert usual.cone_beam("heart") == hard.cone_beam("spine") == usual.cone_beam()
+    assert hard.cone_beam("heart").diameter == (180.0, 220.0)
+
+
+def test_a_hard_heart_s_scans_show_less():
+    hard = population.make_patient("heart", 1, replace(SMALL, hearts="hard"))
+    usual = population.make_patient("heart", 1, SMALL)
+    for image, least in (("fixed", 0.6), ("moving", 0.6)):
+        a, b = (np.prod(np.array(getattr(one, image).size) * SMALL.spacing) for one in (hard, usual))
+        assert a < least * b
+    heart = hard.mesh_moving[0]
+    low, high = hard.moving.origin, hard.moving.origin + hard.moving.spacing * (np.array(hard.moving.size) - 1)
+    assert (heart.min(0) > low - 5).all() and (heart.max(0) < high + 5).all()  # it still shows the heart
+    assert np.linalg.norm(hard.mesh_fixed[0].mean(0) - hard.fixed.centre) < 32
 
 
 def test_every_setting_decides_the_looks_or_the_numbers():

@@ -65,7 +65,7 @@ def ran(profile: str = "cpu") -> dict:
     made["cells"][-1]["outputs"] = [
         {**shown, "data": {"image/png": base64.b64encode(picture()).decode(), "text/plain": "<Image>"}},
         {**shown, "data": {"application/vnd.jupyter.widget-view+json": {"model_id": "7"}, "text/plain": "VBox()"}},
-        {"output_type": "stream", "name": "stdout", "text": ["forty-two\n"]},
+        {"output_type": "stream", "name": "stdout", "text": ["forty-two\n", "in /home/ann/clone/results/a.csv\n"]},
     ]
     made["metadata"]["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {"7": {}}}}
     made["metadata"]["papermill"] = {"parameters": {"profile": profile}, "end_time": "2026-11-28T12:00:00"}
@@ -247,12 +247,23 @@ def test_smoke_runs_say_that_they_mean_nothing():
     assert "not executed here" in pages.notebooks_said("cpu", 0, ["01"])
 
 
+def test_a_notebook_says_which_cases_it_counts_and_where_else_its_numbers_are():
+    page = executed.Page("06_table1", Path("notebooks/06_table1.ipynb"), Path("runs/cpu/06_table1.ipynb"), "")
+    split = page._replace(executed=Path("runs/cpu/spine/split0/05_baselines.ipynb"))
+    said = [build._how(some, [some], "cpu", ran()) for some in (page, split)]
+    assert "count those of all splits" in said[0] and "all splits" not in said[1]
+    for name in build.NUMBERS:
+        missing = executed.Page(name, ROOT / f"notebooks/{name}.ipynb", None, "")
+        assert missing.committed.is_file() and build.NUMBERS[name] in build._how(missing, [missing], "cpu", notebook())
+
+
 def test_executed_notebooks_are_kept_small_and_shown_without_a_run(tmp_path, monkeypatch):
     run = small(tmp_path)
     kept = executed.keep(run, tmp_path / "notebooks", tmp_path / "results/notebooks")
     assert [path.parent.parent.name for path in kept] == ["heart", "spine"]
     text = kept[0].read_text()
     assert "image/webp" in text and "image/png" not in text and "widget" not in text
+    assert "in results/a.csv" in text and "/home/ann" not in text, "nothing of the machine that ran it"
     found = executed.pages(tmp_path / "no run", tmp_path / "notebooks", tmp_path / "results/notebooks")
     assert [page.executed for page in found] == [kept[1], kept[0], None]
     for path in kept:

@@ -104,3 +104,20 @@ def test_damage_is_named(tmp_path, damage):
         (folder / "ct.nii.gz").write_bytes(b"no image")
     with pytest.raises(UserError):
         store.load(folder)
+
+
+def test_volumes_may_be_read_when_they_are_asked_for(tmp_path):
+    """A collection of any size fits: a patient holds names of files, and few volumes stay in memory."""
+    made = patient()
+    folder = store.save(made, tmp_path / made.id)
+    later = store.load(folder, later=True)
+    assert isinstance(later.__dict__["_fixed"], type(folder)), "nothing is read yet"
+    assert torch.equal(later.fixed.array, store.load(folder).fixed.array) and later.moving is later.moving
+    store._kept.cache_clear()
+    folders = [store.save(made, tmp_path / f"{made.id}_{n}") for n in range(store.KEPT)]
+    for one in (store.load(folder, later=True) for folder in folders):
+        assert one.fixed.size == made.fixed.size and one.moving.size == made.moving.size
+    assert store._kept.cache_info().currsize == store.KEPT < 2 * len(folders)
+    (folder / "ct.nii.gz").unlink()
+    with pytest.raises((UserError, FileNotFoundError)):
+        _ = store.load(folder, later=True).moving

@@ -179,6 +179,17 @@ def test_c15_asks_whether_rotation_makes_the_difference():
     assert verdict(turned(lambda case, far: far), "C15") == "reproduced"
 
 
+def test_the_better_build_of_a_rival_stands_for_it_where_it_met_all_cases():
+    def margin(tuned):
+        rows = [*thrice("dsl", [2.0] * 50), *thrice("itk", [60.0] * 50), *thrice("semantic", [60.0] * 50)]
+        rows += thrice("quasi_global", [2.0] * 20 + [60.0] * 30)
+        better = thrice("quasi_global_tuned", [2.0] * 40 + [60.0] * 10)
+        return claims.compute(data_of(*rows, *better[:tuned]), ["C2"]).iloc[0]["ours"]
+
+    assert margin(3) == "+20 points over Quasi-global, tuned"
+    assert margin(1) == margin(0) == "+60 points over Quasi-global"
+
+
 @pytest.mark.parametrize(
     ("value", "low", "high", "expected"),
     [

@@ -226,6 +226,27 @@ def test_the_first_attempt_counts_and_none_is_overwritten(tmp_path, case):
     assert tuple(row.index) == COLUMNS and row["note"] == "user ann" and row["initial_error_mm"] > 10
 
 
+def test_table_1_takes_what_was_recorded_and_says_what_was_not(tmp_path, case):
+    from lib import cases as case_rows
+    from lib.tables import table1
+
+    work = study(tmp_path, [case])
+    case_rows.write_rows(
+        tmp_path / "cases_initial.csv", [case_rows.row(case, "initial", case_rows.Result(case.initial, 0.0), CFG)]
+    )
+
+    def line() -> str:
+        rows = case_rows.read_rows(*case_rows.find_rows(tmp_path))
+        return next(s for s in table1.markdown(table1.gather(rows)[0]).splitlines() if s.startswith("| Human"))
+
+    assert line().split("|")[2].strip() == "not measured"
+    session = work.session(case, clock=clock())
+    session.start(), session.move([-13.0, 7.0, -5.0, 0, 0, 0]), session.stop()
+    work.write()
+    cells = [cell.strip() for cell in line().split("|")]
+    assert cells[2].startswith("100") and cells[4] == "0.0" and cells[7] == "1" and cells[8] == "*70*"
+
+
 def test_a_failure_says_its_kind_and_its_user(tmp_path, case):
     work = study(tmp_path, [case])
     session = work.session(case, clock=clock())
@@ -427,6 +448,46 @@ def test_progress_counts_the_steps(capsys):
             model(torch.zeros(1, 2))
     model(torch.zeros(1, 2))
     assert capsys.readouterr().out == "the agent looked 5 times\n"
+
+
+def test_a_chooser_that_is_made_again_holds_what_was_chosen(tmp_path, monkeypatch):
+    from lib.registration import live
+
+    (tmp_path / "ct.nii").write_text("")
+    monkeypatch.setattr(live, "_CHOSEN", {})
+    monkeypatch.setenv("HOME", str(tmp_path))
+    first = live.chooser("Your CT")
+    assert first.selected is None
+    first._select.click()
+    first._dircontent.value = "ct.nii"
+    first._select.click()
+    assert first.selected == str(tmp_path / "ct.nii")
+    assert live.chooser("Your CT").selected == first.selected and live.chooser("Your cone-beam CT").selected is None
+
+
+def test_the_bar_moves_with_the_steps(monkeypatch):
+    import IPython.display
+
+    from lib.registration import live
+
+    bars, model = [], torch.nn.Linear(2, 2)
+    monkeypatch.setattr(live, "is_interactive", lambda: True)
+    monkeypatch.setattr(IPython.display, "display", bars.append)
+    player = SimpleNamespace(coarse=SimpleNamespace(model=model), fine=SimpleNamespace(model=torch.nn.Linear(2, 2)))
+    seen = []
+    with live.progress(player, SimpleNamespace(coarse_steps=5, fine_steps=2)):
+        for _ in range(3):
+            model(torch.zeros(1, 2))
+            seen.append(bars[0].value)
+    assert seen == [1, 2, 3] and bars[0].max == 7 and bars[0].value == 7 and bars[0].description == "done"
+
+
+def test_niivue_has_both_volumes_and_a_thin_crosshair():
+    from lib.registration import live
+
+    view = live.niivue(volume(), volume(), SimpleNamespace(pose=np.eye(4)))
+    assert len(view.volumes) == 2 and view.opts.crosshair_width < 1 and view.opts.crosshair_width_unit == "mm"
+    assert view.opts.is_radiological_convention
 
 
 def test_not_interactive_here():

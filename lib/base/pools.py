@@ -11,6 +11,11 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 
+def cores() -> int:
+    """Cores that this process may use: on Slurm those that its job asked for, which not every cluster enforces."""
+    return int(os.environ.get("SLURM_CPUS_PER_TASK") or len(os.sched_getaffinity(0)))
+
+
 def pool(workers: int, start: Callable[[], None] | None = None, preload: Iterable[str] = ()) -> ProcessPoolExecutor:
     """A pool of `workers` clean processes, each calling `start` first.
 

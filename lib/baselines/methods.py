@@ -60,6 +60,9 @@ METHODS = {  # in the order of the tables
         "ITK, searched starts, then at bone", GREEN, "-.", "itk_bone", "search", ITK, ("tuned", "search", "bone")
     ),
     "itk_search": Method("ITK, searched starts", SKY, "-.", "itk_search", "register", ITK, ("tuned", "search")),
+    "quasi_global_tuned": Method(
+        "Quasi-global, tuned", "#009e73", "--", "quasi_global", "tuned", ITK, ("quasi_global_tuned",)
+    ),
     "elastix": Method("elastix", "#e69f00", "-", "elastix", "register", "itk-elastix", ("elastix",)),
     "ants": Method("ANTs", "#b8a600", "-", "ants", "register", "antspyx", ("ants",)),
     "ants_search": Method("ANTs, searched starts", "#b8a600", "-.", "ants", "search", "antspyx", ("ants", "search")),

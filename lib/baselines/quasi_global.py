@@ -8,7 +8,9 @@ global; then finely, in 3-D, inside a confined volume of interest. It assumes mo
 the scans.
 
 What is inferred here: the surrogates are mean projections of the target (bone for E1; soft tissue against
-lung for E2) along two axes of the CBCT's grid, front and side. For each rotation of a grid the CT's
+lung for E2) along two axes of the CBCT's grid, front and side. Bone is what lies
+in a window of HU; `tuned` looks for what is denser than its neighbourhood instead, because grey values of a CBCT lie
+off those of a CT by more than bone stands out, and many a CBCT has next to no bone in the window. For each rotation of a grid the CT's
 target voxels are projected once, and masked normalised correlation is evaluated at *all* shifts by FFT,
 over the pixels that both images cover; the two views share the shift along the body. That is about a
 million evaluations in a second. The best poses are ordered again by mutual information in 3-D, and a few
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -52,6 +54,11 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
             ends.append(start)
     winner, _ = fair.best(ends, values, points, floating, options.min_overlap)
     return Result(ends[winner], time.process_time() - begin)
+
+
+def tuned(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
+    """The same with `quasi_global_tuned`."""
+    return register(fixed, moving, initial, replace(settings, quasi_global=settings.quasi_global_tuned), mask, rng)
 
 
 @dataclass
@@ -88,10 +95,16 @@ def _surrogate_search(fixed, moving, initial, settings, mask, centre):
     return np.stack(poses), np.array(scores)
 
 
-def _target(hu: torch.Tensor, settings) -> torch.Tensor:
-    """How much of the anatomy a voxel holds: HU within the anatomy's window, from 0."""
-    low, high = settings.quasi_global.window[settings.anatomy]
-    return hu.clamp(low, high) - low
+def _target(hu: torch.Tensor, field: torch.Tensor, spacing, settings) -> torch.Tensor:
+    """How much of the anatomy a voxel holds, from 0: HU, or HU above the neighbourhood's mean, within the anatomy's
+    window; nothing outside `field`. All (nz, ny, nx).
+    """
+    options, anatomy = settings.quasi_global, settings.anatomy
+    low, high = options.window[anatomy]
+    if anatomy in options.local:
+        hu = hu.clamp(min=options.darkest)  # lung and gas would make bone of all that lies beside them
+        hu = hu - normalise.local_contrast(hu, field.float(), spacing)[0]
+    return (hu.clamp(low, high) - low) * field
 
 
 def _fixed_target(fixed, mask, settings):
@@ -103,7 +116,7 @@ def _fixed_target(fixed, mask, settings):
         raise ValueError("the fixed image has no field of view")
     gain, offset = normalise.tissue_level(small.array[field])
     hu = volume.gaussian(torch.where(field, small.array * gain + offset, torch.tensor(0.0)), [1.0] * 3)
-    return small, _target(hu, settings) * field, field
+    return small, _target(hu, field, small.spacing, settings), field
 
 
 def _canvas(options, grid: Volume) -> tuple[np.ndarray, np.ndarray]:
@@ -131,7 +144,7 @@ def _moving_target(moving, settings, grid, initial):
     options = settings.quasi_global
     small = common.prepare(moving, options.spacing, (-1024.0, 3071.0))
     points = small.points().reshape(-1, 3).double()
-    weights = _target(small.array, settings).reshape(-1)
+    weights = _target(small.array, torch.ones_like(small.array, dtype=torch.bool), small.spacing, settings).reshape(-1)
     to_index = torch.as_tensor(np.linalg.inv(grid.affine) @ initial)
     where = points @ to_index[:3, :3].T + to_index[:3, 3]
     margin = torch.tensor([options.slab / s for s in grid.spacing[:2]])

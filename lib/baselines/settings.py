@@ -234,6 +234,8 @@ class QuasiGlobalSettings:
     window: dict[Experiment, Interval] = field(
         default_factory=lambda: {"spine": (150.0, 700.0), "heart": (-600.0, 100.0)}
     )  # HU of the target
+    local: tuple[Experiment, ...] = ()  # whose window counts from the local mean (a Gaussian of 20 mm)
+    darkest: float = -200.0  # HU; what is less counts as this in that mean
     slab: Size = 20.0  # mm beside the field of view (at the start) from which the CT still counts
     max_points: Count = 8000  # of the CT's target
     peaks: Count = 2  # shifts kept for a rotation
@@ -245,6 +247,11 @@ class QuasiGlobalSettings:
     refined: Count = 4  # poses refined in 3-D
     apart: Size = 15.0  # mm between those, on average
     mattes: MattesSettings = field(default_factory=_refine)
+
+
+def _above_neighbourhood() -> QuasiGlobalSettings:
+    # Chosen by the study choice_of_settings, on patients that are tested in no split; E2 is as it was.
+    return QuasiGlobalSettings(window={"spine": (40.0, 300.0), "heart": (-600.0, 100.0)}, local=("spine",))
 
 
 @dataclass(frozen=True)
@@ -273,6 +280,7 @@ class BaselineSettings:
     search: SearchSettings = field(default_factory=SearchSettings)
     fft_search: FftSearchSettings = field(default_factory=FftSearchSettings)
     quasi_global: QuasiGlobalSettings = field(default_factory=QuasiGlobalSettings)
+    quasi_global_tuned: QuasiGlobalSettings = field(default_factory=_above_neighbourhood)
     semantic: SemanticSettings = field(default_factory=SemanticSettings)
     polish: PolishSettings = field(default_factory=PolishSettings)
     ants: AntsSettings = field(default_factory=AntsSettings)

@@ -23,7 +23,7 @@ def trajectories(states, title: str = "", switch: int | None = None):
             axes[0][i // 3].plot(path[:, i], color=tint, lw=1.2, alpha=0.85, label=name if j == 0 else None)
     for path in states:
         axes[0][2].plot(np.linalg.norm(path, axis=1), color="#333333", lw=1.2, alpha=0.8)
-    names = (("translation left (mm)", True), ("rotation left (degrees)", True), ("distance D", False))
+    names = (("translation to go (mm)", True), ("rotation to go (degrees)", True), ("distance D", False))
     for ax, (name, legend) in zip(axes[0], names, strict=True):
         ax.set(xlabel="step", ylabel=name)
         ax.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)

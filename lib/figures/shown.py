@@ -13,7 +13,8 @@ MISSING = "–"
 def table(rows: pd.DataFrame, heads: dict[str, str], digits: int = 1) -> pd.DataFrame:
     """Columns of `rows`, in the order of `heads` (column -> head), as words; the first becomes the index.
 
-    A head that ends in `(%)` turns a share into percent; other fractions get `digits` decimals, whole numbers none.
+    A head that ends in `(%)` turns a share into percent; other fractions get `digits` decimals (from 10 on, at most one),
+    whole numbers none.
     Heads carry the unit: `median (mm)`.
     """
     shown = pd.DataFrame({head: _column(rows[name], name, head, digits) for name, head in heads.items()})
@@ -40,4 +41,6 @@ def _cell(value, digits: int) -> str:
 
 
 def _number(value: float, digits: int) -> str:
-    return MISSING if pd.isna(value) else f"{value:.{digits}f}"
+    if pd.isna(value):
+        return MISSING
+    return f"{value:.{digits if abs(value) < 10 else min(digits, 1)}f}"

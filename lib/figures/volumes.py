@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from lib import rigid
-from lib.figures.charts import new_figure
+from lib.figures.charts import label, new_figure
 from lib.figures.planes import (
     AXES,
     CT_WINDOW,
@@ -115,8 +115,8 @@ def difference(
 ):
     """Figure 5: fixed minus moved image inside both (mid-grey: equal), a picture for each pose and plane.
 
-    poses: dict name -> pose (4, 4, moving -> fixed). meshes: (mesh_moving, mesh_fixed), each (vertices, faces); their
-    outlines on the plane are drawn: fixed in orange, moved in blue. inches: height of a picture.
+    poses: dict name (a method's, or words) -> pose (4, 4, moving -> fixed). meshes: (mesh_moving, mesh_fixed), each
+    (vertices, faces); their outlines on the plane are drawn: fixed in orange, moved in blue. inches: height of a picture.
     """
     windows, (centre, shapes) = _windows(fixed, windows), _shapes(fixed, planes, centre, 0, half)
     n = min(columns, len(poses))
@@ -126,7 +126,7 @@ def difference(
     pictures = [(name, pose, k) for k in range(len(planes)) for name, pose in poses.items()]
     for ax, (name, pose, k) in zip(flat, pictures, strict=False):
         pair = both(fixed, moving, pose, planes[k], centre, shapes[k])
-        draw(ax, image_of_difference(*pair, windows), planes[k], shapes[k], name)
+        draw(ax, image_of_difference(*pair, windows), planes[k], shapes[k], label(name))
         if meshes is not None:
             _outline(ax, meshes[1], np.eye(4), planes[k], centre, "#f0a030")
             _outline(ax, meshes[0], pose, planes[k], centre, "#56b4e9")

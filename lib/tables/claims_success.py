@@ -18,11 +18,18 @@ EXPERIMENT = {"spine": "E1 spine", "heart": "E2 heart"}
 MEASURE = {"spine": "TRE", "heart": "MME"}
 RIVALS = ("itk", "quasi_global", "semantic")  # the paper's three
 LEARNT = ("semantic",)  # those of them that are trained
+BETTER = {"quasi_global": "quasi_global_tuned"}  # nobody published its settings: our better build stands for it
 
 
 def rate_of(data: Evidence, some: pd.DataFrame) -> intervals.Interval:
     """Success of an agent's rows, patients resampled, and the chance of its trainings added."""
     return intervals.rate(some["success"], some["case"]).widened(data.spread["%"], trained(some))
+
+
+def build_of(data: Evidence, experiment: str, rival: str) -> str:
+    """The method that stands for a rival: the better build of it that was run on all its cases, or the rival itself."""
+    better = BETTER.get(rival, rival)
+    return better if len(data.of(experiment, better)) >= max(1, len(data.of(experiment, rival))) else rival
 
 
 def c1(data: Evidence):
@@ -61,14 +68,15 @@ def _by_error(data: Evidence, experiment: str, statement: str, some: pd.DataFram
 
 
 def c2(data: Evidence):
-    """Margin over the best rival. Reproduced: surely above 0 and half the paper's margin; partly: above 0. Untested where
-    both are at the ceiling, or the starts are too easy."""
+    """Margin over the best rival, each by our best build of it (`build_of`). Reproduced: surely above 0 and half the
+    paper's margin; partly: above 0. Untested where both are at the ceiling, or the starts are too easy."""
     for experiment, name in EXPERIMENT.items():
         margin = PAPER[experiment]["dsl"][0] - max(PAPER[experiment][m][0] for m in RIVALS)
         for agent in data.agents(experiment):
             statement = f"It beats ITK, quasi-global and semantic registration by far ({name}): {label(agent)}"
             theirs = f"+{100 * margin:.0f} points over the best"
-            both = {m: pairs_of(data, experiment, agent, m) for m in RIVALS}
+            rivals = [build_of(data, experiment, m) for m in RIVALS]
+            both = {m: pairs_of(data, experiment, agent, m) for m in rivals}
             both = {m: b for m, b in both.items() if len(b)}
             if not both:
                 yield line("C2", statement, theirs, about=about(agent))

@@ -24,14 +24,16 @@ from lib.tables import command, documents, verify_again, verify_agents
 # Files that stand without a provenance of their own, and what vouches for them.
 VOUCHED = {
     "*_log.csv": "written by the training whose network it lies beside",
+    "DATA_SHEET.md": "written by hand; `tests/test_crate.py` compares its numbers with the settings",
     "MODEL_CARD.md": "filled from the networks and the tables by `python -m lib card`",
     "judged.json": "computed from the study judged_calibration by `python -m lib calibrate`",
     "trust.json": "computed from the study trust_calibration by `python -m lib calibrate`",
+    "ro-crate-metadata.json": "read from the provenance files by `python -m lib crate`",
 }
 SHOWN = 8  # differences printed a check
 
 
-def _provenances(folder: Path) -> Iterator[tuple[Path, dict]]:
+def provenances(folder: Path) -> Iterator[tuple[Path, dict]]:
     """Every provenance below a results folder, but those of runs, with what it says."""
     for path in sorted(folder.rglob("*.provenance.json")):
         if "runs" not in path.relative_to(folder).parts:
@@ -41,7 +43,7 @@ def _provenances(folder: Path) -> Iterator[tuple[Path, dict]]:
 def inputs(folder: Path) -> list[str]:
     """Files that were made from something else than what lies here under the name that their provenance gives."""
     wrong = []
-    for path, value in _provenances(folder):
+    for path, value in provenances(folder):
         made = path.name.removesuffix(".provenance.json")
         for name, digest in value.get("inputs", {}).items():
             source = folder.parent / name

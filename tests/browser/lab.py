@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -13,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+PYTHON = os.environ.get("STUDY_PYTHON", str(ROOT / ".venv" / "bin" / "python"))  # has JupyterLab and the study
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = [
     "--no-sandbox",
@@ -24,8 +26,14 @@ FLAGS = [
 
 @contextlib.contextmanager
 def jupyter(folder: Path, python: str):
-    """JupyterLab serving copies of the notebooks in `folder`; gives its address. Results go to folder/results."""
+    """JupyterLab serving copies of the notebooks in `folder`; gives its address and its process. Results go to
+    folder/results; the person's home is folder/home, where a CT and a cone-beam CT lie."""
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    data, home = Path(os.environ.get("DATA_DIR", ROOT / ".test" / "data")), folder / "home"
+    home.mkdir()
+    for name in ("cbct.nii.gz", "ct.nii.gz"):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy(data / "smoke" / "virtual_spine" / "virtual_spine_000" / name, home / name)
     kept = Path(os.environ.get("RESULTS_DIR", ROOT / ".test" / "results"))
     if (kept / "runs").exists():
         shutil.copytree(kept / "runs", folder / "results" / "runs", ignore=shutil.ignore_patterns("*.log"))
@@ -36,7 +44,8 @@ def jupyter(folder: Path, python: str):
     env |= {
         "PYTHONPATH": str(ROOT),
         "RESULTS_DIR": str(folder / "results"),
-        "DATA_DIR": os.environ.get("DATA_DIR", str(ROOT / ".test" / "data")),
+        "DATA_DIR": str(data),
+        "HOME": str(home),
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTERLAB_SETTINGS_DIR": str(_settings(folder)),
         "OMP_NUM_THREADS": "1",
@@ -53,7 +62,7 @@ def jupyter(folder: Path, python: str):
         try:
             address = f"http://127.0.0.1:{port}"
             _wait(address, server)
-            yield address
+            yield address, server
         finally:
             server.terminate()
             try:
@@ -90,8 +99,8 @@ RAN = f"""() => {{ const cells = {NOTEBOOK}.content.widgets.filter(c => c.model.
 class Lab:
     """A notebook open in JupyterLab: what a person does with it."""
 
-    def __init__(self, page, address: str, folder: Path):
-        self.page, self.address, self.folder = page, address, folder
+    def __init__(self, page, address: str, folder: Path, server=None):
+        self.page, self.address, self.folder, self.server = page, address, folder, server
 
     def open(self, name: str) -> None:
         """Open a notebook and wait for its kernel."""
@@ -124,13 +133,25 @@ class Lab:
         self.page.wait_for_function(RAN, timeout=1000 * seconds, polling=500)
         self.page.wait_for_timeout(500)
 
-    def errors(self) -> list[str]:
-        """What failed, from the notebook as saved."""
+    def run_cell(self, words: str) -> None:
+        """Shift+Enter in the cell of code that holds these words."""
+        self.find(f'.jp-CodeCell:has-text("{words}")').locator(".cm-content").click()
+        self.page.keyboard.press("Shift+Enter")
+
+    def outputs(self) -> list[dict]:
+        """All outputs of the notebook, which is saved for it."""
         self.page.keyboard.press("Control+s")
         self.page.wait_for_timeout(1500)
         notebook = json.loads((self.folder / "notebooks" / f"{self.name}.ipynb").read_text())
-        outputs = [out for cell in notebook["cells"] for out in cell.get("outputs", [])]
-        return [f"{out['ename']}: {out['evalue']}" for out in outputs if out["output_type"] == "error"]
+        return [out for cell in notebook["cells"] for out in cell.get("outputs", [])]
+
+    def errors(self) -> list[str]:
+        """What failed, from the notebook as saved."""
+        return [f"{out['ename']}: {out['evalue']}" for out in self.outputs() if out["output_type"] == "error"]
+
+    def said(self) -> str:
+        """All that the notebook printed, from the notebook as saved."""
+        return "\n".join("".join(out["text"]) for out in self.outputs() if out["output_type"] == "stream")
 
     def find(self, selector: str):
         """The element, scrolled into view: JupyterLab attaches only the cells that are in sight."""
@@ -144,6 +165,33 @@ class Lab:
             panel.evaluate("e => e.scrollTop += 500")
             self.page.wait_for_timeout(250)
         raise AssertionError(f"{selector} is not on the page")
+
+
+# What a tool says of itself, for tests: it writes it into its own attributes.
+
+
+def data(tool, name):
+    """The value of `data-<name>`."""
+    return json.loads(tool.get_attribute(f"data-{name}"))
+
+
+def press(tool, title: str) -> None:
+    """The button with this title."""
+    tool.locator(f'button[title="{title}"]').click()
+
+
+def knob(tool, label: str):
+    """The slider, list or box with this label."""
+    return tool.get_by_label(label, exact=True)
+
+
+def wait(lab: Lab, true, seconds: float = 20) -> None:
+    """Until `true()`. Raises AssertionError after `seconds`."""
+    for _ in range(int(seconds * 10)):
+        if true():
+            return
+        lab.page.wait_for_timeout(100)
+    raise AssertionError("nothing happened")
 
 
 PIXELS = """c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
@@ -164,3 +212,15 @@ def spread(values: list[int]) -> float:
 def differ(first: list[int], second: list[int]) -> float:
     """Share of pixels that differ clearly."""
     return sum(abs(a - b) > 20 for a, b in zip(first, second, strict=True)) / len(first)
+
+
+SHOT = """async text => { const i = new Image(); i.src = 'data:image/png;base64,' + text; await i.decode();
+  const c = document.createElement('canvas'); c.width = i.width; c.height = i.height;
+  const g = c.getContext('2d'); g.drawImage(i, 0, 0);
+  const d = g.getImageData(0, 0, c.width, c.height).data, n = (size) => [...Array(size >> 1).keys()];
+  return n(c.height).map(y => n(c.width).map(x => d[8 * (y * c.width + x)])); }"""
+
+
+def screen(lab: Lab, element) -> list[list[int]]:
+    """Red of every second pixel of what a person sees of an element, row by row: for canvases of WebGL."""
+    return lab.page.evaluate(SHOT, base64.b64encode(element.screenshot()).decode())

@@ -57,7 +57,7 @@ def timed(lab: Lab, tool, deed, n: int = 40) -> tuple[float, float]:
 
 
 def main(python: str) -> None:
-    with tempfile.TemporaryDirectory() as name, jupyter(Path(name), python) as address, sync_playwright() as play:
+    with tempfile.TemporaryDirectory() as name, jupyter(Path(name), python) as (address, _), sync_playwright() as play:
         notebook(Path(name))
         browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         lab = Lab(browser.new_page(viewport={"width": 1500, "height": 1050}), address, Path(name))

@@ -26,9 +26,32 @@ HERE = Path(__file__).parent
 # The order of the documents in the table of contents; one that is not named stands at the end.
 PARTS = {
     "Findings": ("read", "docs/claims", "docs/table1", "docs/real_scans", "docs/ablations", "studies/index", "figures"),
-    "Use it": ("docs/register", "docs/inputs", "docs/by_hand", "results/agents/MODEL_CARD"),
+    "Use it": (
+        "docs/register",
+        "docs/inputs",
+        "docs/by_hand",
+        "results/agents/MODEL_CARD",
+        "results/agents/DATA_SHEET",
+    ),
     "Notebooks": (),
-    "Behind it": ("docs/at_first", "docs/deviations", "docs/history", "docs/develop", "docs/words", "data"),
+    "Behind it": (
+        "docs/at_first",
+        "docs/deviations",
+        "docs/history",
+        "docs/develop",
+        "docs/scaling",
+        "docs/words",
+        "data",
+    ),
+}
+
+
+# Where the numbers of notebooks stand that `make reproduce` does not execute.
+NUMBERS = {
+    "07_real_scans": "[real scans](../docs/real_scans.md)",
+    "09_dsl_versus_drl": "[the claims](../docs/claims.md), C6",
+    "11_register_your_own": "[the command](../docs/register.md)",
+    "12_registration_by_hand": "[registration by hand](../docs/by_hand.md)",
 }
 
 
@@ -64,7 +87,7 @@ def gather(source: Path, run: Path, profile: str, root: Path = ROOT) -> dict:
     books = executed.pages(run, root / "notebooks", kept)
     ran = sum(page.executed is not None for page in books)
     missing = [page.name for page in books if not page.executed and not executed.has_results(page.committed)]
-    documents = [*sorted((root / "docs").glob("*.md")), *results.glob("agents/MODEL_CARD.md")]
+    documents = [*sorted((root / "docs").glob("*.md")), *sorted(results.glob("agents/*.md"))]
     names = {path.relative_to(root).as_posix(): path for path in documents}
     texts = {name: links.rewritten(path.read_text(encoding="utf-8"), name) for name, path in names.items()}
     made = studies.pages(results, root)
@@ -141,8 +164,9 @@ def _how(page: executed.Page, books: list[executed.Page], profile: str, notebook
             "```{note}\nIts results are committed with it, and `make test` compares them. Code is folded away.\n```\n"
         )
     if page.executed is None:
+        numbers = f" What came of it: {NUMBERS[page.name]}." if page.name in NUMBERS else ""
         return (
-            "```{admonition} Not executed here\n:class: warning\nText and code, no results."
+            f"```{{admonition}} Not executed here\n:class: warning\nText and code, no results.{numbers}"
             " In a clone, `make reproduce` executes what the tables need, and `make lab` opens any notebook.\n```\n"
         )
     when = notebook["metadata"]["papermill"].get("end_time", "")[:10]
@@ -150,6 +174,10 @@ def _how(page: executed.Page, books: list[executed.Page], profile: str, notebook
     lines = [f"Executed{on} with profile `{profile}`{', ' + when if when else ''}. Code is folded away."]
     if profile == "smoke":
         lines.append("**A smoke run: toy sizes, its numbers and pictures mean nothing.**")
+    elif page.executed.parent.name in (profile, executed.KEPT.name):  # over all splits that this run had
+        lines.append(
+            "It counts the cases of that one run (n); [the claims](../docs/claims.md) count those of all splits."
+        )
     others = [book for book in books if book.committed == page.committed and book != page]
     folder = posixpath.dirname(page.name) or "."
     named = [f"[{book.words}]({os.path.relpath(book.name, folder)}.ipynb)" for book in others]

@@ -1,7 +1,8 @@
 """The notebooks of the site: executed ones where a run left them, else the committed ones, which have no results.
 
 An executed notebook is shown only if it is whole and its source cells are those of the committed one. It is slimmed:
-pictures become WebP (a quarter of the size, no banding), and widgets go, whose code would be loaded from elsewhere.
+pictures become WebP (a quarter of the size, no banding), widgets go, whose code would be loaded from elsewhere, and of
+the paths of the machine that ran it only what lies in the project stays.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +28,7 @@ PICTURE, WEBP = "image/png", "image/webp"
 SHOWN = ("text/plain", "text/html", "text/markdown", "text/latex", "image/jpeg", "image/svg+xml", PICTURE, WEBP)
 KEPT = ROOT / "results" / "notebooks"  # executed notebooks of profile `cpu`, slimmed, for a clone without a run
 MOST_MB = 25.0
+_ELSEWHERE = re.compile(r"(?<![\w./:])(?:/[\w.+-]+)+/(?=(?:results|data|lib|notebooks)/)")  # where a clone lay
 
 
 class Page(NamedTuple):
@@ -133,8 +136,9 @@ def slim(notebook: dict) -> dict:
 
 def _slim(output: dict) -> dict | None:
     if "data" not in output:
-        return output
+        return {**output, "text": _ELSEWHERE.sub("", text(output["text"]))} if "text" in output else output
     data = {kind: text(value) for kind, value in output["data"].items() if kind in SHOWN}
+    data |= {kind: _ELSEWHERE.sub("", value) for kind, value in data.items() if kind.startswith("text/")}
     if any("widget" in kind for kind in output["data"]) or not data:
         return None
     if PICTURE in data:

@@ -37,7 +37,7 @@ def notebooks_said(profile: str, executed: int, missing: list[str]) -> str:
             "They were **not executed here**: their pages show text and code, no results."
             " `make reproduce`, then `make site`, fills them."
         )
-    said = f"They were executed with profile `{profile}`."
+    said = f"They were executed with profile `{profile}`, and show split 0."
     if profile == "smoke":
         said += " **That is a smoke run: toy sizes that show that everything runs. Numbers and pictures in the notebooks mean nothing.**"
     without = ", ".join(missing)

@@ -15,6 +15,7 @@ from lib.patients import shapes
 from lib.patients.anatomy import Anatomy
 from lib.patients.heart.chest import Chest, paint_body, paint_bones
 from lib.patients.heart.devices import CBCT, CT, paint_catheters, paint_implants, paint_outside
+from lib.patients.heart.hardness import USUAL, Hardness
 from lib.patients.heart.lungs import paint_abdomen, paint_lungs
 from lib.patients.heart.motion import Motion, best_pose, individual
 from lib.patients.heart.organ import Heart, blood, paint_heart
@@ -22,7 +23,7 @@ from lib.patients.heart.vessels import paint_mediastinum, paint_vessels
 from lib.patients.shapes import Canvas
 
 
-def draw(rng: np.random.Generator, spacing: float = 2.0, phases: int = 4) -> Anatomy:
+def draw(rng: np.random.Generator, spacing: float = 2.0, phases: int = 4, hardness: Hardness = USUAL) -> Anatomy:
     """One virtual chest; everything random comes from `rng`.
 
     spacing: mm. phases: how many bodies `meta["body_phases"]` holds (0: None): the beating, breathing chest
@@ -37,17 +38,18 @@ def draw(rng: np.random.Generator, spacing: float = 2.0, phases: int = 4) -> Ana
     heart = Heart.random(rng, chest)
     canvas = empty_chest(chest, spacing / scale, rng)
     mesh = heart.mesh()
-    paint_anatomy(canvas, chest, heart, mesh, rng)
+    paint_anatomy(canvas, chest, heart, mesh, rng, hardness)
     own = individual(canvas, rng, rng.uniform(1.0, 3.5))
     canvas.layers = [own.warp(layer) for layer in canvas.layers]
     mesh = (own.move(mesh[0]), mesh[1])
     names = paint_implants(canvas, chest, heart, rng, own.move)
     names += paint_catheters(canvas, chest, heart, rng, own.move) + paint_outside(canvas, chest, rng)
     motion = Motion(canvas, chest, heart, rng)
-    strength, field = motion.tuned(mesh, float(np.clip(rng.normal(4.3, 1.9), 1.2, 8.5)))
+    mean, deviation, least, most = hardness.residual
+    strength, field = motion.tuned(mesh, float(np.clip(rng.normal(mean, deviation), least, most)), hardness.fold)
     moved = field.move(mesh[0])
     pose, residual = best_pose(mesh, moved)
-    bodies = phase_bodies(canvas, motion, strength, phases, rng)
+    bodies = phase_bodies(canvas, motion, strength, phases, rng, hardness)
     body = field.warp(canvas.layers[CBCT])
     ct = canvas.layers[CT]
     ct += rng.standard_normal(ct.shape, dtype=np.float32) * np.float32(rng.uniform(6, 18))
@@ -60,7 +62,7 @@ def draw(rng: np.random.Generator, spacing: float = 2.0, phases: int = 4) -> Ana
         )
 
     offset = rng.normal(size=3)
-    target = moved.mean(axis=0) + offset / np.linalg.norm(offset) * rng.uniform(0, 14)
+    target = moved.mean(axis=0) + offset / np.linalg.norm(offset) * rng.uniform(0, hardness.off_centre)
     pose[:3, 3] *= scale
     np.maximum(ct, -1000, out=ct)
     return Anatomy(
@@ -95,9 +97,11 @@ def empty_chest(chest: Chest, spacing: float, rng: np.random.Generator) -> Canva
     return canvas
 
 
-def paint_anatomy(canvas: Canvas, chest: Chest, heart: Heart, mesh, rng: np.random.Generator) -> None:
+def paint_anatomy(
+    canvas: Canvas, chest: Chest, heart: Heart, mesh, rng: np.random.Generator, hardness: Hardness
+) -> None:
     """The whole patient into both layers, from outside inwards."""
-    hu = blood(rng)
+    hu = blood(rng, hardness.contrast)
     lowest = mesh[0][:, 2] < np.quantile(mesh[0][:, 2], 0.15)
     bed = mesh[0][lowest].mean(axis=0)
     paint_body(canvas, chest)
@@ -113,12 +117,12 @@ def paint_anatomy(canvas: Canvas, chest: Chest, heart: Heart, mesh, rng: np.rand
 
 
 def phase_bodies(
-    canvas: Canvas, motion: Motion, strength: float, phases: int, rng: np.random.Generator
+    canvas: Canvas, motion: Motion, strength: float, phases: int, rng: np.random.Generator, hardness: Hardness
 ) -> list[np.ndarray]:
     """The body at `phases` moments of the gantry's turn, beating and perhaps breathing about a mean state."""
     if phases < 1:
         return []
-    beat, breath = rng.uniform(0.03, 0.12), rng.choice([0.0, 1.0]) * rng.uniform(1, 6)
+    beat, breath = rng.uniform(*hardness.beat), rng.choice([0.0, 1.0]) * rng.uniform(*hardness.breath)
     first = rng.uniform(0.25, 0.75) * np.pi  # near an extreme, so that two phases differ as well
     turn = first + 2 * np.pi * np.arange(phases) / phases
     other = turn + rng.uniform(0, 2 * np.pi)

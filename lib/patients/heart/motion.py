@@ -168,14 +168,14 @@ class Motion:
         values = self.shift + change * self.change + pulse * self.pulse + air * self.air
         return Field(self.low, self.high, np.ascontiguousarray(values, dtype=np.float32))
 
-    def tuned(self, mesh, residual: float) -> tuple[float, Field]:
+    def tuned(self, mesh, residual: float, fold: float = 0.15) -> tuple[float, Field]:
         """(strength, field) of the change that leaves `residual` mm between the meshes at the best pose, as far as the
-        tissue does not fold."""
+        tissue does not fold: no volume shrinks to less than `fold` of itself."""
         strength = 1.0
         for _ in range(4):
             left = best_pose(mesh, self.field(strength).move(mesh[0]))[1]
             strength = float(np.clip(strength * residual / max(left, 1e-3), 0.1, 3.0))
-        while self.field(strength).smallest_jacobian() < 0.15 and strength > 0.1:
+        while self.field(strength).smallest_jacobian() < fold and strength > 0.1:
             strength *= 0.9
         return strength, self.field(strength)
 

@@ -116,20 +116,25 @@ def basis(axis: np.ndarray) -> np.ndarray:
     return np.stack([a, b, np.cross(a, b)], axis=1)
 
 
-def blood(rng: np.random.Generator) -> dict[str, list[float]]:
-    """HU in [CT, body at the CBCT]: CT angiography timed for the left heart, a CBCT mostly without."""
+def blood(rng: np.random.Generator, contrast: tuple[float, float] = (1.0, 1.0)) -> dict[str, list[float]]:
+    """HU in [CT, body at the CBCT]: CT angiography timed for the left heart, a CBCT mostly without. `contrast`: the range of
+    what is left of the CBCT's between blood and muscle, as a share."""
     left = rng.uniform(240, 430)
     right = left * rng.uniform(0.35, 1.1)
     now = {name: rng.uniform(30, 55) for name in ("left", "right", "vein")}
     if rng.random() < 0.35:  # rotational angiography of one side, washed out
         now[rng.choice(["left", "right"])] = rng.uniform(90, 240)
-    return {
+    hu = {
         "left": [left, now["left"]],
         "right": [right, now["right"]],
         "vein": [right * rng.uniform(0.8, 1.7), now["vein"]],
         "lower_vein": [rng.uniform(60, 160), now["vein"]],
         "muscle": [rng.uniform(85, 125), rng.uniform(45, 62)],
     }
+    if contrast != (1.0, 1.0):
+        share, muscle = rng.uniform(*contrast), hu["muscle"][1]
+        hu = {name: [ct, muscle + share * (cbct - muscle)] for name, (ct, cbct) in hu.items()}
+    return hu
 
 
 def paint_heart(canvas: Canvas, heart: Heart, hu: dict, rng: np.random.Generator) -> None:

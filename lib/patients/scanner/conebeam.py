@@ -7,7 +7,7 @@ of columns (rings); a body that moves between views; a scale that is not Hounsfi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -50,6 +50,14 @@ class ConeBeamSettings:
     offset: tuple[float, float] = (-70.0, 50.0)  # HU
 
 
+@dataclass(frozen=True)
+class CardiacSettings(ConeBeamSettings):
+    """The same scanner, some of whose scans of a moving body use the views of one state alone."""
+
+    gated: float = 0.5  # share of these scans
+    gated_views: tuple[float, float] = (0.3, 0.6)  # share of the views that they use
+
+
 def simulate(
     body: Volume,
     centre,
@@ -69,6 +77,8 @@ def simulate(
     isocentre = rigid.apply(pose, np.asarray(centre, dtype=np.float64)[None])[0]
     scanner, size = draw_scanner(rng, settings)
     arrays = phases or [body.array]
+    if phases and isinstance(settings, CardiacSettings) and rng.random() < settings.gated:
+        scanner, arrays = gated(scanner, rng.uniform(*settings.gated_views), rng), [body.array]
     grid, box = _extent(body, np.asarray(centre, dtype=np.float64), scanner, settings, arrays)
     views = view_phases(len(scanner.angles), len(arrays), rng)
     total, bone = (np.empty((len(views), s.rows, s.columns), np.float32) for s in (scanner, scanner.binned()))
@@ -117,6 +127,14 @@ def view_phases(views: int, phases: int, rng: np.random.Generator) -> np.ndarray
         return np.zeros(views, dtype=int)
     cycles, shift = rng.uniform(4.0, 9.0), rng.uniform()
     return np.floor(((np.arange(views) / views * cycles + shift) % 1.0) * phases).astype(int)
+
+
+def gated(scanner: projector.Scanner, share: float, rng: np.random.Generator) -> projector.Scanner:
+    """The scanner with that share of its views alone, uneven, the first and the last among them: several turns of the gantry
+    have met one state of the heart here and there. Few views leave streaks."""
+    count = len(scanner.angles)
+    inner = rng.choice(np.arange(1, count - 1), max(1, round(share * count) - 2), replace=False)
+    return replace(scanner, angles=scanner.angles[np.sort(np.r_[0, inner, count - 1])])
 
 
 def attenuation(hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

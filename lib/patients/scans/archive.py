@@ -24,18 +24,30 @@ def safe_name(name: str, archive: str) -> PurePosixPath:
 
 
 def extract_member(archive: Path, member: str, target: Path, limit: int = LIMIT) -> None:
-    """Write one member of a zip (or wheel) to `target`, wherever its own name would put it."""
+    """Write one member of a zip (or wheel) or tar to `target`, wherever its own name would put it."""
     try:
+        if tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as opened:
+                info = opened.getmember(member)
+                if not info.isfile():
+                    raise UserError(f"{archive.name}: {member} is no file; it was not unpacked.")
+                _copy(opened.extractfile(info), info.size, target, limit, f"{archive.name}: {member}")
+            return
         with zipfile.ZipFile(archive) as opened:
             info = opened.getinfo(member)
-            if info.file_size > limit:
-                raise UserError(f"{archive.name}: {member} is larger than expected; it was not unpacked.")
-            with opened.open(info) as source, open(target, "wb") as sink:
-                shutil.copyfileobj(source, sink)
+            _copy(opened.open(info), info.file_size, target, limit, f"{archive.name}: {member}")
     except KeyError:
         raise UserError(f"{archive.name}: it does not hold {member}; get the version the manifest names.") from None
-    except zipfile.BadZipFile:
-        raise UserError(f"{archive.name}: not a complete zip archive; fetch it again.") from None
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError):
+        raise UserError(f"{archive.name}: not a complete archive; fetch it again.") from None
+
+
+def _copy(source, size: int, target: Path, limit: int, what: str) -> None:
+    with source:
+        if size > limit:
+            raise UserError(f"{what} is larger than expected; it was not unpacked.")
+        with open(target, "wb") as sink:
+            shutil.copyfileobj(source, sink)
 
 
 def unpack(archive: str | Path, folder: str | Path, limit: int = LIMIT) -> Path:

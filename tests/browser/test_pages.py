@@ -2,17 +2,10 @@
 
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
+from lab import PYTHON, ROOT
 
-sync = pytest.importorskip("playwright.sync_api", reason="`make test-browser` installs what drives a browser")
-from lab import CHROMIUM, FLAGS, ROOT  # noqa: E402
-
-if not Path(CHROMIUM).exists():
-    pytest.skip("no Chromium here: tests/browser/install.sh installs Debian's", allow_module_level=True)
-
-PYTHON = os.environ.get("STUDY_PYTHON", str(ROOT / ".venv" / "bin" / "python"))
 PHONE, LAPTOP = 390, 1280
 
 
@@ -23,14 +16,6 @@ def site(tmp_path_factory):
     words = [PYTHON, "-m", "workflow.website", "--out", str(out)]
     subprocess.run(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
     return out
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("width", [LAPTOP, PHONE])
