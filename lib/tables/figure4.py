@@ -98,8 +98,8 @@ def block(folder: Path) -> str:
     brackets the lowest and highest seed."""
     long = (folder / FILE).exists()
     points = pd.read_csv(folder / (FILE if long else "fig4.csv"))
-    if not long:  # profile cpu; eleven points are too few for a mean of the last ones
-        points = points.assign(window=36, processor_seconds=points["seconds"])
+    if not long:  # profile cpu: eleven points are too few for a mean of the last ones, and only the clock was read
+        points = points.assign(window=36, processor_seconds=float("nan"))
     measured, rows = curves.measures(points, curves.LAST if long else 1), []
     for (window, sees), some in measured.groupby(["window", "sees"], sort=True):
         for method in order(some["method"]):
@@ -107,10 +107,10 @@ def block(folder: Path) -> str:
             end, area = (_spread(mine[name]) for name in ("end", "area"))
             median, hours = (mine[name].mean() for name in ("median_mm", "hours"))
             who = (window, SEES[sees], method_name(method), len(mine), mine["steps"].max())
-            rows.append([*who, end, area, f"{median:.1f}", f"{hours:.2f}"])
+            rows.append([*who, end, area, f"{median:.1f}", *([f"{hours:.2f}"] if long else [])])
     what = f"success (%): mean of the last {curves.LAST} checkpoints" if long else "success at the end (%)"
     head = ["pixels", "sees", "method", "seeds", "steps", what, "area under the curve (%)", "median (mm)"]
-    return table([*head, f"{'processor ' * long}hours"], rows)
+    return table([*head, "processor hours"] if long else head, rows)
 
 
 def _spread(values: pd.Series) -> str:
