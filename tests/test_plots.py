@@ -192,6 +192,8 @@ def test_tables_name_methods_and_units():
     assert made.iloc[1].tolist() == ["E2 heart", "4", "–", "–", "no"]
     head = made.to_html().split("<tbody>")[0]
     assert head.count("<tr") == 1 and "<th>method</th>" in head, "one line of heads"
+    long = shown.table(pd.DataFrame({"a": range(100)}).assign(b="x"), {"a": "a", "b": "b"})
+    assert long._repr_html_().count("<tr") == 101, "none is left out"
     level = shown.table(pd.DataFrame({"a": ["x", "y"], "hu": [-97.2, 0.866]}), {"a": "", "hu": "level (HU)"}, digits=2)
     assert level["level (HU)"].tolist() == ["-97.2", "0.87"], "no more digits than one believes"
 

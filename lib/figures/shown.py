@@ -8,6 +8,7 @@ from lib.figures.charts import EXPERIMENTS, label
 
 NAMED = ("method", "agent", "rival")  # columns that hold the identifier of a method
 MISSING = "–"
+pd.set_option("display.max_rows", 300)  # a table is shown whole, not with its middle left out
 
 
 def table(rows: pd.DataFrame, heads: dict[str, str], digits: int = 1) -> pd.DataFrame:

@@ -27,6 +27,7 @@ VOUCHED = {
     "DATA_SHEET.md": "written by hand; `tests/test_crate.py` compares its numbers with the settings",
     "MODEL_CARD.md": "filled from the networks and the tables by `python -m lib card`",
     "judged.json": "computed from the study judged_calibration by `python -m lib calibrate`",
+    "[0-9][0-9]_*.ipynb": "executed by `make reproduce`, as its metadata say; `make site` compares its cells with the committed one's",
     "trust.json": "computed from the study trust_calibration by `python -m lib calibrate`",
     "ro-crate-metadata.json": "read from the provenance files by `python -m lib crate`",
 }

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from lab import CHROMIUM, FLAGS, PYTHON, ROOT, Lab, jupyter
+from lab import CHROMIUM, FLAGS, PATIENCE, PYTHON, ROOT, Lab, jupyter
 
 SHOTS = ROOT / ".test" / "browser"
 
@@ -39,6 +39,7 @@ def lab(browser, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     with jupyter(folder, PYTHON) as (address, server):
         page = browser.new_page(viewport={"width": 1500, "height": 1050})
+        page.set_default_timeout(30_000 * PATIENCE)
         page.failures = []
         page.on("pageerror", lambda error: page.failures.append(str(error)))
         yield Lab(page, address, folder, server)

@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = os.environ.get("STUDY_PYTHON", str(ROOT / ".venv" / "bin" / "python"))  # has JupyterLab and the study
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+PATIENCE = float(os.environ.get("PATIENCE", 1))  # a machine that is busy with other things needs more
 FLAGS = [
     "--no-sandbox",
     "--disable-dev-shm-usage",
@@ -80,7 +81,7 @@ def _settings(folder: Path) -> Path:
 
 
 def _wait(address: str, server, seconds: float = 90):
-    end = time.time() + seconds
+    end = time.time() + PATIENCE * seconds
     while time.time() < end and server.poll() is None:
         with contextlib.suppress(OSError):
             urllib.request.urlopen(f"{address}/api/status", timeout=2)
@@ -106,8 +107,8 @@ class Lab:
         """Open a notebook and wait for its kernel."""
         self.name = name
         self.page.goto(f"{self.address}/lab/tree/{name}.ipynb?reset")
-        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        self.page.wait_for_function(IDLE, timeout=60_000, polling=500)
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000 * PATIENCE)
+        self.page.wait_for_function(IDLE, timeout=60_000 * PATIENCE, polling=500)
 
     def menu(self, *words: str) -> None:
         """Choose an entry of the menu bar."""
@@ -129,8 +130,8 @@ class Lab:
 
     def ran(self, seconds: float) -> None:
         """Wait until the cells are waiting, and then until every code cell has run."""
-        self.page.wait_for_function(f"() => !({RAN})()", timeout=90_000, polling=100)
-        self.page.wait_for_function(RAN, timeout=1000 * seconds, polling=500)
+        self.page.wait_for_function(f"() => !({RAN})()", timeout=90_000 * PATIENCE, polling=100)
+        self.page.wait_for_function(RAN, timeout=1000 * seconds * PATIENCE, polling=500)
         self.page.wait_for_timeout(500)
 
     def run_cell(self, words: str) -> None:
@@ -140,10 +141,16 @@ class Lab:
 
     def outputs(self) -> list[dict]:
         """All outputs of the notebook, which is saved for it."""
+        path = self.folder / "notebooks" / f"{self.name}.ipynb"
+        before, kept = path.stat().st_mtime_ns, None
         self.page.keyboard.press("Control+s")
-        self.page.wait_for_timeout(1500)
-        notebook = json.loads((self.folder / "notebooks" / f"{self.name}.ipynb").read_text())
-        return [out for cell in notebook["cells"] for out in cell.get("outputs", [])]
+        for _ in range(int(15 * PATIENCE)):  # nothing is written where nothing changed
+            self.page.wait_for_timeout(200)
+            with contextlib.suppress(ValueError):  # half of it is there
+                kept = [out for cell in json.loads(path.read_text())["cells"] for out in cell.get("outputs", [])]
+                if path.stat().st_mtime_ns != before:
+                    break
+        return kept
 
     def errors(self) -> list[str]:
         """What failed, from the notebook as saved."""
@@ -187,7 +194,7 @@ def knob(tool, label: str):
 
 def wait(lab: Lab, true, seconds: float = 20) -> None:
     """Until `true()`. Raises AssertionError after `seconds`."""
-    for _ in range(int(seconds * 10)):
+    for _ in range(int(seconds * 10 * PATIENCE)):
         if true():
             return
         lab.page.wait_for_timeout(100)

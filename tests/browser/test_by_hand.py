@@ -231,18 +231,23 @@ def test_a_case_is_finished_and_its_row_is_there(lab, shots):
     lab.page.screenshot(path=shots / "by_hand_after.png")
 
 
+def offered(lab, name: str):
+    """Press a button below a finished case; the tool with what it offers."""
+    lab.page.locator("button", has_text=name).click()
+    lab.page.locator('.by-hand[data-finished="true"]').wait_for(state="detached")
+    return begin(lab)
+
+
 def test_practice_is_kept_and_does_not_count(lab):
     rows = table(lab)
-    lab.page.locator("button", has_text="Practise this one").click()
-    tool = begin(lab)
+    tool = offered(lab, "Practise this one")
     go(lab, tool)
     finish(lab, tool)
     wait(lab, lambda: lab.page.locator(".widget-html", has_text="attempt 2; the first one counts").count())
     assert table(lab) == rows
     kept = sorted(path.name for path in (lab.folder / "results" / "human_sessions" / "smoke").iterdir())
     assert len(kept) == 2 and kept[1] == kept[0].replace("_1.jsonl", "_2.jsonl") != kept[0]
-    lab.page.locator("button", has_text="Next case").click()
-    assert "1 of 2 cases done" in said(begin(lab))
+    assert "1 of 2 cases done" in said(offered(lab, "Next case"))
     assert not lab.page.failures
 
 
