@@ -208,7 +208,7 @@ rule patients:
     threads: min(workflow.cores, 16)  # one patient a core
     priority: 20  # first of all: they take every core, and would wait for one long unit later
     resources:
-        mem_mb=lambda wildcards, threads: memory(1500 + 700 * threads, 8 * threads, LOADED.patients.spacing),
+        mem_mb=lambda wildcards, threads: memory(1500 + 700 * threads, 32 * threads, LOADED.patients.spacing),
         runtime=240,
     shell:
         EXECUTE
@@ -291,7 +291,7 @@ rule baselines:
         words="-r experiment {experiment} -p split {split}",
         settings=used("05_baselines"),
     resources:
-        mem_mb=memory(2500, 2 * LOADED.patients.n_test, LOADED.patients.spacing),
+        mem_mb=memory(3500, 2 * LOADED.patients.n_test, LOADED.patients.spacing),
         runtime=480,
     shell:
         EXECUTE
@@ -318,7 +318,7 @@ rule real_roll_out:
     params:
         settings=used("04_saliency_attention"),
     resources:
-        mem_mb=6000,
+        mem_mb=4000,
         gpu=GPU,
         runtime=240,
     shell:
@@ -336,7 +336,7 @@ rule real_baselines:
     params:
         settings=used("05_baselines"),
     resources:
-        mem_mb=4000,
+        mem_mb=5000,
         runtime=480,
     shell:
         EXECUTE.replace("{params.words}", "-r experiment {wildcards.experiment} -p split 0 -r dataset " + REAL)

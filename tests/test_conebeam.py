@@ -141,8 +141,8 @@ def test_a_gated_scan_holds_still_and_streaks():
     )
     whole = simulate(still, (3, -7, 11), np.random.default_rng(0), IDEAL)
     blobs = BLOBS + (3, -7, 11)
-    assert np.abs(found(sharp, blobs) - found(whole, blobs)).max() < 1.5  # mm: streaks
-    assert np.abs(found(blurred, blobs) - found(whole, blobs)).max() > 2.0
+    off = [np.abs(found(scan, blobs) - found(whole, blobs))[:, 1].mean() for scan in (sharp, blurred)]
+    assert off[0] < 1.0 and off[1] > 2.0  # mm along y; streaks move them a little
     inside = whole.array[10:20, 30:50, 30:50].std()
     assert sharp.array[10:20, 30:50, 30:50].std() > 1.2 * inside
     scanner, _ = conebeam.draw_scanner(np.random.default_rng(0), IDEAL)

@@ -150,7 +150,7 @@ def test_the_job_leaves_its_exit_status(tmp_path, last, kept):
 
 def test_a_cancelled_job_does_not_say_that_all_went_well(tmp_path):
     """scancel ends all processes of a job; bash's own status is then that of the command before."""
-    job = script(tmp_path, "echo began && sleep 60 && exit 0 || exit 1")
+    job = script(tmp_path, "sh -c 'echo began; exec sleep 60' && exit 0 || exit 1")
     assert job.stdout.readline() == "began\n"
     os.killpg(job.pid, signal.SIGTERM)
     assert job.wait(30) != 0

@@ -26,7 +26,7 @@ TRAINING = ["window", "method", "seed"]  # what names a training
 class Long:
     """The study on this machine."""
 
-    def __init__(self, cfg, asked: plan.Plan, say=print):
+    def __init__(self, cfg, asked: plan.Plan, say=runs.tell):
         self.cfg, self.asked, self.say = cfg, asked, say
         self.folder, self.results = config.run_dir(cfg) / "figure4", config.results_dir(cfg)
         self.base, self.sides = cfg.drl, {}

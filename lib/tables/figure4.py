@@ -18,6 +18,11 @@ from lib.tables.words import percent, table
 FILE, COMMAND = "fig4_long.csv", "python -m lib study figure4"
 LEARNT = 0.1  # success below which the curves say nothing yet
 THEN = ("dqn", "double_dqn")  # DRL as of the paper; what else there is of it has come since
+COMPARISONS = (  # who, against whom, in words
+    ("dsl", THEN, ""),
+    ("dsl_weighted", THEN, ", the loss of our 3-D agents"),
+    ("dsl", ("dqn_today",), ", DRL as of today"),
+)
 STATEMENT, PAPER_SAYS = "DSL learns far faster than DRL at equal steps (2-D)", "Fig. 4: far above at every step"
 SEES = {"": "difference", "two_channel": "both images", curves.CONTROL: "the moved image alone (control)"}
 
@@ -36,18 +41,17 @@ def over_seeds(first, second) -> Interval:
 
 
 def lines(points: pd.DataFrame):
-    """C6's lines: an input and a size each, DSL against the best DRL of the paper's day, then against today's. None where
-    nothing can be compared yet."""
+    """C6's lines, an input and a size each (`COMPARISONS`). None where nothing can be compared yet."""
     found = curves.comparable(points)
-    measured = curves.measures(found)
-    for (sees, window), some in measured.groupby(["sees", "window"], sort=True):
-        dsl = some[some["method"] == "dsl"]
-        for names, words in ((THEN, ""), (("dqn_today",), ", DRL as of today")):
-            drl = some[some["method"].isin(names)]
+    if found.empty:
+        return
+    for (sees, window), some in curves.measures(found).groupby(["sees", "window"], sort=True):
+        mine = curves.split(found).query("sees == @sees and window == @window")
+        for method, rivals, words in COMPARISONS:
+            dsl, drl = some[some["method"] == method], some[some["method"].isin(rivals)]
             if len(dsl) and len(drl):
                 whose = EXTENSION if sees or words else PAPER
                 seen = ", both images as input" if sees else ""
-                mine = curves.split(found).query("sees == @sees and window == @window")
                 yield _line(dsl, drl, mine, f"{STATEMENT}{seen}{words}, {window} pixels", whose)
 
 
@@ -94,8 +98,8 @@ def block(folder: Path) -> str:
     brackets the lowest and highest seed."""
     long = (folder / FILE).exists()
     points = pd.read_csv(folder / (FILE if long else "fig4.csv"))
-    if not long:  # profile cpu; eleven points are too few for a mean of the last ones
-        points = points.assign(window=36, processor_seconds=points["seconds"])
+    if not long:  # profile cpu: eleven points are too few for a mean of the last ones, and only the clock was read
+        points = points.assign(window=36, processor_seconds=float("nan"))
     measured, rows = curves.measures(points, curves.LAST if long else 1), []
     for (window, sees), some in measured.groupby(["window", "sees"], sort=True):
         for method in order(some["method"]):
@@ -103,10 +107,10 @@ def block(folder: Path) -> str:
             end, area = (_spread(mine[name]) for name in ("end", "area"))
             median, hours = (mine[name].mean() for name in ("median_mm", "hours"))
             who = (window, SEES[sees], method_name(method), len(mine), mine["steps"].max())
-            rows.append([*who, end, area, f"{median:.1f}", f"{hours:.2f}"])
+            rows.append([*who, end, area, f"{median:.1f}", *([f"{hours:.2f}"] if long else [])])
     what = f"success (%): mean of the last {curves.LAST} checkpoints" if long else "success at the end (%)"
     head = ["pixels", "sees", "method", "seeds", "steps", what, "area under the curve (%)", "median (mm)"]
-    return table([*head, f"{'processor ' * long}hours"], rows)
+    return table([*head, "processor hours"] if long else head, rows)
 
 
 def _spread(values: pd.Series) -> str:

@@ -103,6 +103,8 @@ def main() -> int:
     began = time.time()
     drill(folder, options.words + (part(folder) if options.part else []))
     wrong = differences(folder / "results", against)
+    if options.part:  # what it did not run is no loss; what it ran is there, or make had not ended well
+        wrong = [line for line in wrong if not line.endswith("is missing")]
     print(f"{(time.time() - began) / 60:.0f} min through Slurm; {wrong or 'rows agree with those of the local run'}")
     return int(bool(wrong))
 

@@ -45,8 +45,7 @@ def draw(rng: np.random.Generator, spacing: float = 2.0, phases: int = 4, hardne
     names = paint_implants(canvas, chest, heart, rng, own.move)
     names += paint_catheters(canvas, chest, heart, rng, own.move) + paint_outside(canvas, chest, rng)
     motion = Motion(canvas, chest, heart, rng)
-    mean, deviation, least, most = hardness.residual
-    strength, field = motion.tuned(mesh, float(np.clip(rng.normal(mean, deviation), least, most)), hardness.fold)
+    strength, field = motion.tuned(mesh, hardness.asked(rng), hardness.fold)
     moved = field.move(mesh[0])
     pose, residual = best_pose(mesh, moved)
     bodies = phase_bodies(canvas, motion, strength, phases, rng, hardness)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 Pair = tuple[float, float]
 
 
@@ -37,6 +39,11 @@ class Hardness:
     scatter: Pair = (0.0, 0.05)  # left over after correction, share of the smoothed primary
     gated: float = 0.0  # share of CBCTs of one heart phase alone, from the views that saw it
     gated_views: Pair = (0.3, 0.6)  # share of the views that did
+
+    def asked(self, rng: np.random.Generator) -> float:
+        """The residual (mm) that one patient's change is to leave at the truth."""
+        mean, deviation, least, most = self.residual
+        return float(np.clip(rng.normal(mean, deviation), least, most))
 
 
 USUAL = Hardness()

@@ -59,14 +59,8 @@ def comparable(points: pd.DataFrame) -> pd.DataFrame:
     if points.empty:
         return points
     seen = split(points)
-    supervised = seen["method"].str.startswith("dsl")
-    both = {
-        key
-        for key, some in seen.groupby(["window", "sees"])
-        if supervised[some.index].any() and not supervised[some.index].all()
-    }
-    kept = [
-        (w, s) in both or (s == CONTROL and any(w == size for size, _ in both))
-        for w, s in seen[["window", "sees"]].values
-    ]
-    return points[kept]
+    supervised = seen.assign(dsl=seen["method"].str.startswith("dsl")).groupby(["window", "sees"])["dsl"]
+    both = {key for key, some in supervised if some.any() and not some.all()}
+    sizes = {window for window, _ in both}
+    keys = zip(seen["window"], seen["sees"], strict=True)
+    return points[[key in both or (key[1] == CONTROL and key[0] in sizes) for key in keys]]

@@ -74,11 +74,12 @@ def device_of(settings: compare.DrlSettings) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _say(text: str) -> None:
+def tell(text: str) -> None:
+    """A line at once, also into a file: a training takes hours."""
     print(text, flush=True)
 
 
-def one(job: Job, threads: int = 1, say=_say) -> list[dict]:
+def one(job: Job, threads: int = 1, say=tell) -> list[dict]:
     """One training: its rows, from the checkpoint if it is finished or was interrupted."""
     torch.set_num_threads(threads)
     method, settings = curve_settings(job.curve, job.settings)
