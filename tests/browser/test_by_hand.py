@@ -30,7 +30,7 @@ def go(lab, tool):
 def finish(lab, tool):
     for _ in range(2):  # a slip of the finger ends nothing
         assert not data(tool, "finished")
-        press(tool, "stop the clock: this is your answer")
+        tool.locator('button[title^="stop the clock"]').evaluate("b => b.click()")  # at once: twice within four seconds
         lab.page.wait_for_timeout(300)
 
 
