@@ -176,8 +176,8 @@ def _how(page: executed.Page, books: list[executed.Page], profile: str, notebook
         lines.append("**A smoke run: toy sizes, its numbers and pictures mean nothing.**")
     elif page.executed.parent.name in (profile, executed.KEPT.name):  # over all splits that this run had
         lines.append(
-            "It counts the cases of that one run (n), with agents trained for it; [the claims](../docs/claims.md) count all "
-            "splits, and Table 1's `dsl` was [trained otherwise](../docs/at_first.md#the-papers-agent)."
+            "It counts the cases of that one run (n), with agents trained for it; [the claims](../docs/claims.md) count those "
+            "of all splits, and Table 1's `dsl` was [trained otherwise](../docs/at_first.md#the-papers-agent)."
         )
     others = [book for book in books if book.committed == page.committed and book != page]
     folder = posixpath.dirname(page.name) or "."
