@@ -144,7 +144,17 @@ def test_figure_counts_what_is_right_and_what_is_wrongly_believed():
     assert len(words) == 1 and words[0].startswith("50%") and words[0].endswith("wrong but called good: 1")
 
 
-def test_committed_limits_are_those_of_the_committed_rows():
+@pytest.mark.parametrize("kind", [limits.AGENT, limits.BOTH], ids=lambda kind: kind.file)
+def test_committed_limits_are_those_of_the_committed_rows(kind):
     folder = register.AGENTS / "spine"
     network = folder / "dsl_two_channel_coarse.safetensors"
-    assert limits.calibrate(limits.read(folder.parents[1]), network) == trust.load(folder, network)
+    found = limits.calibrate(limits.read(folder.parents[1], kind.study), network, kind)
+    assert found == trust.load(folder, network, kind.file, kind.limits) and found.n > 0
+
+
+def test_what_shows_a_scan_and_what_grew_from_it_are_left_out_together():
+    rows = limits.read(register.AGENTS.parent, limits.BOTH.study)
+    grown, real = rows["case"].str.startswith("grown_"), rows["case"].str.endswith("_second_tuning")
+    assert set(rows["group"][grown]) == set(rows["group"][real]) and rows["group"][grown].nunique() == 5
+    drawn = rows[~grown & ~real]
+    assert (drawn["group"] == drawn["case"]).all() and drawn["group"].nunique() == 16

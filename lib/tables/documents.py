@@ -60,6 +60,11 @@ BLOCKS = {
     "TRUST_SPINE": Block(
         "docs/register.md", ("rows/trust_calibration.csv", "agents/spine/trust.json"), "lib.tables.calibration:block"
     ),
+    "JUDGED_SPINE": Block(
+        "docs/register.md",
+        ("rows/judged_calibration.csv", "agents/spine/judged.json"),
+        "lib.tables.calibration:judged_block",
+    ),
     "ABLATIONS": Block("docs/ablations.md", ("cases.csv",), "lib.tables.documents:changed"),
     "FUTURE": Block("docs/ablations.md", ("cases.csv",), "lib.tables.documents:future"),
 }

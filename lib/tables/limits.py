@@ -67,10 +67,12 @@ BOTH = Kind(
 
 
 def read(results, study: str = AGENT.study) -> pd.DataFrame:
-    """The study's rows with the numbers behind the verdict as columns; `group`: the patient, or the scan it grew from."""
+    """The study's rows with the numbers behind the verdict as columns; `group`: the drawn patient, or the scan that a case
+    shows or grew from."""
     rows = study_rows.read(results, study)
     rows = pd.concat([rows, study_rows.numbers(rows)], axis=1)
-    return rows.assign(group=rows["group"].where(rows["group"] != "", rows["case"]))
+    own = rows["case"].where(rows["dataset"].str.startswith("virtual_"), rows["dataset"])
+    return rows.assign(group=rows["group"].where(rows["group"] != "", own))
 
 
 def called_good(rows: pd.DataFrame, limits, kind: Kind = AGENT) -> np.ndarray:
