@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from lib.figures import studies as figures
 from lib.registration import judged, register, trust
