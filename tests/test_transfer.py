@@ -8,6 +8,7 @@ import pytest
 
 from lib import cases, rigid
 from lib.agent import _within
+from lib.base import provenance
 from lib.base.errors import UserError
 from lib.patients.scans import manifest
 from lib.study import config, populations, recipes, run, schema
@@ -102,7 +103,7 @@ def test_fewer_base_scans_grow_as_many_patients(everything_here):
 
 def test_patients_grown_from_a_scan_keep_their_numbers_whatever_scans_are_added():
     """By what the committed rows say: their numbers came from the order of all manifests once, and moved with it."""
-    rows = study_rows.read(config.results_dir("cpu"), "trust_calibration")
+    rows = study_rows.read(provenance.ROOT / "results", "trust_calibration")
     grown = rows[rows["case"].str.startswith("grown_spine_")].drop_duplicates("case")
     assert set(grown["group"]) == set(SETTINGS.folds[0])
     for case, scan in zip(grown["case"], grown["group"], strict=True):

