@@ -251,7 +251,7 @@ def train(lesson: Lesson, pairs: list[TrainingPair], validation, folder, device:
     folder, name, steps, ids = Path(folder), lesson.name, lesson.steps, [pair.id for pair in pairs]
     final, log_path, checkpoint = (folder / f"{name}{end}" for end in (".safetensors", "_log.csv", ".checkpoint"))
     if final.exists() and lesson.is_in(weights.load(final)[1], ids):
-        say(f"{name}: already trained, {folder.name}/{final.name}")
+        say(f"{name}: already trained, {final}")
         return final
     identity, batch = json.dumps(lesson.identity(ids)), ranks.join(lesson.training.batch)
     say = partial(ranks.alone, say)
@@ -260,7 +260,7 @@ def train(lesson: Lesson, pairs: list[TrainingPair], validation, folder, device:
     first, before = int(found.get("step", 0)), float(found.get("seconds", 0))
     rows, started, losses, saved = _keep_log(log_path, first), time.time(), [], time.time()
     where = f"{learner.device.type}{' bf16' if learner.half else ''}"
-    say(f"{name}: {steps * batch:,} samples on {where}, from step {first} of {steps}: {folder.name}/{final.name}")
+    say(f"{name}: {steps * batch:,} samples on {where}, from step {first} of {steps}; result in {final}")
     for step in range(first + 1, steps + 1):
         losses.append(learner.step(step - 1))
         if step % lesson.training.report_every == 0 or step == steps:
