@@ -22,16 +22,6 @@ SMALL = compare.DrlSettings(
 )
 
 
-@pytest.fixture(scope="module")
-def pairs():
-    """Pairs whose fixed image is the middle of the moving one, of smooth random codes."""
-    torch.manual_seed(0)
-    edge = 54
-    noise = torch.nn.functional.avg_pool2d(torch.randn(6, 1, edge + 8, edge + 8), 9, 1)[:, 0]
-    moving = (noise / noise.abs().max() * 120).to(torch.int8)
-    return planar_pairs.Pairs(moving[:, 9:-9, 9:-9].clone(), moving, torch.arange(6), 5.0)
-
-
 def poses(n, seed=0, spread=(30.0, 30.0, 30.0)):
     return drl_world.draw(n, spread, torch.Generator().manual_seed(seed))
 

@@ -2,28 +2,16 @@
 
 import dataclasses
 
-import pytest
 import torch
 
 from lib import mdp
-from lib.study.planar import compare, learn, runs
+from lib.study.planar import learn, runs
 from lib.study.planar import pairs as planar_pairs
 from lib.study.planar import world as drl_world
 from lib.study.planar.network import PlanarNetwork, duel
+from tests.planar import SMALL
 
-SMALL = compare.DrlSettings(
-    steps=4, evaluate_every=2, batch=4, actions=2, warmup=16, explore=8, memory=40, target_every=2, episode=3
-)
 GAMMA, CHAIN = mdp.GAMMA, 4  # places of the chain beside its end
-
-
-@pytest.fixture(scope="module")
-def pairs():
-    """Six pairs of smooth random codes, the fixed image the middle of the moving one."""
-    torch.manual_seed(0)
-    noise = torch.nn.functional.avg_pool2d(torch.randn(6, 1, 62, 62), 9, 1)[:, 0]
-    moving = (noise / noise.abs().max() * 120).to(torch.int8)
-    return planar_pairs.Pairs(moving[:, 9:-9, 9:-9].clone(), moving, torch.arange(6), 5.0)
 
 
 class Chain:

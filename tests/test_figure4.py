@@ -15,19 +15,7 @@ from lib.study import figure4 as long
 from lib.study.planar import compare, curves, learn, plan, runs, trials
 from lib.study.planar import pairs as planar_pairs
 from lib.tables import figure4
-
-SMALL = compare.DrlSettings(
-    steps=4, evaluate_every=2, batch=4, actions=2, warmup=16, explore=8, memory=40, target_every=2, episode=3
-)
-
-
-@pytest.fixture(scope="module")
-def pairs():
-    """Six pairs of smooth random codes, the fixed image the middle of the moving one."""
-    torch.manual_seed(0)
-    noise = torch.nn.functional.avg_pool2d(torch.randn(6, 1, 62, 62), 9, 1)[:, 0]
-    moving = (noise / noise.abs().max() * 120).to(torch.int8)
-    return planar_pairs.Pairs(moving[:, 9:-9, 9:-9].clone(), moving, torch.arange(6), 5.0)
+from tests.planar import SMALL
 
 
 class Stopped(Exception):
