@@ -106,9 +106,8 @@ function conversation(model, view, shown, state) {
   const taken = []; // ms from the first deed of a question to its picture
   function pump() {
     if (waiting || !wanted) return;
-    [waiting, wanted, sent, since] = [true, false, since, 0];
-    model.send({ ask: ++number, do: todo, view: view() });
-    todo = [];
+    try { model.send({ ask: ++number, do: todo, view: view() }); } catch { state(false); return; } // the kernel was shut down
+    [waiting, wanted, sent, since, todo] = [true, false, since, 0, []];
     timer = setTimeout(() => { waiting = false; state(false); }, 8000);
   }
   function answer(message, buffers) {
