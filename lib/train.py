@@ -23,7 +23,7 @@ from lib import mdp, network, rigid
 from lib.augment import Stream, StreamSettings, TrainingPair
 from lib.base import ranks, weights
 from lib.base.errors import UserError
-from lib.base.limits import Count, Counts, Number, Positive, Rule, Size
+from lib.base.limits import Count, Counts, Number, Positive, Rule, Share, Size
 from lib.base.provenance import atomic
 from lib.base.sections import arguments
 
@@ -54,6 +54,7 @@ class TrainSettings:
     warm_up: Number = 50  # steps of linear warm-up
     weight_decay: Size = 1.0e-3  # AdamW only
     value_weight: Size = 0.05  # weight of the error common to all 12 actions; 1 is Eq. 5 as printed (the paper)
+    value_ramp: Share = 0.0  # the last share of the training, in which that weight rises linearly and ends at 1
     padding: Literal["valid", "mixed", "same"] = "mixed"  # network (the paper: valid)
     stem: Literal["pool", "strided"] = "strided"  # network (the paper: pool)
     filters: Counts = (16, 32, 32, 128, 128)  # network (the paper: 8, 32, 32, 128, 128)
@@ -154,6 +155,13 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
     return settings.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
+def value_weight(settings: TrainSettings, step: int, steps: int) -> float:
+    """Weight of the error that all actions share, at a step counted from 0 (`q_loss`)."""
+    ramp = settings.value_ramp * steps
+    risen = min(1.0, max(0.0, (step + 1 - steps + ramp) / ramp)) if ramp else 0.0
+    return settings.value_weight + risen * (1.0 - settings.value_weight)
+
+
 def _optimiser(model, settings: TrainSettings):
     if settings.optimiser == "rmsprop":
         return torch.optim.RMSprop(model.parameters(), settings.learning_rate, alpha=0.99, eps=1e-8, momentum=0.0)
@@ -216,7 +224,8 @@ class _Learner:
             group["lr"] = learning_rate(self.settings, step, self.lesson.steps)
         x, q, v = map(ranks.part, self.stream.batch(self.settings.batch))
         prediction, loss_of = self.forward(x), self.lesson.objective.loss
-        loss = loss_of(prediction, q, v) if loss_of else q_loss(prediction, q, self.settings.value_weight)
+        weight = value_weight(self.settings, step, self.lesson.steps)
+        loss = loss_of(prediction, q, v) if loss_of else q_loss(prediction, q, weight)
         loss.backward()
         ranks.average(self.model)
         self.optimiser.step()

@@ -236,6 +236,13 @@ def test_the_loss_is_eq_5_and_its_split_has_the_same_minimum():
     assert float(train.q_loss(q, q, 0.05)) == 0 and float(train.q_loss(q + 1, q, 0.05)) == pytest.approx(0.05, rel=1e-4)
 
 
+def test_the_loss_may_end_as_eq_5_is_printed():
+    ramp = dataclasses.replace(train.TrainSettings(), value_weight=0.1, value_ramp=0.5)
+    seen = [train.value_weight(ramp, step, 8) for step in range(8)]
+    assert seen == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.325, 0.55, 0.775, 1.0])
+    assert train.value_weight(train.TrainSettings(value_weight=0.1), 7, 8) == 0.1  # no ramp: as it is
+
+
 def test_the_papers_schedule():
     paper = train.TrainSettings(schedule="step", learning_rate=6e-5)
     assert train.learning_rate(paper, 25_000, 100_000) == pytest.approx(6e-5 * 0.49)

@@ -17,7 +17,7 @@ from lib.base.errors import UserError
 from lib.study import config, parameters
 
 
-@pytest.mark.parametrize("profile", ["smoke", "cpu", "paper", "hard_hearts"])
+@pytest.mark.parametrize("profile", ["smoke", "cpu", "paper", "paper_trial", "hard_hearts"])
 def test_profiles_load(profile):
     cfg = config.load(profile)
     assert cfg.profile == profile
