@@ -177,7 +177,7 @@ class Loop:
         people = [person for person in task.people if task.missing[person.id]]
         first = task.methods[0]
         if first.trained() or first.method == "initial":
-            agent = self._agent(task, loaded) if task.maker else None
+            agent = self._agent(task, loaded) if task.maker and people else None
             for person in people:
                 self._save(task, person, self._cases(task, person), agent)
         elif people:
