@@ -248,6 +248,13 @@ def test_every_split_and_seed_is_a_training_of_its_own_and_its_rows_stay(bench, 
     bench.asked.clear()
     bench.go(study)
     assert bench.asked == [] and len(made) == 4
+    path = bench.folder / "rows" / "x.csv"  # and where another machine made some rows, and has the networks
+    found[(found["split"] != 3) | (found["seed"] != "2")].to_csv(path, index=False)
+    for file in (network / "10").iterdir():
+        file.unlink()
+    monkeypatch.setattr(recipes, "load", lambda cfg, maker: recipes.networks(cfg, maker)["coarse"].read_text())
+    bench.go(study)
+    assert bench.asked == [("agent", "a"), ("agent", "b")] and len(made) == 4
 
 
 def test_rows_that_are_older_than_the_files_count_as_the_released_agents(bench):
