@@ -36,18 +36,19 @@ def _of_paper(experiment: str, method: str) -> list[str]:
 
 
 def papers_agent(folder: Path) -> str:
-    """The paper's agent on the spine: Table 1, the study `papers_agent` beside Table 1's rows of the same splits, the
-    paper."""
+    """The paper's agent on the spine: Table 1, the studies `papers_agent` and `mirrored` beside Table 1's rows of the same
+    splits, the paper."""
     line, new = _line(folder, "spine", "dsl"), study_rows.read(folder, "papers_agent")
     new, old = new[new["experiment"] == "spine"], cases.read_rows(folder / "cases.csv")
     old = old[(old["dataset"] == "virtual_spine") & old["split"].isin(new["split"])]
-    splits = ", ".join(str(k) for k in sorted(set(new["split"])))
+    mirrored = study_rows.read(folder, "mirrored")
     lines = [["Table 1, all splits", *_cells(line), int(line["n"])]]
     for method, stage in (("dsl_coarse", "coarse alone"), ("dsl", "coarse and fine")):
-        for rows, words in ((old, "with additions"), (new, "as the paper")):
+        for rows, words in ((old, "with additions"), (new, "as the paper"), (mirrored, "as the paper, but mirrored")):
             mine = rows[rows["method"] == method]
-            seeds = mine["seed"].nunique() if "seed" in mine else 1
-            what = f"{words}, {stage}, split {splits}" + (f", {seeds} trainings" if seeds > 1 else "")
+            splits, seeds = sorted(set(mine["split"])), mine["seed"].nunique() if "seed" in mine else 1
+            what = f"{words}, {stage}, " + (f"split {splits[0]}" if len(splits) == 1 else f"{len(splits)} splits")
+            what += f", {seeds} trainings" if seeds > 1 else ""
             lines.append([what, *_cells(_summary(mine)), len(mine)])
     head = ["`dsl`, E1 spine", "success", "TRE, 10th / 50th / 90th (mm)", "n"]
     return table(head, [*lines, ["the paper", *_of_paper("spine", "dsl"), 250]])

@@ -38,7 +38,9 @@ BLOCKS = {
     "CLAIMS": Block("docs/claims.md", ("claims.csv",), "lib.tables.documents:claims"),
     "EXTENSIONS": Block("docs/claims.md", ("claims.csv",), "lib.tables.documents:extensions"),
     "AT_FIRST": Block(
-        "docs/at_first.md", ("table1.csv", "cases.csv", "rows/papers_agent.csv"), "lib.tables.at_first:papers_agent"
+        "docs/at_first.md",
+        ("table1.csv", "cases.csv", "rows/papers_agent.csv", "rows/mirrored.csv"),
+        "lib.tables.at_first:papers_agent",
     ),
     "HEARTS": Block("docs/at_first.md", ("table1.csv",), "lib.tables.at_first:hearts"),
     "EQ5": Block("docs/at_first.md", ("theory.json",), "lib.tables.at_first:eq5"),
