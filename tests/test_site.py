@@ -4,6 +4,7 @@ import base64
 import copy
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -268,6 +269,11 @@ def test_executed_notebooks_are_kept_small_and_shown_without_a_run(tmp_path, mon
     assert [page.executed for page in found] == [kept[1], kept[0], None]
     for path in kept:
         executed.check(path, tmp_path / "notebooks/01_small.ipynb", "cpu")
+    shutil.rmtree(run / "heart")
+    assert (
+        executed.keep(run, tmp_path / "notebooks", tmp_path / "results/notebooks") == kept
+    )  # what the run lacks stays
+    assert kept[0].read_text() == text
     monkeypatch.setattr(executed, "MOST_MB", 0.0)
     with pytest.raises(UserError, match="are the most that is committed"):
         executed.keep(run, tmp_path / "notebooks", tmp_path / "results/notebooks")

@@ -157,14 +157,15 @@ def _webp(picture: bytes) -> bytes:
 
 def keep(run: Path, notebooks: Path, target: Path = KEPT) -> list[Path]:
     """The executed notebooks of a run of profile `cpu`, slimmed, into `results/notebooks`: what the site shows in a
-    clone without a run. Raises UserError where there are none, one is not sound, or all are over 25 MB."""
-    found = [page for page in pages(run, notebooks) if page.executed]
-    if not found:
+    clone without a run. Those that lie there and the run has not (11 and 12, which no run needs) stay. Raises UserError
+    where the run has none, one is not sound, or all are over 25 MB."""
+    found = [page for page in pages(run, notebooks, target) if page.executed]
+    if not any(page.executed.is_relative_to(run) for page in found):
         raise UserError(f"There is no executed notebook in {_name(run)}; run `make reproduce` first.")
     with provenance.atomic(target) as temporary:
         for page in found:
             check(page.executed, page.committed, "cpu")
-            path = temporary / page.executed.relative_to(run)
+            path = temporary / page.executed.relative_to(run if page.executed.is_relative_to(run) else target)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(slim(read(page.executed)), indent=1) + "\n", encoding="utf-8")
         size = sum(path.stat().st_size for path in temporary.rglob("*.ipynb")) / 1e6
