@@ -115,19 +115,6 @@ def memory(base, images=0, mm=1.0, width=4):
 VERDICTS = graph.files_behind("lib/tables/verdicts.py", rooms=("lib/tables/", "lib/figures/claims", "lib/metrics"))
 
 
-rule reproduce:
-    input:
-        f"{SUMMARY}/table1.csv",
-        f"{RUNS}/08_claims.done",
-        expand(f"{RUNS}/{{experiment}}/split0/02_augmentation.done", experiment=EXPERIMENTS),
-    default_target: True
-
-
-rule claims:
-    input:
-        f"{RUNS}/claims.done",
-
-
 # Agents on real scans that they never saw (notebook 07). A population is the scans that training patients grew from.
 POPULATIONS = {"spine": ("without_0", "without_1"), "heart": ("reproduce",)}
 
@@ -384,6 +371,26 @@ rule claims_so_far:
         EXECUTE
 
 
+# The targets name every unit and not the last tables alone. Snakemake makes again what its target lacks; of what lies
+# behind a file that is there it asks only whether it is newer, and a run that was killed while it made something anew would
+# end with the old tables.
+def every(*made, **names):
+    """All files of some rules."""
+    return [path for output in made for path in expand(output, **names)]
+
+
+rule reproduce:
+    input:
+        rules.summary.output,
+        rules.claims_so_far.output,
+        rules.scans.output,
+        every(rules.patients.output, rules.stream.output, experiment=EXPERIMENTS),
+        every(rules.real_roll_out.output, rules.real_baselines.output, experiment=EXPERIMENTS),
+        every(rules.train.output, experiment=EXPERIMENTS, split=SPLITS, agent=AGENTS),
+        every(rules.roll_out.output, rules.baselines.output, experiment=EXPERIMENTS, split=SPLITS),
+    default_target: True
+
+
 rule variant_train:
     input:
         f"{RUNS}/{VARIANTS.experiment}/split0/patients.csv",
@@ -476,6 +483,16 @@ rule claim:
         touch(f"{RUNS}/claim_{CLAIM}.done"),
     shell:
         "python -m lib claims write {PROFILE}"
+
+
+rule claims:
+    input:
+        f"{RUNS}/claims.done",
+        rules.reproduce.input,
+        rules.drl.output,
+        rules.theory.output,
+        expand(rules.variant_train.output, variant=[n for n, change in VARIANTS.known.items() if not change.networks]),
+        expand(rules.variant_walk.output, variant=VARIANTS.known),
 
 
 rule verdicts:
