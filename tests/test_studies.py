@@ -82,14 +82,22 @@ def test_a_misspelt_study_is_one_sentence(capsys):
 
 
 def test_names_in_the_tables_say_what_walked():
-    ways = ({}, {"stage": "coarse"}, {"steps": "adaptive"}, {"steps": "third"}, {"then": "polish"})
+    ways = (
+        {},
+        {"stage": "coarse"},
+        {"steps": "adaptive"},
+        {"steps": "third"},
+        {"then": "polish"},
+        {"window": "object"},
+    )
     found = [schema.Method("agent", **way).label("dsl") for way in ways]
-    assert found == ["dsl", "dsl_coarse", "dsl_adaptive", "dsl_third", "dsl_polish"]
+    assert found == ["dsl", "dsl_coarse", "dsl_adaptive", "dsl_third", "dsl_polish", "dsl_object"]
     assert schema.Method("register_both").label("dsl") == "register_both"
 
 
-def test_adaptive_steps_are_walked_with_a_third_of_the_actions_too():
+def test_a_window_at_the_object_and_adaptive_steps_with_a_third_of_the_actions_too():
     cfg = run.load_config("cpu")
+    assert methods.agent_settings(cfg, schema.Method("agent", window="object"), False).refine == "object"
     usual, adaptive, third = (
         methods.agent_settings(cfg, schema.Method("agent", steps=steps), True) for steps in ("one", "adaptive", "third")
     )

@@ -116,7 +116,7 @@ class Loop:
         if maker is None and self.only:
             asked = [m for m in asked if m.method in {"initial", *self.only}]
         if maker is not None and "fine" not in recipes.wanted(self._cfg(maker.experiment), maker):
-            asked = [m for m in asked if m.stage == ("coarse" if maker.samples else "both")]
+            asked = [m for m in asked if m.stage == ("coarse" if maker.samples else "both") and m.window == "saliency"]
         commands = tuple(m for m in asked if m.method in schema.ONE_RUN)
         return [(m,) for m in asked if m not in commands] + ([commands] if commands else [])
 

@@ -122,6 +122,9 @@ class Method:
     stage: str = "both"  # of `agent`: coarse | both
     steps: str = "one"  # of `agent`: one unit | adaptive | third (adaptive, with a third of the actions)
     then: str = ""  # of `agent`: polish
+    window: str = (
+        "saliency"  # of `agent`, where its fine windows lie: as the profile says, saliency | object, the true vertebra
+    )
     change: str = ""  # of a baseline with `settings`: their name
     # Of a baseline: overrides of the section `baselines`.
     settings: dict[str, Any] = field(default_factory=dict, compare=False)
@@ -137,8 +140,11 @@ class Method:
         """The name in the column `method`, as tables show it: dsl_two_channel_adaptive."""
         if not self.walks():
             return self.method
-        ways = (self.then, "" if self.steps == "one" else self.steps, "" if self.stage == "both" else self.stage)
+        ways = (self.then, *(w for w, usual in self._ways() if w != usual))
         return "_".join(filter(None, (agent, *ways)))
+
+    def _ways(self) -> tuple[tuple[str, str], ...]:
+        return (self.steps, "one"), (self.stage, "both"), (self.window, "saliency")
 
 
 @dataclass(frozen=True)
@@ -275,6 +281,7 @@ def _check(study: Study, source: str) -> None:
     for method in [m for some in (study.methods, *(block.methods for block in study.cases)) for m in some]:
         one_of([method.stage], ("coarse", "both"), "stage")
         one_of([method.steps], ("one", "adaptive", "third"), "steps")
+        one_of([method.window], ("saliency", "object"), "window")
         one_of([method.then], ("", "polish") if method.walks() else ("",), f"word after `then` of {method.method}")
     for recipe in study.recipe:
         one_of(recipe.experiments, ("spine", "heart"), "experiment")

@@ -43,9 +43,16 @@ def papers_agent(folder: Path) -> str:
     old = old[(old["dataset"] == "virtual_spine") & old["split"].isin(new["split"])]
     mirrored = study_rows.read(folder, "mirrored")
     lines = [["Table 1, all splits", *_cells(line), int(line["n"])]]
-    for method, stage in (("dsl_coarse", "coarse alone"), ("dsl", "coarse and fine")):
+    stages = {
+        "dsl_coarse": "coarse alone",
+        "dsl": "coarse and fine",
+        "dsl_object": "the fine window at the true vertebra",
+    }
+    for method, stage in stages.items():
         for rows, words in ((old, "with additions"), (new, "as the paper"), (mirrored, "as the paper, but mirrored")):
             mine = rows[rows["method"] == method]
+            if not len(mine):
+                continue
             splits, seeds = sorted(set(mine["split"])), mine["seed"].nunique() if "seed" in mine else 1
             what = f"{words}, {stage}, " + (f"split {splits[0]}" if len(splits) == 1 else f"{len(splits)} splits")
             what += f", {seeds} trainings" if seeds > 1 else ""
