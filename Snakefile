@@ -335,6 +335,8 @@ rule summary:
         expand(rules.real_baselines.output, experiment=EXPERIMENTS),
         expand(rules.roll_out.output, experiment=EXPERIMENTS, split=SPLITS),
         expand(rules.baselines.output, experiment=EXPERIMENTS, split=SPLITS),
+        # What people did by hand, as far as they have.
+        lambda w: [p for p in expand(f"{RUN}/cases_human.csv", experiment=EXPERIMENTS, split=SPLITS) if os.path.exists(p)],
         **made_of("06_table1"),
     output:
         f"{SUMMARY}/cases.csv",

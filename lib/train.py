@@ -26,6 +26,7 @@ from lib.base.errors import UserError
 from lib.base.limits import Count, Counts, Number, Positive, Rule, Share, Size
 from lib.base.provenance import atomic
 from lib.base.sections import arguments
+from lib.loss import q_loss, value_weight
 
 AGENTS = {"dsl": "difference", "dsl_two_channel": "two_channel", "dsl_three_channel": "three_channel"}
 LOG_COLUMNS = (
@@ -155,25 +156,10 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
     return settings.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def value_weight(settings: TrainSettings, step: int, steps: int) -> float:
-    """Weight of the error that all actions share, at a step counted from 0 (`q_loss`)."""
-    ramp = settings.value_ramp * steps
-    risen = min(1.0, max(0.0, (step + 1 - steps + ramp) / ramp)) if ramp else 0.0
-    return settings.value_weight + risen * (1.0 - settings.value_weight)
-
-
 def _optimiser(model, settings: TrainSettings):
     if settings.optimiser == "rmsprop":
         return torch.optim.RMSprop(model.parameters(), settings.learning_rate, alpha=0.99, eps=1e-8, momentum=0.0)
     return torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-
-
-def q_loss(prediction: torch.Tensor, target: torch.Tensor, value_weight: float = 1.0) -> torch.Tensor:
-    """Eq. 5, mean over samples and actions. The error splits into its mean over the actions (the state's value) and
-    the rest (which action is better); only the rest decides a roll-out, so the first may be given less weight."""
-    error = prediction - target
-    common = error.mean(dim=1, keepdim=True)
-    return (error - common).square().mean() + value_weight * common.square().mean()
 
 
 class _Validation:
@@ -224,7 +210,7 @@ class _Learner:
             group["lr"] = learning_rate(self.settings, step, self.lesson.steps)
         x, q, v = map(ranks.part, self.stream.batch(self.settings.batch))
         prediction, loss_of = self.forward(x), self.lesson.objective.loss
-        weight = value_weight(self.settings, step, self.lesson.steps)
+        weight = value_weight(self.settings.value_weight, self.settings.value_ramp, step, self.lesson.steps)
         loss = loss_of(prediction, q, v) if loss_of else q_loss(prediction, q, weight)
         loss.backward()
         ranks.average(self.model)

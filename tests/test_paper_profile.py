@@ -11,6 +11,7 @@ from torch import nn
 from lib import augment, cases, network, rigid, train
 from lib.images import windows
 from lib.images.volume import Volume
+from lib.loss import q_loss
 from lib.study import config, train_agent
 from lib.study.planar import learn
 from lib.study.planar.settings import DrlSettings
@@ -146,7 +147,7 @@ def test_optimiser_rate_and_loss_are_the_papers(paper):
     assert rates == pytest.approx([6e-5, 6e-5, 0.7 * 6e-5, 0.7**2 * 6e-5, 0.7**16 * 6e-5])
     prediction, target = torch.randn(5, 12), torch.randn(5, 12)
     plain = (prediction - target).square().mean()  # Eq. 5, as printed
-    assert float(train.q_loss(prediction, target, t.value_weight)) == pytest.approx(float(plain), rel=1e-5)
+    assert float(q_loss(prediction, target, t.value_weight)) == pytest.approx(float(plain), rel=1e-5)
 
 
 def test_one_set_of_parameters_for_both_experiments_and_stages(paper):

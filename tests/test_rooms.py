@@ -22,6 +22,7 @@ TOP = set(
         "metrics",
         "cases",
         "theory",
+        "loss",
         "__main__",
         "__init__",
     ]

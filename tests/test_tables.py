@@ -193,6 +193,14 @@ def test_collect_takes_each_case_once(tmp_path):
     assert case_rows.collect(tmp_path, "cpu").empty
 
 
+def test_two_people_at_one_case_are_two_rows(tmp_path):
+    rows = rows_of("human", [3, 4]) + rows_of("human", [5, 6])
+    for row, user in zip(rows, ("ann", "ann", "bob", "bob"), strict=True):
+        row["note"] = f"by hand, user {user}"
+    cases.write_rows(tmp_path / "spine/split0/cases_human.csv", rows)
+    assert sorted(case_rows.collect(tmp_path, "smoke")["final_error_mm"]) == [3, 4, 5, 6]
+
+
 @pytest.mark.skipif(not (ROOT / "results/cases.csv").exists(), reason="no results yet: make reproduce")
 def test_the_committed_tables_are_what_their_rows_give():
     assert command.verify(ROOT / "results") == []

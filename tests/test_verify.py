@@ -63,6 +63,16 @@ def test_other_inputs(results):
     assert found(results) == ["table.png was made from results/other.csv, which is not here; make it again."]
 
 
+def test_a_figure_that_was_drawn_from_something_else(results):
+    """Another file that is here, with its right hash, in place of the one that such a figure shows; or none."""
+    figure = results / "figures/errors.png"
+    figure.write_text("a picture")
+    for others in ([results / "table.csv"], []):
+        provenance.record(figure, {}, inputs=others)
+        said = [line for line in found(results) if line.startswith("errors.png is drawn")]
+        assert said == ["errors.png is drawn from cases.csv, which its provenance does not name; make it again."]
+
+
 def test_a_picture_altered_and_its_provenance_deleted(results):
     (results / "figures/table.png").write_text("another picture")
     provenance.beside(results / "figures/table.png").unlink()
@@ -206,6 +216,10 @@ def test_a_missing_scan_is_left_out_and_the_rest_is_checked(monkeypatch, capsys)
 
     monkeypatch.setattr(verify, "checks", lambda folder, shown: {})
     monkeypatch.setattr(verify.verify_agents, "differences", missing)
+    monkeypatch.setattr(verify.verify_again, "differences", lambda *words: ([], ""))
+    options = type("Options", (), {"profile": "cpu", "level": 3, "part": "theory"})
+    assert verify.run(options) == 1, "what was asked for was not seen to hold"
+    capsys.readouterr()
     monkeypatch.setattr(verify.verify_again, "differences", lambda *words: (["a is 1 now, 2 then."], "1 number"))
     options = type("Options", (), {"profile": "cpu", "level": 3, "part": "theory"})
     assert verify.run(options) == 1

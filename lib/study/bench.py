@@ -17,11 +17,12 @@ import time
 import numpy as np
 import torch
 
-from lib import agent, augment, mdp, network, rigid, train
+from lib import agent, augment, mdp, network, rigid
 from lib.base.errors import UserError
 from lib.base.provenance import ROOT
 from lib.images import normalise
 from lib.images.volume import AIR, Volume, write
+from lib.loss import q_loss
 
 
 def seconds(work, repeats: int = 3) -> float:
@@ -77,7 +78,7 @@ def training(window: int, shape: network.NetworkSettings, batch: int, pair, voxe
         for _ in range(5):
             x, q, _ = stream.batch(batch)
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                loss = train.q_loss(model(x.to(memory_format=torch.channels_last_3d)).float(), q)
+                loss = q_loss(model(x.to(memory_format=torch.channels_last_3d)).float(), q)
             loss.backward()
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)

@@ -18,6 +18,7 @@ import torch
 from lib import mdp, network, rigid, train
 from lib.augment import Stream
 from lib.base.sections import build, merge
+from lib.loss import q_loss
 from lib.network import Stage, Windows
 from lib.study import config, pairs
 
@@ -121,7 +122,7 @@ def stop_loss(prediction, targets, v, within: float, value_weight: float):
     """
     arrived = (v.abs().amax(dim=1) <= within).to(prediction)
     stop = (prediction[:, 12] - mdp.BONUS * arrived).square().mean() / mdp.BONUS**2
-    return train.q_loss(prediction[:, :12], targets, value_weight) + stop
+    return q_loss(prediction[:, :12], targets, value_weight) + stop
 
 
 class BoostedStream(Stream):

@@ -113,10 +113,12 @@ def beyond_reach(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def collect(run_root, profile: str) -> pd.DataFrame:
-    """All case rows of a profile below its run folder: every experiment, split, method and data set, once
-    each."""
+    """All case rows of a profile below its run folder: every experiment, split, method and data set, once each; several
+    people may have done the same case, whom the note tells apart."""
     rows = cases.read_rows(*cases.find_rows(run_root))
-    rows = rows[rows["profile"] == profile].drop_duplicates([*cases.KEY, "method"], keep="last")
+    rows = rows[rows["profile"] == profile]
+    rows = rows.assign(_person=rows["note"].where(rows["method"] == "human", ""))
+    rows = rows.drop_duplicates([*cases.KEY, "method", "_person"], keep="last").drop(columns="_person")
     known = {m: i for i, m in enumerate(order(rows["method"]))}
     place = rows["method"].map(known)
     names = ["experiment", "dataset", "split", "case", "start"]

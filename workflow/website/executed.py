@@ -92,6 +92,8 @@ def check(executed: Path, committed: Path, profile: str) -> None:
             raise _stale(executed, committed, f"its cell {number} differs")
     if len(mine) != len(theirs):
         raise _stale(executed, committed, f"it has {len(mine)} cells, the other {len(theirs)}")
+    if not any(cell.get("outputs") for cell in mine):
+        raise UserError(f"{_name(executed)} holds no results; run `make reproduce` again.")
     if any(_failed(cell) for cell in mine):
         raise UserError(
             f"{_name(executed)} did not run to its end; see its last cells, then run `make reproduce` again."

@@ -13,7 +13,8 @@ import dataclasses
 import torch
 import torch.nn.functional as F
 
-from lib import mdp, rigid, train
+from lib import mdp, rigid
+from lib.loss import q_loss
 from lib.network import half_precision
 from lib.study.planar import world
 from lib.study.planar.network import PlanarNetwork
@@ -22,7 +23,7 @@ from lib.study.planar.settings import DrlSettings
 
 
 class Supervised:
-    """DSL: random poses with exact targets, made `AHEAD` batches at a time. value_weight: see `train.q_loss`."""
+    """DSL: random poses with exact targets, made `AHEAD` batches at a time. value_weight: see `q_loss`."""
 
     AHEAD = 64
 
@@ -53,7 +54,7 @@ class Supervised:
         rows, poses, targets = self.stock.pop()
         self.network.train()
         values = self.network(render(self.pairs, rows, poses, self.settings.observation))
-        loss = train.q_loss(values, targets, self.value_weight)
+        loss = q_loss(values, targets, self.value_weight)
         return _update(self.optimiser, self.network, loss)
 
     def state(self) -> dict:
