@@ -97,7 +97,7 @@ def differences(ours: Path, theirs: Path) -> list[str]:
 
 
 def main() -> int:
-    """Kill, resume, count; exit status 1 where something was lost or left behind."""
+    """Kill, resume, count; exit status 1 where something was lost or left behind, or the run had ended before all kills."""
     add = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__.splitlines()[0])
     add.add_argument("folder", type=Path, help="where the run puts its results and data")
     add.add_argument("--kills", type=int, default=20)
@@ -105,9 +105,12 @@ def main() -> int:
     add.add_argument("--against", type=Path, help="results folder of a run that nobody killed")
     add.add_argument("words", nargs="*", help="more words for make, such as BIN=...")
     options = add.parse_intermixed_args()
-    folder, chance, log = options.folder.resolve(), random.Random(options.seed), []
+    folder, chance = options.folder.resolve(), random.Random(options.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    for number in range(1, options.kills + 1):
+    kept = folder / "kills.csv"  # of earlier starts in this folder, which go on
+    log = list(csv.DictReader(kept.open(newline=""))) if kept.exists() else []
+    wanted = len(log) + options.kills
+    for number in range(len(log) + 1, wanted + 1):
         (folder / "make.log").touch()
         before, after = units_begun(folder), SHORT * (LONG / SHORT) ** chance.random()
         run = start(folder, options.words)
@@ -117,7 +120,7 @@ def main() -> int:
             break  # it has ended before: nothing is left to kill
         except subprocess.TimeoutExpired:
             log.append(kill(run, folder, number, after))
-        with open(folder / "kills.csv", "w", newline="") as file:
+        with open(kept, "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(log)
@@ -126,9 +129,9 @@ def main() -> int:
     wrong = differences(folder / "results", options.against) if options.against else []
     left = [*map(str, temporaries(folder)), *processes(folder)]
     print(
-        f"{len(log)} kills; the run ended with status {ended}; left behind: {left or 'nothing'}; {wrong or 'rows agree'}"
+        f"{len(log)} kills of {wanted}; the run ended with status {ended}; left behind: {left or 'nothing'}; {wrong or 'rows agree'}"
     )
-    return int(bool(ended or wrong or left))
+    return int(bool(ended or wrong or left or len(log) < wanted))
 
 
 if __name__ == "__main__":

@@ -305,6 +305,27 @@ def test_a_unit_waits_for_the_one_that_an_earlier_run_left(tmp_path):
     assert (tmp_path / "log").read_text() == "ended\nsecond\n"
 
 
+def test_what_a_killed_unit_left_among_temporary_files_goes_at_its_next_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "system's"))
+    (tmp_path / "system's").mkdir()
+    words = [
+        sys.executable,
+        "-m",
+        "workflow.alone",
+        "--unit",
+        "a/02.ipynb",
+        "sh",
+        "-c",
+        'ls "$TMPDIR"; mktemp; ls "$TMPDIR"',
+    ]
+    for _ in range(2):
+        done = subprocess.run(
+            words, cwd=tmp_path, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        )
+        made, seen = done.stdout.splitlines()  # before it made one, nothing was there
+        assert made.endswith(seen) and Path(made).exists() and (tmp_path / "system's") in Path(made).parents
+
+
 def test_ctrl_c_leaves_no_traceback_of_the_progress():
     words = [
         sys.executable,

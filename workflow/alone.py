@@ -1,6 +1,7 @@
 """`python -m workflow.alone COMMAND …`: runs a command unless another such command is at work in this folder.
 `python -m workflow.alone --unit NAME COMMAND …` waits for one of the same name instead: when Snakemake dies alone, the
-notebook that it started goes on, and the next `make` must not write beside it.
+notebook that it started goes on, and the next `make` must not write beside it. Temporary files of a unit (a kernel's
+connection file, sockets) have a folder of their own: what a killed one left goes at its next start.
 
 Snakemake's own lock outlives a power cut and then asks for `--unlock`. This one is the kernel's: it ends with
 the process, however that ends, so that the same `make` goes on where it was stopped.
@@ -11,7 +12,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 FOLDER = Path(
@@ -36,6 +39,17 @@ def take(name: str = MAKE, wait: bool = False) -> int | None:
     return handle
 
 
+def temporary_folder(name: str) -> None:
+    """An empty folder for this unit's temporary files, in the system's; nobody else is at work in it, for the lock is held."""
+    place = Path(tempfile.gettempdir()) / f"registration-{os.getuid()}" / name
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return  # another user's: the system's own folder will do
+    os.environ["TMPDIR"] = str(place)
+
+
 def main(words: list[str]) -> int:
     """Becomes the command, which keeps the lock; exit status 2 and one sentence if it is taken."""
     if words[:1] == ["--unit"]:
@@ -47,6 +61,7 @@ def main(words: list[str]) -> int:
                 f"{unit}: an earlier run is still at work on it; waiting for that to end.", file=sys.stderr, flush=True
             )
             handle = take(name, wait=True)
+        temporary_folder(name)
     else:
         command = words
         if os.environ.get(HELD) == os.path.abspath(FOLDER):
