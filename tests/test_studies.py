@@ -15,6 +15,7 @@ from lib.cases import Result
 from lib.study import listing, methods, populations, recipes, rows, run, schema, sources
 
 HEAD = "name: x\nquestion: Why?\n"
+CHANGE = "recipe: {population: fresh, changes: {a: {what: b, %s}}}\n"
 
 
 def written(folder, text, name="x"):
@@ -63,6 +64,25 @@ def test_one_value_may_stand_where_a_list_may(tmp_path):
         (HEAD + "recipe: {samples: [0]}\n", "0 is no number of training samples"),
         (HEAD + "cases: {splits: [0, 1]}\n", "splits are of the source split"),
         (HEAD + "recipe: {seeds: [0, 1]}\n", "seeds are of the population reproduce"),
+        (HEAD + CHANGE % "training: {batch: -3}", "training.batch in x.yaml (change a) is -3; it must be 1 or more."),
+        (
+            HEAD + CHANGE % "training: {bach: 3}",
+            "Unknown parameter in x.yaml (change a): training.bach; did you mean training.batch?",
+        ),
+        (
+            HEAD + CHANGE % "patients: {rtk: 2}",
+            "patients.rtk in x.yaml (change a) is 2.0; it must be a share from 0 to 1.",
+        ),
+        (HEAD + CHANGE % "networks: nope", "x.yaml names 'nope' as networks of the change a; "),
+        (HEAD + CHANGE % "against: nope", "x.yaml names 'nope' as against of the change a; "),
+        (HEAD + CHANGE % "networks: a", "x.yaml names 'a' as networks of the change a, which borrows them"),
+        (HEAD + CHANGE % "boost: 2", "changes.a.boost in x.yaml is 2.0; it must be a share from 0 to 1."),
+        (HEAD + CHANGE % "learns: act", "changes.a.learns is 'act'"),
+        (HEAD + CHANGE % "stages: corse", "changes.a.stages.0 is 'corse'"),
+        (
+            HEAD + "methods: [{method: itk, settings: {itk: {binz: 3}}}]\n",
+            "x.yaml (method itk): baselines.itk.binz; did you",
+        ),
         (HEAD + "cost: -3\n", "cost is -3 minutes"),
         (HEAD + "cost: 3\ncost: 4\n", "x.yaml: cost stands twice"),
         (HEAD + "cases: {starts: 3, starts: 4}\n", "x.yaml: starts stands twice"),
@@ -73,6 +93,19 @@ def test_what_is_wrong_in_a_file_is_one_sentence(tmp_path, text, sentence):
     with pytest.raises(UserError) as error:
         written(tmp_path, text)
     assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_only_goes_together_is_not_asked_of_a_change(tmp_path):
+    """It is laid over a profile that may have more patients than the smallest."""
+    change = "patients: {n_test: 5}"
+    assert written(tmp_path, HEAD + CHANGE % change).changes()["a"].patients == {"n_test": 5}
+
+
+def test_studies_are_checked_before_any_work(tmp_path, monkeypatch, capsys):
+    (tmp_path / "x.yaml").write_text(HEAD + CHANGE % "training: {batch: -3}", encoding="utf-8")
+    monkeypatch.setattr(schema, "FOLDER", tmp_path)
+    assert door.main(["check", "smoke"]) == 2
+    assert capsys.readouterr().err == "training.batch in x.yaml (change a) is -3; it must be 1 or more.\n"
 
 
 def test_a_misspelt_study_is_one_sentence(capsys):

@@ -231,15 +231,8 @@ class QuasiGlobalSettings:
     """M2: 2-D projections of the anatomy, searched at all shifts for a grid of rotations."""
 
     spacing: Positive = 5.0  # pixel of the projections
-    angles: Annotated[tuple[float, ...], ONCE] = (
-        -30.0,
-        -20.0,
-        -10.0,
-        0.0,
-        10.0,
-        20.0,
-        30.0,
-    )  # about each axis, off the start
+    # About each axis, off the start.
+    angles: Annotated[tuple[float, ...], ONCE] = (-30.0, -20.0, -10.0, 0.0, 10.0, 20.0, 30.0)
     reach: Reach = (60.0, 60.0, 180.0)  # shifts searched, +- mm
     window: dict[Experiment, Interval] = field(
         default_factory=lambda: {"spine": (150.0, 700.0), "heart": (-600.0, 100.0)}
@@ -278,10 +271,8 @@ class BaselineSettings:
 
     # names of lib.baselines.methods; dsl_polish only where notebook 04 has already run
     methods: Annotated[tuple[str, ...], ONCE] = ("itk", "quasi_global", "semantic", "itk_tuned", "elastix", "greedy")
-    real_methods: Annotated[tuple[str, ...], ONCE] = (
-        "itk",
-        "itk_tuned",
-    )  # on real scans (`dataset`), where there are many cases
+    # on real scans (`dataset`), where there are many cases
+    real_methods: Annotated[tuple[str, ...], ONCE] = ("itk", "itk_tuned")
     anatomy: Experiment = "spine"  # what the anatomy-targeted methods look for; set from the case
     seed: Number = 0  # every method's random draws, with the case's own name
     workers: Number = 2  # processes side by side, one thread each

@@ -1,4 +1,6 @@
-"""`python -m lib check`: are a profile's settings, the splits and the place to run sound? What make asks first."""
+"""`python -m lib check`: are a profile's settings with all its variants, the studies, the splits and the place to run
+sound? What make asks first.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ import argparse
 
 from lib.base.folders import ROOT
 from lib.base.sections import known
-from lib.study import config
+from lib.study import config, schema
+
+VARIED = ("stream", "training", "per_agent", "agent")  # sections that a variant changes
 
 
 def arguments(add: argparse.ArgumentParser) -> None:
@@ -21,6 +25,11 @@ def run(options) -> None:
     """Raises UserError at the first thing that would end a run before it could start."""
     config.gpus(options.gpu)
     for name in options.profile or config.profiles():
-        config.split_numbers(options.splits, config.load(name).patients.n_splits)
+        cfg = config.load(name)
+        config.split_numbers(options.splits, cfg.patients.n_splits)
+        for variant in cfg.variants.known:
+            config.load(name, VARIED, variant=variant, experiment=cfg.variants.experiment)
+    for name in schema.names():
+        schema.load(name)
     places = [path.parent.name for path in (ROOT / "profiles").glob("*/config*.yaml")]
     known([options.where], places, "place to run (WHERE)")

@@ -200,7 +200,8 @@ def _whole(profile: Profile) -> Profile:
     for name in training.train.AGENTS:
         own = profile if profile.per_agent is None else training.own(profile, name)
         if says := training.shape(own, name).disagree():
-            raise UserError(f"stream and training in configs/{profile.profile}.yaml: {says}")
+            variant = f" (variant {profile.variant})" if profile.variant else ""
+            raise UserError(f"stream and training in configs/{profile.profile}.yaml{variant}: {says}")
     return profile
 
 

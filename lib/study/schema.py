@@ -17,12 +17,14 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from lib.base import limits
 from lib.base.errors import UserError
 from lib.base.folders import ROOT
 from lib.base.limits import RANGES as HALF_RANGES
-from lib.base.sections import hint, known
+from lib.base.limits import Number, Share
+from lib.base.sections import build, hint, known
 from lib.base.yaml_file import read
 from lib.study.planar.plan import Plan
 
@@ -46,11 +48,13 @@ class Change:
     training: dict[str, Any] = field(default_factory=dict)
     agent: dict[str, Any] = field(default_factory=dict)
     patients: dict[str, Any] = field(default_factory=dict)  # they are made again, in a folder of their own
-    stages: tuple[str, ...] = BOTH  # the networks that are trained again
-    pairs: int = 0  # train on so many patients only; 0: all
-    scans: int = 0  # grown from so many of the real scans only, as many patients in all; 0: from all of them
-    learns: str = "actions"  # actions | parameters (one-shot regression) | stop (a 13th output)
-    boost: float = 0.0  # share of samples from where the reference fails on training patients
+    stages: tuple[Literal[BOTH], ...] = BOTH  # the networks that are trained again
+    pairs: Number = 0  # train on so many patients only; 0: all
+    scans: Number = 0  # grown from so many of the real scans only, as many patients in all; 0: from all of them
+    learns: Literal["actions", "parameters", "stop"] = (
+        "actions"  # actions | parameters (one-shot regression) | stop (a 13th output)
+    )
+    boost: Share = 0.0  # share of samples from where the reference fails on training patients
     networks: str = ""  # walks with the networks of this change; empty: with its own
     against: str = ""  # the change that it is compared with; empty: none
     short: bool = False  # with `transfer.samples` also where the population has `transfer.without_samples`
@@ -251,6 +255,7 @@ def _check(study: Study, source: str) -> None:
         raise UserError(f"{prefix}planar stands in place of recipe and command.")
     if study.cost < 0:
         raise UserError(f"{prefix}cost is {study.cost:g} minutes; it cannot be less than none.")
+    _check_changes(study, source)
     for block in study.cases:
         one_of([block.source], SOURCES, "source of cases")
         one_of(block.experiments, ("spine", "heart"), "experiment")
@@ -291,3 +296,31 @@ def _check(study: Study, source: str) -> None:
             raise UserError(f"{prefix}seeds are of the population reproduce; change training.seed of another one.")
     if any(m.trained() for m in study.methods) and not study.recipe:
         raise UserError(f"{prefix}an agent is tried but there is no recipe; say recipe: {{population: released}}.")
+
+
+def _check_changes(study: Study, source: str) -> None:
+    """What its changes, and the settings of its baselines, lay over sections of a profile. Raises UserError."""
+    for name, change in [item for recipe in study.recipe for item in recipe.changes.items()]:
+        for found in limits.wrong(change, f"changes.{name}"):
+            raise UserError(f"{found.name} in {source} {found.says}")
+        for section in ("patients", "stream", "training", "agent"):
+            if values := getattr(change, section):
+                build(section, values, f"{source} (change {name})", alone=True)
+    if says := misnamed(study.changes()):
+        raise UserError(f"{source} {says}")
+    for method in [m for some in (study.methods, *(block.methods for block in study.cases)) for m in some]:
+        if method.settings:
+            build("baselines", method.settings, f"{source} (method {method.change or method.method})", alone=True)
+
+
+def misnamed(changes: Mapping[str, Change]) -> str:
+    """What is wrong with the other changes that changes name; empty where nothing is."""
+    for name, change in changes.items():
+        for word in ("networks", "against"):
+            other = getattr(change, word)
+            if other and other not in changes:
+                return f"names {other!r} as {word} of the change {name}; {hint(other, changes)}"
+        lender = change.networks and changes[change.networks].networks
+        if lender:
+            return f"names {change.networks!r} as networks of the change {name}, which borrows them; name {lender!r}."
+    return ""

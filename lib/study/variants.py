@@ -31,6 +31,10 @@ class VariantSettings:
     fine_samples: Count = 320  # and of its fine network
     known: dict[str, Change] = field(default_factory=lambda: dict(KNOWN))  # name: what is changed
 
+    def disagree(self) -> str:
+        """Whether every variant that another one names is there."""
+        return schema.misnamed(self.known)
+
 
 def resolve(cfg, settings: VariantSettings):
     """`cfg` with the overrides of `cfg.variant` in the sections that it has, the variant itself as `change`.
