@@ -83,6 +83,13 @@ def test_one_value_may_stand_where_a_list_may(tmp_path):
             HEAD + "methods: [{method: itk, settings: {itk: {binz: 3}}}]\n",
             "x.yaml (method itk): baselines.itk.binz; did you",
         ),
+        (HEAD + "methods: []\n", "x.yaml: methods is empty; name at least one"),
+        (HEAD + "methods: []\ncases: [{methods: itk}, {}]\n", "x.yaml: methods is empty"),
+        (HEAD + "cases: []\n", "x.yaml: cases is empty; name at least one"),
+        (HEAD + "cases: {conditions: {}}\n", "x.yaml: cases.conditions is empty"),
+        (HEAD + "cases: {ranges: []}\n", "x.yaml: cases.ranges is empty"),
+        (HEAD + "recipe: {population: []}\n", "x.yaml: recipe.population is empty"),
+        (HEAD + "planar: {curves: []}\n", "x.yaml: planar.curves is empty"),
         (HEAD + "cost: -3\n", "cost is -3 minutes"),
         (HEAD + "cost: 3\ncost: 4\n", "x.yaml: cost stands twice"),
         (HEAD + "cases: {starts: 3, starts: 4}\n", "x.yaml: starts stands twice"),
@@ -343,6 +350,16 @@ def test_a_study_is_kept_to_some_methods(bench):
     assert {name for name, _ in bench.asked} == {"itk_tuned"}
     with pytest.raises(UserError, match="no method 'itk_serch'"):
         bench.go(dataclasses.replace(bench.study, methods=(schema.Method("itk_serch"),)))
+
+
+def test_a_word_after_only_that_is_none_is_one_sentence(capsys):
+    assert door.main(["study", "organs_moved", "--only", "nope"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Unknown word after --only for organs_moved: nope; choose one of elastix, greedy_search, ")
+    assert door.main(["study", "organs_moved", "--only", "itk_tund"]) == 2
+    assert capsys.readouterr().err.endswith("itk_tund; did you mean itk_tuned?\n")
+    assert {"without_0", "reproduce", "initial", "itk_search_bone"} <= set(run.names(schema.load("real_scans")))
+    assert {"fresh", "fresh+again"} <= set(run.names(schema.load("transfer_changes")))
 
 
 def test_the_command_gives_all_its_methods_from_one_run(bench, monkeypatch):

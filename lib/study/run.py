@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from lib.base import provenance
 from lib.base.errors import UserError
 from lib.base.folders import summary
+from lib.base.sections import known
 from lib.baselines import methods as registry
 from lib.registration import register
 from lib.study import conditions, config, figure4, methods, populations, recipes, rows, schema, sources
@@ -274,6 +275,14 @@ def load_config(profile: str, experiment: str = "spine"):
     return config.load(profile, sections=SECTIONS, experiment=experiment, split=0)
 
 
+def names(study: Study) -> list[str]:
+    """What `--only` may name: populations and recipes (fresh, fresh+again), methods that need none."""
+    makers = [m for e in config.EXPERIMENTS for m in recipes.makers(study, e)]
+    asked = [m for block in study.cases for m in block.methods or study.methods]
+    found = [word for m in makers for word in (m.population, m.name)] + [m.method for m in asked if not m.trained()]
+    return list(dict.fromkeys(found))
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What `python -m lib study` takes."""
     parser.add_argument("name", help="a study of configs/studies/; `python -m lib studies` lists them")
@@ -296,5 +305,6 @@ def run(options) -> None:
         cfg = config.load(options.profile, sections=("patients", "drl"), experiment="spine", split=0)
         figure4.Long(cfg, study.planar).run(options.only)
         return
+    known(options.only, names(study), f"word after --only for {study.name}")
     loop = Loop(load_config(options.profile), study, options.only, options.again)
     loop.train() if options.train else loop.run()

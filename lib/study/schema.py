@@ -256,6 +256,7 @@ def _check(study: Study, source: str) -> None:
     if study.cost < 0:
         raise UserError(f"{prefix}cost is {study.cost:g} minutes; it cannot be less than none.")
     _check_changes(study, source)
+    _check_lists(study, source)
     for block in study.cases:
         one_of([block.source], SOURCES, "source of cases")
         one_of(block.experiments, ("spine", "heart"), "experiment")
@@ -311,6 +312,20 @@ def _check_changes(study: Study, source: str) -> None:
     for method in [m for some in (study.methods, *(block.methods for block in study.cases)) for m in some]:
         if method.settings:
             build("baselines", method.settings, f"{source} (method {method.change or method.method})", alone=True)
+
+
+def _check_lists(study: Study, source: str) -> None:
+    """Lists that must name something, or there would be nothing to do. Raises UserError."""
+    made = ("population", "experiments", "agents", "seeds")
+    places = [("", study, ("cases",)), *(("recipe.", one, made) for one in study.recipe)]
+    places += [("cases.", one, ("experiments", "splits", "ranges", "conditions")) for one in study.cases]
+    places += [("planar.", study.planar, ("curves", "seeds", "sizes"))] if study.planar else []
+    for where, part, names in places:
+        for name in names:
+            if not getattr(part, name):
+                raise UserError(f"{source}: {where}{name} is empty; name at least one, or leave it out.")
+    if not all(block.methods or study.methods for block in study.cases):
+        raise UserError(f"{source}: methods is empty; name at least one, such as agent or itk_tuned.")
 
 
 def misnamed(changes: Mapping[str, Change]) -> str:
