@@ -56,6 +56,7 @@ def test_one_value_may_stand_where_a_list_may(tmp_path):
         (HEAD + "cases: {scanner: second, source: split}\n", "the second scanner scans the source real_scans"),
         (HEAD + "cases: {source: split, every_level: true}\n", "of the source real_scans"),
         (HEAD + "cases: {fat_mm: 200}\n", "fat_mm is 200; it must be from 0 to 120 mm"),
+        (HEAD + "cases: {min_overlap: 1}\n", "min_overlap a share from 0 to less than 1"),
         (HEAD + "cases: {starts: -1}\n", "starts must be a positive number"),
         (HEAD + "cases: {source: split, conditions: {a: {what: b, metal: true}}}\n", "needs the source real_scans"),
         (HEAD + "cases: {conditions: {a: {what: b, view: [0.5, 2]}}}\n", "view is two shares"),

@@ -277,8 +277,8 @@ def _check(study: Study, source: str) -> None:
             raise UserError(f"{prefix}fat_mm is {block.fat_mm:g}; it must be from 0 to 120 mm.")
         if block.source == "real_pairs" and not block.scans:
             raise UserError(f"{prefix}the source real_pairs needs scans, the collections whose pairs are tried.")
-        if block.starts < 0 or not 0 <= (block.min_overlap or 0) <= 1:
-            raise UserError(f"{prefix}starts must be a positive number, and min_overlap a share from 0 to 1.")
+        if block.starts < 0 or not 0 <= (block.min_overlap or 0) < 1:
+            raise UserError(f"{prefix}starts must be a positive number, and min_overlap a share from 0 to less than 1.")
         for name, found in block.conditions.items():
             if block.source != "real_scans" and (found.simulates() or found.files):
                 raise UserError(f"{prefix}the condition {name} scans a body again; that needs the source real_scans.")
