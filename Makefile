@@ -33,7 +33,7 @@ ALONE = $(PYTHON) -m workflow.alone
 SNAKEMAKE = $(ALONE) "$(BIN)/snakemake" --nolock --profile profiles/$(WHERE)
 WITH = --config profile=$(PROFILE) splits=$(SPLITS) gpu=$(GPU)
 RUNS = $(or $(RESULTS_DIR),results)/runs/$(PROFILE)
-CHECK = @$(PYTHON) -m lib check --splits "$(SPLITS)" --where "$(WHERE)" "$(PROFILE)"
+CHECK = @$(PYTHON) -m lib check --splits "$(SPLITS)" --gpu "$(GPU)" --where "$(WHERE)" "$(PROFILE)"
 
 .PHONY: test-browser test-slurm help setup reproduce claims transfer test lint strip lab data report site verify crate bench clean
 

@@ -26,7 +26,7 @@ USE, STUDY, CHECK = "your own scans", "the study", "numbers and files"
 COMMANDS = {
     "register": Command(USE, "lib.registration.command", "align a CT to a cone-beam CT"),
     "data": Command(USE, "lib.patients.data", "list the data sets, fetch one, or read a downloaded collection"),
-    "study": Command(STUDY, "lib.study.run", "run a study of configs/studies: train, register, write rows"),
+    "study": Command(STUDY, "lib.study.command", "run a study of configs/studies: train, register, write rows"),
     "studies": Command(
         STUDY, "lib.study.listing", "list the studies: what each asks, whether its rows are there, its time"
     ),

@@ -15,25 +15,28 @@ The same code runs on CPU and GPU, with torch and NumPy only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 
 from lib import mdp, rigid
 from lib.base.errors import UserError
-from lib.base.limits import Count, HalfRanges, Positive, Share, Size, Turn
+from lib.base.limits import Count, HalfRanges, Positive, Rule, Share, Size, Turn
 from lib.base.provenance import atomic
 from lib.images.normalise import Source
 from lib.images.windows import SourceBank, cut
 from lib.network import observe
+
+# Two of them, in four bytes a voxel, are 128 MB a sample at 256.
+Window = Annotated[int, Rule(lambda n: 1 <= n <= 256, "1 to 256")]
 
 
 @dataclass(frozen=True)
 class StreamSettings:
     """Windows and the distribution of training samples."""
 
-    window: Count = 32  # voxels along each edge (the paper: 64)
+    window: Window = 32  # voxels along each edge (the paper: 64)
     coarse_voxel: Positive = 8.0  # mm, window voxel of the first network
     fine_voxel: Positive = 3.0  # mm, window voxel of the second
     coarse_source: Positive = 4.0  # mm, pyramid level the coarse windows are cut from

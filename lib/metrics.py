@@ -13,7 +13,7 @@ import numpy as np
 
 from lib import rigid
 from lib.base.errors import UserError
-from lib.base.limits import Count, HalfRanges, Number, Share
+from lib.base.limits import Count, HalfRanges, Number, PartShare
 
 SUCCESS_MM = {"spine": 10.0, "heart": 20.0}  # the paper: TRE <= 10 mm (E1), MME <= 20 mm (E2)
 COARSE_STEPS = 200  # N1: a start whose L1 norm is larger cannot be undone by steps of one unit
@@ -51,7 +51,7 @@ class EvaluationSettings:
     range_heart: HalfRanges = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # the same for E2
     # The same for the CBCT itself, about its own centre (12 parameters, as the paper); 0: it stays.
     range_heart_fixed: HalfRanges = (0.0,) * 6
-    min_overlap: Share = 0.25  # share of the CBCT's field of view inside the CT at the start
+    min_overlap: PartShare = 0.25  # share of the CBCT's field of view inside the CT at the start
     seed: Number = 2017  # of the starts and of the bootstrap
     n_bootstrap: Count = 500  # resamples of the patients behind each confidence interval
 

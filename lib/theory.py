@@ -21,7 +21,7 @@ import torch
 
 from lib import mdp, rigid
 from lib.augment import StreamSettings, draw_residuals
-from lib.base.limits import Count, Number, Rule
+from lib.base.limits import ONCE, Count, Number, Rule
 
 Discount = Annotated[float, Rule(lambda x: 0 < x < 1, "more than 0 and less than 1")]
 
@@ -32,7 +32,8 @@ class TheorySettings:
 
     states: Count = 5000  # random states checked per question
     seed: Number = 0  # seed of the random states
-    gammas: tuple[Discount, ...] = (0.5, 0.8, 0.9, 0.95)  # discount factors at which R > gamma / (1 - gamma) is probed
+    # Discount factors at which R > gamma / (1 - gamma) is probed.
+    gammas: Annotated[tuple[Discount, ...], ONCE] = (0.5, 0.8, 0.9, 0.95)
 
 
 def steps_to_goal(distance, tolerance: float = mdp.TOLERANCE):

@@ -23,7 +23,7 @@ from lib import mdp, network, rigid
 from lib.augment import Stream, StreamSettings, TrainingPair
 from lib.base import ranks, weights
 from lib.base.errors import UserError
-from lib.base.limits import Count, Counts, Number, Positive, Rule, Share, Size
+from lib.base.limits import Count, Counts, Number, Rate, Rule, Share, Size
 from lib.base.provenance import atomic
 from lib.base.sections import arguments
 from lib.loss import q_loss, value_weight
@@ -50,7 +50,7 @@ class TrainSettings:
     heart_fine: bool = False  # also train a fine network for E2 (the paper did not)
     batch: Count = 32  # samples per step (the paper: 32)
     optimiser: Literal["adamw", "rmsprop"] = "adamw"  # rmsprop: the paper, no momentum
-    learning_rate: Positive = 3.0e-3  # (the paper: 6e-5)
+    learning_rate: Rate = 3.0e-3  # (the paper: 6e-5)
     schedule: Literal["cosine", "step"] = "cosine"  # with warm-up; step: x0.7 every 10,000 steps (the paper)
     warm_up: Number = 50  # steps of linear warm-up
     weight_decay: Size = 1.0e-3  # AdamW only

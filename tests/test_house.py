@@ -94,6 +94,7 @@ def make(*words):
     [
         (("reproduce", "PROFILE=cpuu"), "There is no profile 'cpuu'; did you mean cpu?"),
         (("reproduce", "PROFILE=smoke", "SPLITS=7"), "SPLITS is '7'; it must be all, or numbers below"),
+        (("reproduce", "PROFILE=smoke", "GPU=abc"), "GPU is 'abc'; it must be 0, or a whole number"),
         (("reproduce", "WHERE=slum"), "Unknown place to run (WHERE): slum;"),
         (("claims", "CLAIM=C17"), "There is no claim C17; they are C1,"),
     ],

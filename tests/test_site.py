@@ -13,7 +13,7 @@ from PIL import Image
 
 from lib.base.errors import UserError
 from lib.study import rows as study_rows
-from lib.study import schema
+from lib.study import schema, sound
 from workflow.website import build, check, executed, links, pages, studies
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -159,7 +159,7 @@ def test_a_study_says_what_it_asked_and_what_came_of_it(site):
 def test_every_study_of_the_project_has_its_page():
     made = studies.pages(ROOT / "results")
     assert set(made) == {"studies/index.md", *(f"studies/{name}.md" for name in schema.names())}
-    assert set(studies.SOURCES) == set(schema.SOURCES) and set(studies.SCANNERS) == set(schema.SCANNERS)
+    assert set(studies.SOURCES) == set(sound.SOURCES) and set(studies.SCANNERS) == set(sound.SCANNERS)
     assert "240 rows" in made["studies/organs_moved.md"] and "From [real scans]" in made["studies/organs_moved.md"]
     assert all(schema.load(name).question in made[f"studies/{name}.md"] for name in schema.names())
     assert "From [ablations]" in made["studies/variants.md"]

@@ -12,9 +12,10 @@ import lib.__main__ as door
 from lib import rigid
 from lib.base.errors import UserError
 from lib.cases import Result
-from lib.study import listing, methods, populations, recipes, rows, run, schema, sources
+from lib.study import command, listing, methods, populations, recipes, rows, run, schema, sources
 
 HEAD = "name: x\nquestion: Why?\n"
+CHANGE = "recipe: {population: fresh, changes: {a: {what: b, %s}}}\n"
 
 
 def written(folder, text, name="x"):
@@ -55,6 +56,7 @@ def test_one_value_may_stand_where_a_list_may(tmp_path):
         (HEAD + "cases: {scanner: second, source: split}\n", "the second scanner scans the source real_scans"),
         (HEAD + "cases: {source: split, every_level: true}\n", "of the source real_scans"),
         (HEAD + "cases: {fat_mm: 200}\n", "fat_mm is 200; it must be from 0 to 120 mm"),
+        (HEAD + "cases: {min_overlap: 1}\n", "min_overlap a share from 0 to less than 1"),
         (HEAD + "cases: {starts: -1}\n", "starts must be a positive number"),
         (HEAD + "cases: {source: split, conditions: {a: {what: b, metal: true}}}\n", "needs the source real_scans"),
         (HEAD + "cases: {conditions: {a: {what: b, view: [0.5, 2]}}}\n", "view is two shares"),
@@ -63,6 +65,32 @@ def test_one_value_may_stand_where_a_list_may(tmp_path):
         (HEAD + "recipe: {samples: [0]}\n", "0 is no number of training samples"),
         (HEAD + "cases: {splits: [0, 1]}\n", "splits are of the source split"),
         (HEAD + "recipe: {seeds: [0, 1]}\n", "seeds are of the population reproduce"),
+        (HEAD + CHANGE % "training: {batch: -3}", "training.batch in x.yaml (change a) is -3; it must be 1 or more."),
+        (
+            HEAD + CHANGE % "training: {bach: 3}",
+            "Unknown parameter in x.yaml (change a): training.bach; did you mean training.batch?",
+        ),
+        (
+            HEAD + CHANGE % "patients: {rtk: 2}",
+            "patients.rtk in x.yaml (change a) is 2.0; it must be a share from 0 to 1.",
+        ),
+        (HEAD + CHANGE % "networks: nope", "x.yaml names 'nope' as networks of the change a; "),
+        (HEAD + CHANGE % "against: nope", "x.yaml names 'nope' as against of the change a; "),
+        (HEAD + CHANGE % "networks: a", "x.yaml names 'a' as networks of the change a, which borrows them"),
+        (HEAD + CHANGE % "boost: 2", "changes.a.boost in x.yaml is 2.0; it must be a share from 0 to 1."),
+        (HEAD + CHANGE % "learns: act", "changes.a.learns is 'act'"),
+        (HEAD + CHANGE % "stages: corse", "changes.a.stages.0 is 'corse'"),
+        (
+            HEAD + "methods: [{method: itk, settings: {itk: {binz: 3}}}]\n",
+            "x.yaml (method itk): baselines.itk.binz; did you",
+        ),
+        (HEAD + "methods: []\n", "x.yaml: methods is empty; name at least one"),
+        (HEAD + "methods: []\ncases: [{methods: itk}, {}]\n", "x.yaml: methods is empty"),
+        (HEAD + "cases: []\n", "x.yaml: cases is empty; name at least one"),
+        (HEAD + "cases: {conditions: {}}\n", "x.yaml: cases.conditions is empty"),
+        (HEAD + "cases: {ranges: []}\n", "x.yaml: cases.ranges is empty"),
+        (HEAD + "recipe: {population: []}\n", "x.yaml: recipe.population is empty"),
+        (HEAD + "planar: {curves: []}\n", "x.yaml: planar.curves is empty"),
         (HEAD + "cost: -3\n", "cost is -3 minutes"),
         (HEAD + "cost: 3\ncost: 4\n", "x.yaml: cost stands twice"),
         (HEAD + "cases: {starts: 3, starts: 4}\n", "x.yaml: starts stands twice"),
@@ -73,6 +101,19 @@ def test_what_is_wrong_in_a_file_is_one_sentence(tmp_path, text, sentence):
     with pytest.raises(UserError) as error:
         written(tmp_path, text)
     assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_only_goes_together_is_not_asked_of_a_change(tmp_path):
+    """It is laid over a profile that may have more patients than the smallest."""
+    change = "patients: {n_test: 5}"
+    assert written(tmp_path, HEAD + CHANGE % change).changes()["a"].patients == {"n_test": 5}
+
+
+def test_studies_are_checked_before_any_work(tmp_path, monkeypatch, capsys):
+    (tmp_path / "x.yaml").write_text(HEAD + CHANGE % "training: {batch: -3}", encoding="utf-8")
+    monkeypatch.setattr(schema, "FOLDER", tmp_path)
+    assert door.main(["check", "smoke"]) == 2
+    assert capsys.readouterr().err == "training.batch in x.yaml (change a) is -3; it must be 1 or more.\n"
 
 
 def test_a_misspelt_study_is_one_sentence(capsys):
@@ -310,6 +351,16 @@ def test_a_study_is_kept_to_some_methods(bench):
     assert {name for name, _ in bench.asked} == {"itk_tuned"}
     with pytest.raises(UserError, match="no method 'itk_serch'"):
         bench.go(dataclasses.replace(bench.study, methods=(schema.Method("itk_serch"),)))
+
+
+def test_a_word_after_only_that_is_none_is_one_sentence(capsys):
+    assert door.main(["study", "organs_moved", "--only", "nope"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Unknown word after --only for organs_moved: nope; choose one of elastix, greedy_search, ")
+    assert door.main(["study", "organs_moved", "--only", "itk_tund"]) == 2
+    assert capsys.readouterr().err.endswith("itk_tund; did you mean itk_tuned?\n")
+    assert {"without_0", "reproduce", "initial", "itk_search_bone"} <= set(command.names(schema.load("real_scans")))
+    assert {"fresh", "fresh+again"} <= set(command.names(schema.load("transfer_changes")))
 
 
 def test_the_command_gives_all_its_methods_from_one_run(bench, monkeypatch):

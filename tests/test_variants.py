@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_agent import SETTINGS, body, cone
 
+import lib.__main__ as door
 from lib import agent, augment, mdp, network, rigid, train
 from lib.base.errors import UserError
 from lib.images import normalise
@@ -52,12 +53,30 @@ def test_a_misspelt_variant_or_override_is_one_sentence():
         named("no_afine")
     with pytest.raises(UserError, match="spine only"):
         config.load("smoke", SECTIONS, variant="stop", experiment="heart")
+    changed = {"variants": {"known": {"x": {"what": "", "networks": "nope"}}}}
+    with pytest.raises(UserError, match="names 'nope' as networks of the change x; "):
+        config.check({"profile": "smoke", "variant": "x", **changed}, SECTIONS)
     for known, sentence in (
         ({"x": {"what": "", "streem": {}}}, "did you mean variants.known.x.stream"),
         ({"x": {"what": "", "stream": {"afine": 0}}}, "did you mean stream.affine"),
     ):
         with pytest.raises(UserError, match=sentence):
             config.check({"profile": "smoke", "variant": "x", "variants": {"known": known}}, SECTIONS)
+
+
+def test_all_variants_of_a_profile_are_checked_before_any_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(config, "ROOT", tmp_path)
+    (tmp_path / "configs").mkdir()
+    for change, sentence in (
+        ("training: {batch: -3}", "training.batch in variants.known.x is -3; it must be 1 or more."),
+        ("training: {bach: 3}", "Unknown parameter in variants.known.x: training.bach; did you mean training.batch?"),
+        ("networks: nope", "variants in configs/mine.yaml names 'nope' as networks of the change x; "),
+        ("stream: {window: 4}", "stream and training in configs/mine.yaml (variant x): window 4 is too small"),
+    ):
+        text = f"profile: mine\nvariants: {{known: {{x: {{what: y, {change}}}}}}}\n"
+        (tmp_path / "configs" / "mine.yaml").write_text(text, encoding="utf-8")
+        assert door.main(["check", "mine"]) == 2
+        assert capsys.readouterr().err.startswith(sentence)
 
 
 def test_where_a_variant_lands(monkeypatch, tmp_path):

@@ -482,12 +482,19 @@ def test_the_bar_moves_with_the_steps(monkeypatch):
     assert seen == [1, 2, 3] and bars[0].max == 7 and bars[0].value == 7 and bars[0].description == "done"
 
 
-def test_niivue_has_both_volumes_and_a_thin_crosshair():
+def test_niivue_has_both_volumes_and_a_thin_crosshair(tmp_path, monkeypatch):
     from lib.registration import live
 
+    at_exit = []
+    monkeypatch.setattr(live.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(live.atexit, "register", lambda call, *words, **names: at_exit.append((call, words, names)))
     view = live.niivue(volume(), volume(), SimpleNamespace(pose=np.eye(4)))
     assert len(view.volumes) == 2 and view.opts.crosshair_width < 1 and view.opts.crosshair_width_unit == "mm"
     assert view.opts.is_radiological_convention
+    assert len(list(tmp_path.glob("niivue-*/*.nii.gz"))) == 2
+    for call, words, names in at_exit:
+        call(*words, **names)
+    assert not list(tmp_path.glob("niivue-*")), "nothing is left when the kernel ends"
 
 
 def test_not_interactive_here():

@@ -37,11 +37,16 @@ RANGES = Rule(
     "six numbers, 0 to 300 mm and 0 to 180 degrees",
 )
 
+ONCE = Rule(lambda some: some and len(set(some)) == len(some), "a list of at least one, each once")
+
 Number = Annotated[int, Rule(lambda n: n >= 0, "0 or more")]
 Count = Annotated[int, Rule(lambda n: n >= 1, "1 or more")]
 Size = Annotated[float, Rule(lambda x: x >= 0, "0 or more")]
 Positive = Annotated[float, Rule(lambda x: x > 0, "more than 0")]
 Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "a share from 0 to 1")]
+PartShare = Annotated[float, Rule(lambda x: 0 <= x < 1, "a share from 0 to less than 1")]
+Rate = Annotated[float, Rule(lambda x: 0 < x <= 1, "more than 0 and at most 1")]  # a learning rate
+Spacing = Annotated[float, Rule(lambda x: 0.2 <= x <= 10, "from 0.2 to 10 mm")]  # of an image's grid
 Percent = Annotated[float, Rule(lambda x: 0 <= x <= 100, "a percentage from 0 to 100")]
 Turn = Annotated[float, Rule(lambda x: 0 <= x <= 180, "an angle from 0 to 180 degrees")]
 HalfRanges = Annotated[tuple[float, ...], RANGES]  # +- mm x 3, degrees x 3

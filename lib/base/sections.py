@@ -30,15 +30,18 @@ SECTIONS = {
 }
 
 
-def build(section: str, values: Mapping[str, Any], source: str = "the parameters") -> Any:
+def build(section: str, values: Mapping[str, Any], source: str = "the parameters", alone: bool = False) -> Any:
     """The section's dataclass from a dict. Raises UserError naming `source` for a name that is none, a wrong type, a
-    value out of its limits, and values that do not go together (a method `disagree` of the dataclass)."""
+    value out of its limits, and values that do not go together (a method `disagree` of the dataclass; not where the
+    values stand `alone`, to be laid over those of a profile)."""
     settings = section_class(section)
     if not isinstance(values, Mapping):
         raise UserError(f"{section} in {source} must be a list of names and values, not {values!r}.")
     _check_names(settings, values, section, source)
     built = _typed(settings, values, section, source)
     for found in limits.wrong(built, section):
+        if alone and found.name == section:
+            break  # the last that there is: each value by itself is sound
         raise UserError(f"{found.name} in {source} {found.says}")
     return built
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from lib.base.limits import (
+    ONCE,
     Count,
     Counts,
     Experiment,
@@ -16,6 +17,7 @@ from lib.base.limits import (
     Interval,
     Number,
     Positive,
+    Rate,
     Reach,
     Rule,
     Share,
@@ -206,7 +208,7 @@ class SemanticSettings:
     voxels: Count = 3000  # sampled from each image of a training patient, half of them in the object
     trees: Count = 60
     depth: Count = 5  # of each tree
-    learning_rate: Positive = 0.15
+    learning_rate: Rate = 0.15
     patients: tuple[Count, ...] = ()  # trained also on so few patients: rows `semantic_<n>`, how it starves
     mattes: MattesSettings = field(default_factory=_to_map)
 
@@ -229,7 +231,8 @@ class QuasiGlobalSettings:
     """M2: 2-D projections of the anatomy, searched at all shifts for a grid of rotations."""
 
     spacing: Positive = 5.0  # pixel of the projections
-    angles: tuple[float, ...] = (-30.0, -20.0, -10.0, 0.0, 10.0, 20.0, 30.0)  # about each axis, off the start
+    # About each axis, off the start.
+    angles: Annotated[tuple[float, ...], ONCE] = (-30.0, -20.0, -10.0, 0.0, 10.0, 20.0, 30.0)
     reach: Reach = (60.0, 60.0, 180.0)  # shifts searched, +- mm
     window: dict[Experiment, Interval] = field(
         default_factory=lambda: {"spine": (150.0, 700.0), "heart": (-600.0, 100.0)}
@@ -267,8 +270,9 @@ class BaselineSettings:
     """Which methods are run, and the settings of each."""
 
     # names of lib.baselines.methods; dsl_polish only where notebook 04 has already run
-    methods: tuple[str, ...] = ("itk", "quasi_global", "semantic", "itk_tuned", "elastix", "greedy")
-    real_methods: tuple[str, ...] = ("itk", "itk_tuned")  # on real scans (`dataset`), where there are many cases
+    methods: Annotated[tuple[str, ...], ONCE] = ("itk", "quasi_global", "semantic", "itk_tuned", "elastix", "greedy")
+    # on real scans (`dataset`), where there are many cases
+    real_methods: Annotated[tuple[str, ...], ONCE] = ("itk", "itk_tuned")
     anatomy: Experiment = "spine"  # what the anatomy-targeted methods look for; set from the case
     seed: Number = 0  # every method's random draws, with the case's own name
     workers: Number = 2  # processes side by side, one thread each

@@ -21,7 +21,7 @@ from lib import rigid
 from lib.base import pools, provenance
 from lib.base.errors import UserError
 from lib.base.folders import data_root
-from lib.base.limits import Count, Number, Positive, Share, Size
+from lib.base.limits import Count, Number, Positive, Share, Size, Spacing
 from lib.patients import place, store
 from lib.patients.anatomy import Anatomy
 from lib.patients.heart.hardness import KINDS
@@ -46,8 +46,8 @@ class PatientSettings:
     n_splits: Count = 2  # blind splits (paper: 5), their test patients disjoint
     n_test: Count = 1  # test patients a split (paper: 5)
     n_validation: Number = 1  # patients that draw the learning curves, and on which settings may be chosen
-    spacing: Positive = 4.0  # mm, grid on which bodies are drawn and the CT is kept
-    cbct_spacing: Positive = 4.0  # mm, of the CBCT
+    spacing: Spacing = 4.0  # mm, grid on which bodies are drawn and the CT is kept
+    cbct_spacing: Spacing = 4.0  # mm, of the CBCT
     views: Count = 100  # projections of a cone-beam scan
     detector_pixel: Positive = 5.0  # mm on the detector
     hearts: Literal["usual", "hard"] = "usual"  # drawn for E2: as in Table 1, or nearer to the paper's (heart.hardness)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -84,10 +86,11 @@ def chosen(paths: tuple[str, str], choosers=()) -> tuple[str, str] | None:
 
 def niivue(fixed: Volume, moving: Volume, result, height: int = 400):
     """The CBCT with the registered CT over it in NiiVue, the patient's right on the left as in every figure here; its
-    crosshair is one line and links the planes. The files stand in a temporary folder."""
+    crosshair is one line and links the planes. The files stand in a temporary folder, until this kernel ends."""
     from ipyniivue import NiiVue
 
     folder = Path(tempfile.mkdtemp(prefix="niivue-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     write(fixed, folder / "cbct.nii.gz")
     write(resample_moving(fixed, moving, result.pose), folder / "ct_moved.nii.gz")
     view = NiiVue(height=height, is_radiological_convention=True, sagittal_nose_left=True)

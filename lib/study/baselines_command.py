@@ -25,11 +25,12 @@ def arguments(add: argparse.ArgumentParser) -> None:
 
 def run(options) -> None:
     """One line a method and split. Raises UserError."""
-    profile = config.load(options.profile, sections=("patients", "stream", "evaluation", "baselines"))
+    common = {"experiment": options.experiment, "dataset": options.dataset}
+    profile = config.load(options.profile, ("patients", "stream", "evaluation", "baselines"), **common)
     if options.workers:
         profile = replace(profile, baselines=replace(profile.baselines, workers=options.workers))
     for split in config.split_numbers(options.splits, profile.patients.n_splits):
-        cfg = replace(profile, experiment=options.experiment, split=split, dataset=options.dataset)
+        cfg = replace(profile, split=split)
         for name, rows in batch.run_split(cfg, options.methods):
             good = sum(row["success"] for row in rows)
             print(f"{options.experiment} split {split} {name}: {good}/{len(rows)}", flush=True)

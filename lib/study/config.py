@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,8 +81,9 @@ def load(profile: str = "smoke", sections: Iterable[str] | None = None, **common
     return _whole(_with_variant(_with_common(Profile(profile=profile, **built), common), values))
 
 
-def read(profile: str) -> dict[str, Any]:
-    """The raw YAML of a profile, its top-level names checked; `like` names another one that it fills up. Raises UserError."""
+def read(profile: str, behind: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The raw YAML of a profile, its top-level names checked; `like` names another one that it fills up. `behind`: the
+    profiles that are like this one. Raises UserError."""
     path = ROOT / "configs" / f"{profile}.yaml"
     if not path.is_file():
         raise UserError(f"There is no profile {profile!r}; {hint(str(profile), profiles())}")
@@ -93,7 +96,12 @@ def read(profile: str) -> dict[str, Any]:
     like = values.pop(LIKE, None)
     if like == profile:
         raise UserError(f"configs/{profile}.yaml is like itself; name another profile, or none.")
-    return values if like is None else merge(read(like), values)
+    if like in behind:
+        circle = ", ".join(f"{one} like {other}" for one, other in itertools.pairwise((*behind, profile, like)))
+        raise UserError(
+            f"configs/{profile}.yaml is like itself in a circle ({circle}); take `like` out of one of them."
+        )
+    return values if like is None else merge(read(like, (*behind, profile)), values)
 
 
 def check(names: Mapping[str, Any], sections: Iterable[str] = (), also: Iterable[str] = ()) -> Profile:
@@ -157,10 +165,18 @@ def split_numbers(splits: Any, n_splits: int = 5) -> list[int]:
     """`all`, `2` or `0,3` -> numbers of the cross-validation's splits. Raises UserError."""
     if str(splits) == "all":
         return list(range(n_splits))
+    numbers = {str(n): n for n in range(n_splits)}
     parts = str(splits).replace(",", " ").split()
-    if not parts or not all(part.isdigit() and int(part) < n_splits for part in parts):
+    if not parts or not all(part in numbers for part in parts):
         raise UserError(f"SPLITS is {splits!r}; it must be all, or numbers below {n_splits} such as 0,3.")
-    return sorted({int(part) for part in parts})
+    return sorted({numbers[part] for part in parts})
+
+
+def gpus(asked: Any) -> int:
+    """`make ... GPU=1` -> 1. Raises UserError."""
+    if not re.fullmatch(r"[0-9]{1,6}", str(asked)):
+        raise UserError(f"GPU is {str(asked)!r}; it must be 0, or a whole number of GPUs such as 1.")
+    return int(asked)
 
 
 def _name(cfg: Profile | str) -> str:
@@ -184,7 +200,8 @@ def _whole(profile: Profile) -> Profile:
     for name in training.train.AGENTS:
         own = profile if profile.per_agent is None else training.own(profile, name)
         if says := training.shape(own, name).disagree():
-            raise UserError(f"stream and training in configs/{profile.profile}.yaml: {says}")
+            variant = f" (variant {profile.variant})" if profile.variant else ""
+            raise UserError(f"stream and training in configs/{profile.profile}.yaml{variant}: {says}")
     return profile
 
 
@@ -194,4 +211,13 @@ def _with_common(profile: Profile, common: Mapping[str, Any]) -> Profile:
         raise UserError(f"There is no experiment {result.experiment!r}; {hint(str(result.experiment), EXPERIMENTS)}")
     if isinstance(result.split, bool) or not isinstance(result.split, int) or result.split < 0:
         raise UserError(f"split is {result.split!r}; it must be a whole number from 0.")
+    if result.patients is not None and result.split >= result.patients.n_splits:
+        there = result.patients.n_splits
+        raise UserError(f"split is {result.split}; profile {result.profile} has {there}, numbered 0 to {there - 1}.")
+    if result.dataset not in (None, "real"):
+        manifests = importlib.import_module("lib.patients.scans.manifest").names()  # no input of every notebook
+        if result.dataset not in manifests:
+            raise UserError(
+                f"There is no data set {result.dataset!r}; {hint(str(result.dataset), ('real', *manifests))}"
+            )
     return result

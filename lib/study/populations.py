@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lib.base.errors import UserError
-from lib.base.limits import Count, HalfRanges, Number, Share, Size
+from lib.base.limits import Count, HalfRanges, Number, PartShare, Size
 from lib.base.sections import hint
 from lib.patients import population
 from lib.patients.scans import manifest
@@ -68,7 +68,7 @@ class TransferSettings:
     fine_limit: Size = 25.0  # mm, `agent.fine_limit` on real scans: twice what fine networks are trained on
     starts: Count = 2  # starts a vertebral level (or heart) and range
     near: HalfRanges = (30.0, 30.0, 30.0, 15.0, 15.0, 15.0)  # +- mm, mm, mm, degrees x 3
-    min_overlap: Share = 0.5  # share of the CBCT's field of view inside the CT at a start, both ranges
+    min_overlap: PartShare = 0.5  # share of the CBCT's field of view inside the CT at a start, both ranges
 
     def disagree(self) -> str:
         """Whether every scan and population that is named is one."""

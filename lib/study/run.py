@@ -6,7 +6,6 @@ that other machines made stay where this one has no networks to tell. `lib.study
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import itertools
 import json
@@ -20,7 +19,7 @@ from lib.base.errors import UserError
 from lib.base.folders import summary
 from lib.baselines import methods as registry
 from lib.registration import register
-from lib.study import conditions, config, figure4, methods, populations, recipes, rows, schema, sources
+from lib.study import conditions, config, methods, populations, recipes, rows, schema, sources
 from lib.study.schema import Cases, Method, Study
 
 REAL = ("real_scans", "real_pairs")  # real bodies: a fine path that leads far away is not followed
@@ -272,29 +271,3 @@ class Loop:
 def load_config(profile: str, experiment: str = "spine"):
     """The profile with the sections that studies use; split 0."""
     return config.load(profile, sections=SECTIONS, experiment=experiment, split=0)
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """What `python -m lib study` takes."""
-    parser.add_argument("name", help="a study of configs/studies/; `python -m lib studies` lists them")
-    parser.add_argument("--profile", default="cpu")
-    what = "these recipes or methods of it alone; of figure4: sizes, curves, seeds (36px dsl seed0), or trials"
-    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help=what)
-    parser.add_argument("--again", action="store_true", help="make rows again that are there")
-    parser.add_argument("--train", action="store_true", help="train what is missing, and no more")
-
-
-def run(options) -> None:
-    """Run a study. Raises UserError."""
-    import torch
-
-    torch.set_num_threads(1)
-    study = schema.load(options.name)
-    if study.command:
-        raise UserError(f"{study.name} is run by `{study.command}`.")
-    if study.planar:
-        cfg = config.load(options.profile, sections=("patients", "drl"), experiment="spine", split=0)
-        figure4.Long(cfg, study.planar).run(options.only)
-        return
-    loop = Loop(load_config(options.profile), study, options.only, options.again)
-    loop.train() if options.train else loop.run()

@@ -17,21 +17,19 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lib.base.errors import UserError
 from lib.base.folders import ROOT
-from lib.base.limits import RANGES as HALF_RANGES
+from lib.base.limits import Number, Share
 from lib.base.sections import hint, known
 from lib.base.yaml_file import read
+from lib.study import sound
 from lib.study.planar.plan import Plan
+from lib.study.sound import RANGES
 
 FOLDER = ROOT / "configs" / "studies"
 BOTH = ("coarse", "fine")
-SOURCES = ("real_scans", "split", "untested", "new", "real_pairs")
-# lib.patients.scanner: conebeam, which also scans training patients; second, with its test or its tuning settings.
-SCANNERS = ("first", "second", "tuning")
-RANGES = ("near", "full")  # those of the profile: transfer.near, and the paper's
 # The command: `--only agent`, the same from its first start alone, both scouts as shipped, `--only search`.
 COMMANDS = ("register", "register_once", "register_both", "register_search")
 ONE_RUN = ("register", "register_once")  # of them, what one run gives
@@ -46,11 +44,13 @@ class Change:
     training: dict[str, Any] = field(default_factory=dict)
     agent: dict[str, Any] = field(default_factory=dict)
     patients: dict[str, Any] = field(default_factory=dict)  # they are made again, in a folder of their own
-    stages: tuple[str, ...] = BOTH  # the networks that are trained again
-    pairs: int = 0  # train on so many patients only; 0: all
-    scans: int = 0  # grown from so many of the real scans only, as many patients in all; 0: from all of them
-    learns: str = "actions"  # actions | parameters (one-shot regression) | stop (a 13th output)
-    boost: float = 0.0  # share of samples from where the reference fails on training patients
+    stages: tuple[Literal[BOTH], ...] = BOTH  # the networks that are trained again
+    pairs: Number = 0  # train on so many patients only; 0: all
+    scans: Number = 0  # grown from so many of the real scans only, as many patients in all; 0: from all of them
+    learns: Literal["actions", "parameters", "stop"] = (
+        "actions"  # actions | parameters (one-shot regression) | stop (a 13th output)
+    )
+    boost: Share = 0.0  # share of samples from where the reference fails on training patients
     networks: str = ""  # walks with the networks of this change; empty: with its own
     against: str = ""  # the change that it is compared with; empty: none
     short: bool = False  # with `transfer.samples` also where the population has `transfer.without_samples`
@@ -188,7 +188,7 @@ def load(name: str, folder: Path | None = None) -> Study:
     if values["name"] != name:
         raise UserError(f"{path.name} says name: {values['name']}; it must say {name}.")
     study = _build(Study, _plural(Study, values), path.name)
-    _check(study, path.name)
+    sound.check(study, path.name)
     return study
 
 
@@ -238,56 +238,3 @@ def _build(kind: type, values: Mapping, source: str):
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{source}: {where} is {first['input']!r}: {first['msg'].lower()}.") from None
-
-
-def _check(study: Study, source: str) -> None:
-    """What types alone do not say. Raises UserError."""
-    prefix = f"{source}: "
-
-    def one_of(words, allowed, kind):
-        known(words, allowed, f"{kind} in {source}")
-
-    if study.planar and (study.recipe or study.command):
-        raise UserError(f"{prefix}planar stands in place of recipe and command.")
-    if study.cost < 0:
-        raise UserError(f"{prefix}cost is {study.cost:g} minutes; it cannot be less than none.")
-    for block in study.cases:
-        one_of([block.source], SOURCES, "source of cases")
-        one_of(block.experiments, ("spine", "heart"), "experiment")
-        one_of([block.scanner], SCANNERS, "scanner")
-        if block.splits != (0,) and block.source != "split":
-            raise UserError(f"{prefix}splits are of the source split; {block.source} has none.")
-        again = any(one.simulates() or one.files for one in block.conditions.values())
-        if block.scanner != "first" and (block.source != "real_scans" or again):
-            raise UserError(f"{prefix}the second scanner scans the source real_scans, under no other condition.")
-        for reach, half in block.ranges.items():
-            if not half:
-                one_of([reach], RANGES, "range")
-            elif not HALF_RANGES.holds(half):
-                raise UserError(f"{prefix}the range {reach} is {list(half)}; it needs {HALF_RANGES.words}.")
-        if (block.fat_mm or block.every_level) and (block.source != "real_scans" or again):
-            raise UserError(f"{prefix}fat_mm and every_level are of the source real_scans, under no other condition.")
-        if not 0 <= block.fat_mm <= 120:
-            raise UserError(f"{prefix}fat_mm is {block.fat_mm:g}; it must be from 0 to 120 mm.")
-        if block.source == "real_pairs" and not block.scans:
-            raise UserError(f"{prefix}the source real_pairs needs scans, the collections whose pairs are tried.")
-        if block.starts < 0 or not 0 <= (block.min_overlap or 0) <= 1:
-            raise UserError(f"{prefix}starts must be a positive number, and min_overlap a share from 0 to 1.")
-        for name, found in block.conditions.items():
-            if block.source != "real_scans" and (found.simulates() or found.files):
-                raise UserError(f"{prefix}the condition {name} scans a body again; that needs the source real_scans.")
-            if len(found.view) != 2 or not all(0 < x <= 1 for x in found.view) or len(found.turn) != 3:
-                raise UserError(f"{prefix}the condition {name}: view is two shares up to 1, turn three angles.")
-    for method in [m for some in (study.methods, *(block.methods for block in study.cases)) for m in some]:
-        one_of([method.stage], ("coarse", "both"), "stage")
-        one_of([method.steps], ("one", "adaptive", "third"), "steps")
-        one_of([method.window], ("saliency", "object"), "window")
-        one_of([method.then], ("", "polish") if method.walks() else ("",), f"word after `then` of {method.method}")
-    for recipe in study.recipe:
-        one_of(recipe.experiments, ("spine", "heart"), "experiment")
-        if any(n < 1 for n in recipe.samples):
-            raise UserError(f"{prefix}samples: {min(recipe.samples)} is no number of training samples; give 1 or more.")
-        if recipe.seeds != (0,) and set(recipe.population) != {"reproduce"}:
-            raise UserError(f"{prefix}seeds are of the population reproduce; change training.seed of another one.")
-    if any(m.trained() for m in study.methods) and not study.recipe:
-        raise UserError(f"{prefix}an agent is tried but there is no recipe; say recipe: {{population: released}}.")

@@ -17,7 +17,8 @@ import torch
 
 from lib import mdp, network, rigid, train
 from lib.augment import Stream
-from lib.base.sections import build, merge
+from lib.base.errors import UserError
+from lib.base.sections import build, hint, merge
 from lib.loss import q_loss
 from lib.network import Stage, Windows
 from lib.study import config, pairs
@@ -46,7 +47,10 @@ class PerAgentSettings:
 
 
 def own(cfg, name: str):
-    """`cfg` with what agent `name` has of its own in its sections; what a variant changes stays changed."""
+    """`cfg` with what agent `name` has of its own in its sections; what a variant changes stays changed. Raises UserError
+    for a name that is none."""
+    if name not in train.AGENTS:
+        raise UserError(f"There is no agent {name!r}; {hint(str(name), train.AGENTS)}")
     settings = cfg.per_agent or config.load(cfg.profile, ("per_agent",)).per_agent
     changed = {}
     for section in ("stream", "training"):

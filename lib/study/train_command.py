@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 
 from lib import train
 from lib.patients import population
@@ -21,7 +20,7 @@ def arguments(add: argparse.ArgumentParser) -> None:
 
 def run(options) -> None:
     """Patients, pairs, training: each made where it is missing. Goes on from the checkpoint. Raises UserError."""
-    cfg = dataclasses.replace(config.load(options.profile), experiment=options.experiment, split=options.split)
+    cfg = config.load(options.profile, experiment=options.experiment, split=options.split)
     cfg = train_agent.own(cfg, options.agent)
     population.build(cfg.patients, cfg.experiment, cfg.profile)
     folders = pairs.split_folders(cfg)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from lib.base.errors import UserError
 from lib.base.limits import AgentName, Count, Experiment
 from lib.base.sections import build, hint, merge
-from lib.study import schema
+from lib.study import schema, sound
 from lib.study.schema import Change
 
 REFERENCE = "reference"
@@ -30,6 +30,10 @@ class VariantSettings:
     samples: Count = 320  # training samples of a variant's coarse network
     fine_samples: Count = 320  # and of its fine network
     known: dict[str, Change] = field(default_factory=lambda: dict(KNOWN))  # name: what is changed
+
+    def disagree(self) -> str:
+        """Whether every variant that another one names is there."""
+        return sound.misnamed(self.known)
 
 
 def resolve(cfg, settings: VariantSettings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from lib.base.limits import Count, Number, Positive, Reach, Rule, Share, Size
+from lib.base.limits import ONCE, Count, Number, Positive, Rate, Reach, Rule, Share, Size
 
 SHORT = ("dsl", "dsl_weighted", "dqn", "double_dqn", "dsl_refined")  # notebook 09's
 METHODS = (*SHORT, "dqn_today")
@@ -21,8 +21,8 @@ class DrlSettings:
     """Notebook 09. The defaults are the smoke profile: they prove the plumbing and claim nothing."""
 
     # Curves of the figure.
-    methods: tuple[Literal[CURVES], ...] = (*SHORT, *(f"{method}_two_channel" for method in SHORT))
-    seeds: tuple[Number, ...] = (0,)  # one training of each method a seed; the shading
+    methods: Annotated[tuple[Literal[CURVES], ...], ONCE] = (*SHORT, *(f"{method}_two_channel" for method in SHORT))
+    seeds: Annotated[tuple[Number, ...], ONCE] = (0,)  # one training of each method a seed; the shading
     pairs: Count = 48  # image pairs for training (paper: 2000)
     cases: Count = 16  # unseen pairs, from test patients, one start each (paper: 100)
     window: Window = 36  # pixels along an edge (paper: 128)
@@ -36,11 +36,11 @@ class DrlSettings:
     actions: Count = 100  # actions of an agent at test; the farthest start needs about 90
     success_mm: Positive = 10.0  # mean displacement over the inner window that counts as success
     near_share: Share = 0.0  # DSL: share of samples within 5 mm and 5 degrees of the truth
-    learning_rate: Positive = 1.0e-3  # DSL: RMSprop without momentum (paper: 6e-5 over far more steps)
+    learning_rate: Rate = 1.0e-3  # DSL: RMSprop without momentum (paper: 6e-5 over far more steps)
     value_weight: Size = 0.05  # dsl_weighted: `training.value_weight`
     decay: Share = 0.7  # factor on the learning rate, both methods ...
     decay_every: Count = 10000  # ... every so many steps
-    dqn_learning_rate: Positive = 2.0e-3  # DQN: RMSprop
+    dqn_learning_rate: Rate = 2.0e-3  # DQN: RMSprop
     dqn_norm: Literal["batch", "none"] = "batch"  # DQN's normalisation: batch: the paper's network
     memory: Count = 1_000_000  # transitions in the replay memory (Mnih: 1 M)
     warmup: Number = 512  # random transitions before the first training step
