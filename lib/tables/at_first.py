@@ -10,6 +10,7 @@ import pandas as pd
 from lib import cases, metrics
 from lib.metrics import PAPER
 from lib.study import rows as study_rows
+from lib.study import schema
 from lib.tables.words import number, percent, table
 
 
@@ -85,3 +86,13 @@ def eq5(folder: Path) -> str:
         for name, v in found.items()
     ]
     return table(head, lines)
+
+
+def eq5_trained(folder: Path) -> str:
+    """The coarse network of the spine with what all actions share weighted, as printed, and weighted first (study `eq5`)."""
+    rows, changes = study_rows.read(folder, "eq5"), schema.load("eq5").changes()
+    lines = []
+    for name, change in changes.items():
+        mine = rows[rows["change"].str.startswith(f"{name}_")]
+        lines.append([change.what, *_cells(_summary(mine)), len(mine)])
+    return table(["the loss", "success", "TRE, 10th / 50th / 90th (mm)", "n"], lines)

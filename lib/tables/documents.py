@@ -44,6 +44,7 @@ BLOCKS = {
     ),
     "HEARTS": Block("docs/at_first.md", ("table1.csv",), "lib.tables.at_first:hearts"),
     "EQ5": Block("docs/at_first.md", ("theory.json",), "lib.tables.at_first:eq5"),
+    "EQ5_TRAINED": Block("docs/at_first.md", ("rows/eq5.csv",), "lib.tables.at_first:eq5_trained"),
     "FIG4": Block("docs/claims.md", ("fig4.csv",), "lib.tables.figure4:block"),
     "TABLE_REAL": Block("docs/real_scans.md", ("table_real.csv",), "lib.tables.documents:real_scans"),
     "CARRIES_OVER": Block("docs/real_scans.md", ("transfer.csv",), "lib.tables.documents:carries_over"),
@@ -55,6 +56,7 @@ BLOCKS = {
     "SECOND_SCANNER": Block(
         "docs/real_scans.md", ("rows/second_scanner.csv",), "lib.tables.registration:through_the_second_scanner"
     ),
+    "EVERY_LEVEL": Block("docs/real_scans.md", ("rows/every_level.csv",), "lib.tables.registration:at_every_level"),
     "FAR_AND_NARROW": Block("docs/register.md", ("rows/far_and_narrow.csv",), "lib.tables.registration:far_and_narrow"),
     "REGISTER_PAIR": Block("docs/register.md", ("rows/register_pair.csv",), "lib.tables.registration:on_the_pair"),
     "REGISTER_REAL": Block("docs/register.md", ("rows/register_real.csv",), "lib.tables.registration:on_real_scans"),

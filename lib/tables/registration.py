@@ -148,6 +148,11 @@ def every_level(rows: pd.DataFrame, study: schema.Study) -> str:
     return as_markdown(["body", "method", *REGIONS, "all"], lines)
 
 
+def at_every_level(folder) -> str:
+    """`every_level`, of the rows in a folder of results."""
+    return every_level(study_rows.read(folder, "every_level"), schema.load("every_level"))
+
+
 def far_and_narrow(folder) -> str:
     """`by_method`, of the study `far_and_narrow`."""
     return by_method(study_rows.read(folder, "far_and_narrow"), schema.load("far_and_narrow"))
