@@ -167,6 +167,7 @@ def left_by_smoke(smoke_run, tmp_path_factory) -> dict[str, str]:
 
 
 LONG = ("07_real_scans", "09_dsl_versus_drl")
+QUICK = {"10_theory": 'theory = {"states": 200}'}  # for both whole runs
 
 
 def test_runs_again_in_one_kernel(path, left_by_smoke):
@@ -187,8 +188,8 @@ def test_runs_again_in_one_kernel(path, left_by_smoke):
     with client.setup_kernel(env=left_by_smoke):
         # Of those that register for minutes the whole is run by nbval; here twice as far as the check.
         whole = check + 1 if path.stem in LONG else len(notebook.cells)
-        run(whole)
-        run(whole)
+        run(whole, QUICK.get(path.stem, ""))
+        run(whole, QUICK.get(path.stem, ""))
         run(check + 1, added)
         assert client.execute_cell(nbformat.v4.new_code_cell(f"assert {then}"), 0)
         notebook.cells[0] = nbformat.v4.new_markdown_cell()  # nbclient has put the cell that it executed there
