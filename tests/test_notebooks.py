@@ -115,6 +115,11 @@ def test_lib_files_are_found(path):
     assert found and all((ROOT / name).is_file() for name in found)
 
 
+def test_a_committed_notebook_is_as_the_filters_leave_it(path):
+    """What the filters would take out git reports as a change, whenever it happens to look again."""
+    assert "language_info" not in nbformat.read(path, 4).metadata
+
+
 def test_what_jupyterlab_saves_leaves_the_clone_clean(tmp_path):
     """`make lab` strips before and after: outputs and counts that its autosave wrote are no change for git."""
     if not (ROOT / ".git").exists():
