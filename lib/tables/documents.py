@@ -42,6 +42,7 @@ BLOCKS = {
         ("table1.csv", "cases.csv", "rows/papers_agent.csv", "rows/mirrored.csv"),
         "lib.tables.at_first:papers_agent",
     ),
+    "QUASI_GLOBAL": Block("docs/table1.md", ("rows/quasi_global.csv",), "lib.tables.registration:quasi_global"),
     "HEARTS": Block("docs/at_first.md", ("table1.csv",), "lib.tables.at_first:hearts"),
     "EQ5": Block("docs/at_first.md", ("theory.json",), "lib.tables.at_first:eq5"),
     "EQ5_TRAINED": Block("docs/at_first.md", ("rows/eq5.csv",), "lib.tables.at_first:eq5_trained"),

@@ -171,3 +171,8 @@ def on_real_scans(folder) -> str:
 def with_organs_moved(folder) -> str:
     """`organs_moved`, of the rows in a folder of results."""
     return organs_moved(*(study_rows.read(folder, name) for name in ("beyond_training", "organs_moved")))
+
+
+def quasi_global(folder) -> str:
+    """`by_method`, of the study `quasi_global`."""
+    return by_method(study_rows.read(folder, "quasi_global"), schema.load("quasi_global"))
