@@ -104,7 +104,9 @@ def _limits() -> list[str]:
         "on. Three choices were made knowing real scans: `value_weight` on four real CTs with a cut-out as CBCT; which of two",
         "populations is released, knowing earlier agents of both on the real pair; and that grown patients breathe, after a look",
         "at where earlier agents had ended on that pair (docs/deviations.md, *On real scans*). Starts within ±30, ±30, ±150 mm",
-        "(spine) or ±30 mm (heart) and ±30 degrees, head-first supine. Not a medical device; licence Apache-2.0.",
+        "(spine) or ±30 mm (heart) and ±30 degrees, head-first supine. The spine's agent alone is weak above T8 and below L2: there",
+        "the search of `register` finds the place (docs/real_scans.md, *Every vertebra*). Not a medical device; licence",
+        "Apache-2.0.",
     ]
 
 
