@@ -129,7 +129,7 @@ def test_names_in_the_tables_say_what_walked():
         {"steps": "adaptive"},
         {"steps": "third"},
         {"then": "polish"},
-        {"window": "object"},
+        {"refine": "object"},
     )
     found = [schema.Method("agent", **way).label("dsl") for way in ways]
     assert found == ["dsl", "dsl_coarse", "dsl_adaptive", "dsl_third", "dsl_polish", "dsl_object"]
@@ -138,7 +138,11 @@ def test_names_in_the_tables_say_what_walked():
 
 def test_a_window_at_the_object_and_adaptive_steps_with_a_third_of_the_actions_too():
     cfg = run.load_config("cpu")
-    assert methods.agent_settings(cfg, schema.Method("agent", window="object"), False).refine == "object"
+    assert methods.agent_settings(cfg, schema.Method("agent", refine="object"), False).refine == "object"
+    study, heart = schema.load("papers_agent"), recipes.Maker("heart", "reproduce", "dsl")  # has no fine window
+    loop = run.Loop(cfg, study)
+    assert loop._methods(study.cases[0], heart) == [(schema.Method("agent"),)]
+    assert len(loop._methods(study.cases[0], dataclasses.replace(heart, experiment="spine"))) == 3
     usual, adaptive, third = (
         methods.agent_settings(cfg, schema.Method("agent", steps=steps), True) for steps in ("one", "adaptive", "third")
     )

@@ -52,8 +52,8 @@ def depends(cfg, method: Method, maker: recipes.Maker | None, real: bool) -> lis
 def agent_settings(cfg, method: Method, real: bool):
     """How an agent walks. On real scans a fine path that leads far away is not followed."""
     usual = dataclasses.replace(cfg.agent, fine_limit=cfg.transfer.fine_limit) if real else cfg.agent
-    if method.window == "object":
-        usual = dataclasses.replace(usual, refine="object")
+    if method.refine == "object":
+        usual = dataclasses.replace(usual, refine=method.refine)
     if method.steps == "one":
         return usual
     usual = dataclasses.replace(usual, adaptive=True)

@@ -115,7 +115,7 @@ class Loop:
         if maker is None and self.only:
             asked = [m for m in asked if m.method in {"initial", *self.only}]
         if maker is not None and "fine" not in recipes.wanted(self._cfg(maker.experiment), maker):
-            asked = [m for m in asked if m.stage == ("coarse" if maker.samples else "both") and m.window == "saliency"]
+            asked = [m for m in asked if m.stage == ("coarse" if maker.samples else "both") and m.refine == "saliency"]
         commands = tuple(m for m in asked if m.method in schema.ONE_RUN)
         return [(m,) for m in asked if m not in commands] + ([commands] if commands else [])
 
@@ -174,12 +174,14 @@ class Loop:
 
     def _do(self, task: Task, loaded: dict) -> None:
         people = [person for person in task.people if task.missing[person.id]]
+        if not people:
+            return  # rows of another machine, which alone may have the networks
         first = task.methods[0]
         if first.trained() or first.method == "initial":
-            agent = self._agent(task, loaded) if task.maker and people else None
+            agent = self._agent(task, loaded) if task.maker else None
             for person in people:
                 self._save(task, person, self._cases(task, person), agent)
-        elif people:
+        else:
             self._baseline(task, people, first)
 
     def _agent(self, task: Task, loaded: dict):

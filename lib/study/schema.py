@@ -122,8 +122,8 @@ class Method:
     stage: str = "both"  # of `agent`: coarse | both
     steps: str = "one"  # of `agent`: one unit | adaptive | third (adaptive, with a third of the actions)
     then: str = ""  # of `agent`: polish
-    window: str = (
-        "saliency"  # of `agent`, where its fine windows lie: as the profile says, saliency | object, the true vertebra
+    refine: str = (
+        "saliency"  # of `agent`, where its fine windows lie: saliency (the profile's) | object (the true vertebra)
     )
     change: str = ""  # of a baseline with `settings`: their name
     # Of a baseline: overrides of the section `baselines`.
@@ -140,11 +140,8 @@ class Method:
         """The name in the column `method`, as tables show it: dsl_two_channel_adaptive."""
         if not self.walks():
             return self.method
-        ways = (self.then, *(w for w, usual in self._ways() if w != usual))
-        return "_".join(filter(None, (agent, *ways)))
-
-    def _ways(self) -> tuple[tuple[str, str], ...]:
-        return (self.steps, "one"), (self.stage, "both"), (self.window, "saliency")
+        ways = ((self.then, ""), (self.steps, "one"), (self.stage, "both"), (self.refine, "saliency"))
+        return "_".join([agent, *(way for way, usual in ways if way != usual)])
 
 
 @dataclass(frozen=True)

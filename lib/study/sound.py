@@ -59,7 +59,7 @@ def check(study, source: str) -> None:
     for method in [m for some in (study.methods, *(block.methods for block in study.cases)) for m in some]:
         one_of([method.stage], ("coarse", "both"), "stage")
         one_of([method.steps], ("one", "adaptive", "third"), "steps")
-        one_of([method.window], ("saliency", "object"), "window")
+        one_of([method.refine], ("saliency", "object"), "refine")
         one_of([method.then], ("", "polish") if method.walks() else ("",), f"word after `then` of {method.method}")
     for recipe in study.recipe:
         one_of(recipe.experiments, ("spine", "heart"), "experiment")
