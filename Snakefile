@@ -121,6 +121,7 @@ POPULATIONS = {"spine": ("without_0", "without_1"), "heart": ("reproduce",)}
 
 rule transfer:
     input:
+        f"{RUNS}/studies/real_scans.done",
         [f"{RUNS}/{e}/transfer/{name}/07_real_scans.done" for e in EXPERIMENTS for name in POPULATIONS[e]],
     shell:
         "python -m lib tables write --profile {PROFILE}"
@@ -473,7 +474,9 @@ rule theory:
 def behind(claim):
     """The units behind one claim."""
     if claim in claims_variants.BEHIND:
-        return expand(rules.variant_walk.output, variant=claims_variants.BEHIND[claim])
+        names = claims_variants.BEHIND[claim]
+        walked = expand(rules.variant_walk.output, variant=names)
+        return walked + [networks(VARIANTS.known[name].networks or name) for name in names]
     return {"C6": rules.drl.output, "C7": rules.theory.output, "C14": []}.get(claim, rules.reproduce.input)
 
 
@@ -485,16 +488,6 @@ rule claim:
         touch(f"{RUNS}/claim_{CLAIM}.done"),
     shell:
         "python -m lib claims write {PROFILE}"
-
-
-rule claims:
-    input:
-        f"{RUNS}/claims.done",
-        rules.reproduce.input,
-        rules.drl.output,
-        rules.theory.output,
-        expand(rules.variant_train.output, variant=[n for n, change in VARIANTS.known.items() if not change.networks]),
-        expand(rules.variant_walk.output, variant=VARIANTS.known),
 
 
 rule verdicts:
@@ -517,3 +510,10 @@ rule verdicts:
         runtime=30,
     shell:
         EXECUTE
+
+
+rule claims:
+    input:
+        rules.verdicts.output,
+        rules.verdicts.input,
+        [networks(name) for name in VARIANTS.known if not VARIANTS.known[name].networks],
