@@ -244,6 +244,18 @@ def test_the_loss_may_end_as_eq_5_is_printed():
     assert value_weight(0.1, 0.0, 7, 8) == 0.1  # no ramp: as it is
 
 
+def test_a_step_of_the_training_takes_the_weight_of_its_moment(pair, monkeypatch):
+    settings = train.TrainSettings(samples=64, batch=16, value_ramp=1.0, validation_samples=16, precision="fp32")
+    learner = train._Learner(
+        train.Lesson(SETTINGS, settings, "spine", "coarse", "dsl"), [pair], [pair], torch.device("cpu")
+    )
+    seen = []
+    monkeypatch.setattr(train, "q_loss", lambda y, q, weight: (seen.append(weight), q_loss(y, q, weight))[1])
+    for step in (0, 3):
+        learner.step(step)
+    assert seen == pytest.approx([0.05 + 0.95 / 4, 1.0])
+
+
 def test_the_papers_schedule():
     paper = train.TrainSettings(schedule="step", learning_rate=6e-5)
     assert train.learning_rate(paper, 25_000, 100_000) == pytest.approx(6e-5 * 0.49)
