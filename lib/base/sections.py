@@ -41,7 +41,7 @@ def build(section: str, values: Mapping[str, Any], source: str = "the parameters
     built = _typed(settings, values, section, source)
     for found in limits.wrong(built, section):
         if alone and found.name == section:
-            break  # the last that there is: each value by itself is sound
+            continue  # each value by itself is sound
         raise UserError(f"{found.name} in {source} {found.says}")
     return built
 
