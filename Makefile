@@ -70,7 +70,7 @@ NBVAL := --nbval-current-env --nbval-cell-timeout=300 --nbval-kernel-name=python
 # Tests side by side, a process a core: a notebook stays in one, other tests go to whoever is free.
 CORES := -n auto --maxprocesses 4 --dist
 
-test: lint ## everything that CI checks, about 25 minutes on two cores
+test: lint ## everything that CI checks, 16 minutes on two idle cores
 	@$(ALONE) $(MAKE) --no-print-directory tests-alone
 
 .PHONY: tests-alone
