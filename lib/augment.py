@@ -43,7 +43,7 @@ class StreamSettings:
     fine_source: Positive = 2.0  # mm, pyramid level the fine windows are cut from
     contrast: Literal["local", "window"] = "local"  # local contrast, or one window of HU (lib.images.normalise)
     spine_range: HalfRanges = (30.0, 30.0, 150.0, 30.0, 30.0, 30.0)  # +- mm, degrees: coarse residuals, E1
-    heart_range: HalfRanges = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # the same for E2
+    heart_range: HalfRanges = (60.0,) * 6  # the same for E2: as far as two perturbations of 30 lead
     fine_range: HalfRanges = (10.0, 10.0, 12.0, 8.0, 8.0, 8.0)  # fine residuals (the paper: 5 mm, 5 degrees)
     fixed_shift: Size = 12.0  # mm, the fixed window's own random shift, coarse (the paper: 30)
     fixed_turn: Turn = 6.0  # degrees, its own random rotation, coarse (the paper: 30)

@@ -49,18 +49,16 @@ class EvaluationSettings:
     real_starts: Count = 2  # the same for each vertebral level (or heart) of a real scan
     range_spine: HalfRanges = (30.0, 30.0, 150.0, 30.0, 30.0, 30.0)  # +- mm, mm, mm, degrees x 3 (E1)
     range_heart: HalfRanges = (30.0, 30.0, 30.0, 30.0, 30.0, 30.0)  # the same for E2
-    # The same for the CBCT itself, about its own centre (12 parameters, as the paper); 0: it stays.
-    range_heart_fixed: HalfRanges = (0.0,) * 6
+    # The same for the CBCT itself, about its own centre: 12 parameters, as the paper.
+    range_heart_fixed: HalfRanges = (30.0,) * 6
     min_overlap: PartShare = 0.25  # share of the CBCT's field of view inside the CT at the start
     seed: Number = 2017  # of the starts and of the bootstrap
     n_bootstrap: Count = 500  # resamples of the patients behind each confidence interval
 
     def ranges(self, experiment: str) -> tuple[float, ...]:
-        """Half-widths of the six uniform perturbations of an experiment, "spine" or "heart"; of twelve, the CBCT's own last,
-        where it is moved too."""
-        if experiment == "spine":
-            return self.range_spine
-        return self.range_heart + (self.range_heart_fixed if any(self.range_heart_fixed) else ())
+        """Half-widths of the six uniform perturbations of an experiment, "spine"; of twelve for "heart", the CBCT's own
+        last."""
+        return self.range_spine if experiment == "spine" else self.range_heart + self.range_heart_fixed
 
 
 def tre(landmarks_moving: np.ndarray, pose: np.ndarray, landmarks_fixed: np.ndarray) -> float:

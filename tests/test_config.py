@@ -18,7 +18,7 @@ from lib.base.errors import UserError
 from lib.study import config, parameters, train_agent
 
 
-@pytest.mark.parametrize("profile", ["smoke", "cpu", "paper", "paper_trial", "hard_hearts"])
+@pytest.mark.parametrize("profile", ["smoke", "cpu", "paper", "paper_trial"])
 def test_profiles_load(profile):
     cfg = config.load(profile)
     assert cfg.profile == profile
@@ -29,14 +29,11 @@ def test_profiles_load(profile):
 
 
 def test_a_profile_may_be_like_another_one(tmp_path, monkeypatch):
-    cpu, hard = config.load("cpu"), config.load("hard_hearts")
-    changed = {name for name in config.SECTIONS if getattr(cpu, name) != getattr(hard, name)}
-    assert changed == {"patients", "stream", "evaluation"}
-    assert (hard.patients.hearts, hard.patients.spine) == ("hard", cpu.patients.spine)
-    assert hard.stream.heart_range == (60.0,) * 6 and hard.stream.spine_range == cpu.stream.spine_range
-    assert len(hard.evaluation.ranges("heart")) == 12 and hard.evaluation.ranges("spine") == cpu.evaluation.ranges(
-        "spine"
-    )
+    paper, trial = config.load("paper"), config.load("paper_trial")
+    changed = {name for name in config.SECTIONS if getattr(paper, name) != getattr(trial, name)}
+    assert changed == {"patients", "training", "baselines", "evaluation"}
+    assert (trial.patients.spine, trial.patients.spacing) == (4, paper.patients.spacing)
+    assert (trial.training.samples, trial.training.learning_rate) == (6400, paper.training.learning_rate)
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "mine.yaml").write_text("profile: mine\nlike: mine\n", encoding="utf-8")
     monkeypatch.setattr(config, "ROOT", tmp_path)

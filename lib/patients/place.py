@@ -6,7 +6,7 @@ import numpy as np
 
 from lib import rigid
 from lib.images.volume import Volume
-from lib.patients.heart.hardness import USUAL, Hardness
+from lib.patients.heart.hardness import DRAWN, Hardness
 
 
 def world_pose(target, rng: np.random.Generator, tilt: float = 3.0) -> np.ndarray:
@@ -19,8 +19,8 @@ def world_pose(target, rng: np.random.Generator, tilt: float = 3.0) -> np.ndarra
     return rigid.translation(rng.uniform(-30, 30, 3)) @ turn @ rigid.translation(-np.asarray(target, dtype=np.float64))
 
 
-def crop(ct: Volume, target, rng: np.random.Generator, experiment: str, hardness: Hardness = USUAL) -> Volume:
-    """Cut the CT's ends along z at random, independent of the pose; cardiac CTs often in plane too.
+def crop(ct: Volume, target, rng: np.random.Generator, experiment: str, hardness: Hardness = DRAWN) -> Volume:
+    """Cut the CT's ends along z at random, independent of the pose; cardiac CTs in plane too.
 
     Without this an agent learns to fill the field of view instead of matching anatomy. E1 keeps 110 mm on either side
     of `target` where the CT has them, and loses on average a fifth of what lies beyond; E2 as `hardness` says.
@@ -32,7 +32,7 @@ def crop(ct: Volume, target, rng: np.random.Generator, experiment: str, hardness
     spare = [index[2] - keep / ct.spacing[2], ct.size[2] - 1 - index[2] - keep / ct.spacing[2]]
     cuts = [int(max(s, 0) * (rng.uniform(*hardness.beyond) if heart else rng.beta(0.8, 3.0))) for s in spare]
     low[2], high[2] = low[2] + cuts[0], high[2] - cuts[1]
-    if heart and rng.random() < hardness.cropped:
+    if heart:
         half = rng.uniform(*hardness.half_width) / ct.spacing[:2]
         low[:2] = np.maximum(low[:2], np.floor(index[:2] - half))
         high[:2] = np.minimum(high[:2], np.ceil(index[:2] + half) + 1)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -24,16 +23,16 @@ from lib.base.folders import data_root
 from lib.base.limits import Count, Number, Positive, Share, Size, Spacing
 from lib.patients import place, store
 from lib.patients.anatomy import Anatomy
-from lib.patients.heart.hardness import KINDS
+from lib.patients.heart.hardness import DRAWN
 from lib.patients.scanner import cheap
 from lib.patients.scanner.conebeam import CardiacSettings, ConeBeamSettings, simulate
 from lib.patients.store import Patient
 
-VERSION = 2  # raise it when the same settings make other patients
+VERSION = {"spine": 2, "heart": 3}  # raise it when the same settings make other patients
 # Settings that decide how a patient looks; the others say how many there are, who tests and how many processes work.
 LOOKS = (
     *("spacing", "cbct_spacing", "views", "detector_pixel", "phases", "rtk", "breathing"),
-    *("landmark_error", "mesh_error", "seed", "hearts"),
+    *("landmark_error", "mesh_error", "seed"),
 )
 
 
@@ -50,7 +49,6 @@ class PatientSettings:
     cbct_spacing: Spacing = 4.0  # mm, of the CBCT
     views: Count = 100  # projections of a cone-beam scan
     detector_pixel: Positive = 5.0  # mm on the detector
-    hearts: Literal["usual", "hard"] = "usual"  # drawn for E2: as in Table 1, or nearer to the paper's (heart.hardness)
     phases: Count = 4  # states of the moving chest during a cone-beam scan of E2; 1: it holds still
     rtk: Share = 1.0  # share of cone-beam scans by physics (RTK); of the others only the look is imitated
     breathing: Size = 0.0  # mm, standard deviation of how far organs have moved at the CBCT, in patients grown for E1
@@ -71,9 +69,9 @@ class PatientSettings:
     def cone_beam(self, experiment: str = "spine") -> ConeBeamSettings:
         """The scanner these settings ask for."""
         how = {"spacing": self.cbct_spacing, "views": self.views, "detector_pixel": self.detector_pixel}
-        if experiment == "spine" or self.hearts == "usual":
+        if experiment == "spine":
             return ConeBeamSettings(**how)
-        h = KINDS[self.hearts]
+        h = DRAWN
         return CardiacSettings(**how, diameter=h.diameter, scatter=h.scatter, gated=h.gated, gated_views=h.gated_views)
 
 
@@ -112,12 +110,10 @@ def fingerprint(task: Task, settings: PatientSettings) -> str:
     values = {name: getattr(settings, name) for name in LOOKS}
     if not (task.source and task.experiment == "spine" and settings.breathing):
         values.pop("breathing")  # has no say
-    if task.experiment == "spine" or settings.hearts == "usual":
-        values.pop("hearts")  # the same
     if settings.rtk >= 1:
         values.pop("rtk")  # as it was before there was a choice
     who = {"experiment": task.experiment, "index": task.index, "source": task.source}
-    return provenance.fingerprint({"task": who, "settings": values, "version": VERSION})
+    return provenance.fingerprint({"task": who, "settings": values, "version": VERSION[task.experiment]})
 
 
 def make_patient(experiment: str, index: int, settings: PatientSettings, source: str | None = None) -> Patient:
@@ -148,22 +144,23 @@ def draw(task: Task, settings: PatientSettings, rng: np.random.Generator) -> Ana
         return spine.draw(rng, settings.spacing)
     from lib.patients.heart import draw as heart
 
-    return heart.draw(rng, settings.spacing, settings.phases if settings.phases > 1 else 0, KINDS[settings.hearts])
+    return heart.draw(rng, settings.spacing, settings.phases if settings.phases > 1 else 0)
 
 
 def scan_anatomy(anatomy: Anatomy, rng, settings: PatientSettings, experiment: str, dataset: str, id: str) -> Patient:
     """The CBCT, the CT cropped as a protocol would, the truth, and what an expert would mark."""
     pose = place.world_pose(anatomy.target, rng)
-    body, scanner, hardness = anatomy.body_at_cbct, settings.cone_beam(experiment), KINDS[settings.hearts]
+    body, scanner = anatomy.body_at_cbct, settings.cone_beam(experiment)
     if settings.rtk < 1 and rng.random() >= settings.rtk:
         fixed = cheap.simulate(body, anatomy.target, rng, scanner, pose)
     else:
         fixed = simulate(body, anatomy.target, rng, scanner, anatomy.meta.get("body_phases"), pose)
     # E2: the heart itself has moved in the body; the truth is the rigid pose that aligns the epicardium best.
     truth = pose @ np.asarray(anatomy.meta.get("heart_pose", np.eye(4)), dtype=np.float64)
-    centred = experiment == "heart" and hardness.on_heart and anatomy.mesh_ct is not None
-    about = anatomy.mesh_ct[0].mean(axis=0) if centred else anatomy.target
-    moving = place.crop(anatomy.ct, about, rng, experiment, hardness)
+    on_heart = (
+        experiment == "heart" and anatomy.mesh_ct is not None
+    )  # the CT is cut about it, not about the CBCT's middle
+    moving = place.crop(anatomy.ct, anatomy.mesh_ct[0].mean(axis=0) if on_heart else anatomy.target, rng, experiment)
     patient = Patient(id, experiment, dataset, fixed, moving, truth, vertebrae=anatomy.vertebrae)
     if anatomy.landmarks is not None:
         patient.landmarks_moving = np.asarray(anatomy.landmarks, dtype=np.float64)

@@ -29,8 +29,6 @@ def stamp(cfg, name: str, folder=None) -> str:
     """Fingerprint of everything that a method's rows depend on, but the cases (`complete` compares them)."""
     b = asdict(_own(cfg.baselines))
     tried = asdict(cfg.evaluation)
-    if not any(tried["range_heart_fixed"]):
-        tried.pop("range_heart_fixed")  # as before there was a choice
     parts = [name, b["seed"], methods.settings_of(name, b), tried]
     if name.endswith("_polish"):
         parts.append(provenance.sha256(path_of(cfg, name.removesuffix("_polish"), folder)))

@@ -15,7 +15,7 @@ from lib.patients import shapes
 from lib.patients.anatomy import Anatomy
 from lib.patients.heart.chest import Chest, paint_body, paint_bones
 from lib.patients.heart.devices import CBCT, CT, paint_catheters, paint_implants, paint_outside
-from lib.patients.heart.hardness import USUAL, Hardness
+from lib.patients.heart.hardness import DRAWN, Hardness
 from lib.patients.heart.lungs import paint_abdomen, paint_lungs
 from lib.patients.heart.motion import Motion, best_pose, individual
 from lib.patients.heart.organ import Heart, blood, paint_heart
@@ -23,7 +23,7 @@ from lib.patients.heart.vessels import paint_mediastinum, paint_vessels
 from lib.patients.shapes import Canvas
 
 
-def draw(rng: np.random.Generator, spacing: float = 2.0, phases: int = 4, hardness: Hardness = USUAL) -> Anatomy:
+def draw(rng: np.random.Generator, spacing: float = 2.0, phases: int = 4, hardness: Hardness = DRAWN) -> Anatomy:
     """One virtual chest; everything random comes from `rng`.
 
     spacing: mm. phases: how many bodies `meta["body_phases"]` holds (0: None): the beating, breathing chest
