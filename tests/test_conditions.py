@@ -8,6 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from lib import cases, rigid
+from lib.base.errors import UserError
 from lib.images.volume import Volume
 from lib.patients import rescan
 from lib.patients.anatomy import Anatomy
@@ -116,6 +117,24 @@ def test_a_field_of_view_is_narrowed_about_its_middle(who):
         assert np.allclose(sizes, [height, width, width], atol=0.08)
         assert np.allclose(after.mean(axis=0), before.mean(axis=0), atol=0.6)
         assert torch.equal(part.array[part.array > -999], whole.array[part.array > -999])
+
+
+@pytest.mark.parametrize("side", [-30.0, 30.0])
+def test_a_ct_may_end_where_the_cbct_begins(who, side):
+    """What is left lies on the longer side, at its place in the world, and begins so far from the CBCT's middle."""
+    ct = who.moving
+    middle = ct.centre + [0.0, 0.0, side]
+    someone = replace(who, truth=rigid.translation(who.fixed.centre - middle))
+    for distance in (0.0, 20.0):
+        left = conditions.patient(someone, schema.Condition("cut", ct_from=distance)).moving
+        along = np.array([left.origin[2], left.origin[2] + left.spacing[2] * (left.size[2] - 1)])
+        nearest, farthest = np.sort(np.abs(along - middle[2]))
+        assert distance <= nearest < distance + ct.spacing[2] and (along.mean() < middle[2]) == (side > 0)
+        assert np.isclose(farthest, np.abs(ct.origin[2] + [0, ct.spacing[2] * (ct.size[2] - 1)] - middle[2]).max())
+        first = round((left.origin[2] - ct.origin[2]) / ct.spacing[2])
+        assert torch.equal(left.array, ct.array[first : first + left.size[2]])
+    with pytest.raises(UserError, match="less than 60 mm"):
+        conditions.patient(someone, schema.Condition("cut", ct_from=500.0))
 
 
 def test_to_the_ct_of_another_patient_no_pose_is_right(who):

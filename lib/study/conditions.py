@@ -44,6 +44,8 @@ def patient(usual, condition: Condition, anatomy=None):
         usual = dataclasses.replace(usual, fixed=fixed, truth=truth, landmarks_fixed=marks)
     if condition.files:
         usual = read_again(usual, condition.files)
+    if condition.ct_from is not None:
+        usual = dataclasses.replace(usual, moving=beyond(usual, condition.ct_from))
     if min(condition.view) < 1:
         usual = dataclasses.replace(usual, fixed=narrowed(usual.fixed, *condition.view))
     return usual
@@ -79,6 +81,20 @@ def narrowed(fixed: Volume, width: float, height: float) -> Volume:
     keep = torch.hypot(place(i), place(j)) <= width if width < 1 else seen
     keep = keep & (place(k).abs() <= height)
     return fixed.with_array(torch.where(keep, fixed.array, fixed.array.min()))
+
+
+def beyond(usual, distance: float) -> Volume:
+    """The CT of a Patient from `distance` mm of the CBCT's middle on, along its third axis, on the side where more is left.
+    Raises UserError where that is less than 60 mm."""
+    ct = usual.moving
+    middle = rigid.apply(rigid.invert(usual.truth), np.asarray(usual.fixed.centre)[None])[0]
+    at, step = (np.linalg.inv(ct.affine) @ np.append(middle, 1.0))[2], distance / ct.spacing[2]
+    low, high = max(int(np.ceil(at + step)), 0), min(int(np.floor(at - step)) + 1, ct.size[2])
+    first, last = (low, ct.size[2]) if ct.size[2] - low > high else (0, high)
+    if (last - first) * ct.spacing[2] < 60:
+        raise UserError(f"{usual.id}: less than 60 mm of its CT lie beyond {distance:g} mm; ask for less in ct_from.")
+    origin = (ct.affine @ np.array([0.0, 0.0, first, 1.0]))[:3]
+    return Volume(ct.array[first:last].contiguous(), ct.spacing, origin, ct.direction)
 
 
 def stranger(usual, other):

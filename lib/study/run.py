@@ -145,7 +145,8 @@ class Loop:
             return ""
         how = {k: v for k, v in self._starts(task).items() if k != "n"}
         condition = dataclasses.asdict(task.block.conditions[task.condition]) | {"what": ""}
-        condition = {k: v for k, v in condition.items() if v or k not in schema.LATER}
+        unused = dataclasses.asdict(schema.Condition(""))
+        condition = {k: v for k, v in condition.items() if k not in schema.LATER or v != unused[k]}
         real = task.block.source in REAL
         return provenance.fingerprint([how, condition, methods.depends(cfg, method, task.maker, real)])[:12]
 

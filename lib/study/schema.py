@@ -80,6 +80,9 @@ class Condition:
     turn: tuple[float, ...] = (0.0, 0.0, 0.0)  # degrees about x, y, z (LPS) by which every start is turned first
     tilt: float = 0.0  # degrees about a random axis in place of the start's own rotations
     stranger: bool = False  # the CT is another patient's: no pose is right
+    # The CT shows only what lies so far (mm) from the CBCT's middle along the body, at least, on its longer side. 0: half of
+    # the CBCT is outside; more than half the CBCT's height: the CT does not hold the place at all.
+    ct_from: float | None = None
     files: tuple[str, ...] = ()  # CBCT and CT of these names in the scan's folder, read as a user's are
 
     def simulates(self) -> bool:
@@ -87,7 +90,7 @@ class Condition:
         return bool(self.scanner or self.metal or self.organs_mm)
 
 
-LATER = ("stranger",)  # of a condition: it does not count in what made rows where it is not used
+LATER = ("stranger", "ct_from")  # of a condition: they do not count in what made rows where they are not used
 
 
 @dataclass(frozen=True)
