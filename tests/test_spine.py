@@ -112,3 +112,20 @@ def test_shapes_have_their_volumes():
         canvas.layers[0][:] = 0
         canvas.paint(shape, 1.0)
         assert canvas.layers[0].sum() == pytest.approx(volume, rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["stent", "table"])
+def test_a_patient_is_the_same_with_and_without_an_object(name):
+    """What is asked for changes the body at the CBCT where the object is, and nothing else; chance as it is, nothing."""
+    for seed in range(3):
+        usual = draw.draw(np.random.default_rng(seed), 8.0)
+        both = {there: draw.draw(np.random.default_rng(seed), 8.0, {name: there}) for there in (True, False)}
+        assert torch.equal(both[usual.meta[name]].body_at_cbct.array, usual.body_at_cbct.array)
+        for there, one in both.items():
+            assert one.meta[name] == there
+            assert torch.equal(one.ct.array, usual.ct.array) and np.array_equal(one.landmarks, usual.landmarks)
+        changed = both[True].body_at_cbct.array - both[False].body_at_cbct.array
+        share = float((changed != 0).float().mean())
+        assert 0 < share < (0.002 if name == "stent" else 0.2)
+        if name == "stent":
+            assert changed.min() >= 0 and changed.max() > 500

@@ -54,6 +54,14 @@ def test_one_value_may_stand_where_a_list_may(tmp_path):
         (HEAD + "cases: {starts: many}\n", "starts is 'many'"),
         (HEAD + "cases: {scanner: secnd}\n", "Unknown scanner in x.yaml: secnd; did you mean second?"),
         (HEAD + "cases: {scanner: second, source: split}\n", "the second scanner scans the source real_scans"),
+        (
+            HEAD + "cases: {conditions: {a: {what: b, objects: {stent: true}}}}\n",
+            "objects are stent and table, of drawn spine patients",
+        ),
+        (
+            HEAD + "cases: {source: split, conditions: {a: {what: b, objects: {wire: true}}}}\n",
+            "objects are stent and table, of drawn spine patients",
+        ),
         (HEAD + "cases: {source: split, every_level: true}\n", "of the source real_scans"),
         (HEAD + "cases: {fat_mm: 200}\n", "fat_mm is 200; it must be from 0 to 120 mm"),
         (HEAD + "cases: {min_overlap: 1}\n", "min_overlap a share from 0 to less than 1"),

@@ -116,22 +116,29 @@ def fingerprint(task: Task, settings: PatientSettings) -> str:
     return provenance.fingerprint({"task": who, "settings": values, "version": VERSION[task.experiment]})
 
 
-def make_patient(experiment: str, index: int, settings: PatientSettings, source: str | None = None) -> Patient:
-    """Draw or grow one patient, scan it, place both images in their worlds. Deterministic."""
+def make_patient(
+    experiment: str,
+    index: int,
+    settings: PatientSettings,
+    source: str | None = None,
+    objects: dict[str, bool] | None = None,
+) -> Patient:
+    """Draw or grow one patient, scan it, place both images in their worlds. Deterministic. `objects`, of a drawn spine: see
+    `spine.draw`; such a patient is not one of the population, and has no fingerprint."""
     task = Task(experiment, index, source)
     key = [settings.seed, ("spine", "heart").index(experiment), index, 0 if source is None else 1]
     rng = np.random.default_rng(key)
-    anatomy = draw(task, settings, rng)
+    anatomy = draw(task, settings, rng, objects)
     patient = scan_anatomy(anatomy, rng, settings, task.experiment, task.dataset, task.id)
     patient.meta |= {
-        "fingerprint": fingerprint(task, settings),
+        "fingerprint": "" if objects else fingerprint(task, settings),
         "simulated": True,
         "group": source or task.id,
     }
     return patient
 
 
-def draw(task: Task, settings: PatientSettings, rng: np.random.Generator) -> Anatomy:
+def draw(task: Task, settings: PatientSettings, rng: np.random.Generator, objects=None) -> Anatomy:
     """The body of a patient, in the CT's frame."""
     if task.source is not None:
         from lib.patients import grow
@@ -141,7 +148,7 @@ def draw(task: Task, settings: PatientSettings, rng: np.random.Generator) -> Ana
     if task.experiment == "spine":
         from lib.patients.spine import draw as spine
 
-        return spine.draw(rng, settings.spacing)
+        return spine.draw(rng, settings.spacing, objects)
     from lib.patients.heart import draw as heart
 
     return heart.draw(rng, settings.spacing, settings.phases if settings.phases > 1 else 0)

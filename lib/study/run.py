@@ -201,7 +201,8 @@ class Loop:
 
     def _cases(self, task: Task, person: sources.Person) -> list:
         condition = task.block.conditions[task.condition]
-        who = conditions.patient(person.load(), condition, person.anatomy)
+        usual = person.again(condition.objects) if condition.objects else person.load()
+        who = conditions.patient(usual, condition, person.anatomy)
         if condition.stranger:
             others = [one for one in task.people if (one.dataset, one.group) != (person.dataset, person.group)]
             who = conditions.stranger(who, others[zlib.crc32(person.id.encode()) % len(others)].load())

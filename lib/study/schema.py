@@ -83,6 +83,8 @@ class Condition:
     # The CT shows only what lies so far (mm) from the CBCT's middle along the body, at least, on its longer side. 0: half of
     # the CBCT is outside; more than half the CBCT's height: the CT does not hold the place at all.
     ct_from: float | None = None
+    # Of drawn spine patients: whether a stent, a table is there at the CBCT; the same patient, scanned again if need be.
+    objects: dict[str, bool] = field(default_factory=dict)
     files: tuple[str, ...] = ()  # CBCT and CT of these names in the scan's folder, read as a user's are
 
     def simulates(self) -> bool:
@@ -90,7 +92,8 @@ class Condition:
         return bool(self.scanner or self.metal or self.organs_mm)
 
 
-LATER = ("stranger", "ct_from")  # of a condition: they do not count in what made rows where they are not used
+# Of a condition: they do not count in what made rows where they are not used.
+LATER = ("stranger", "ct_from", "objects")
 
 
 @dataclass(frozen=True)

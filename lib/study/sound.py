@@ -13,6 +13,7 @@ from lib.base.sections import build, hint, known
 SOURCES = ("real_scans", "split", "untested", "new", "real_pairs")
 # lib.patients.scanner: conebeam, which also scans training patients; second, with its test or its tuning settings.
 SCANNERS = ("first", "second", "tuning")
+OBJECTS = ("stent", "table")  # that a drawn spine patient may have or lack: lib.patients.spine.devices
 RANGES = ("near", "full")  # those of the profile: transfer.near, and the paper's
 
 
@@ -54,6 +55,9 @@ def check(study, source: str) -> None:
         for name, found in block.conditions.items():
             if block.source != "real_scans" and (found.simulates() or found.files):
                 raise UserError(f"{prefix}the condition {name} scans a body again; that needs the source real_scans.")
+            drawn = block.source in ("split", "untested") and block.experiments == ("spine",)
+            if found.objects and (not drawn or not set(found.objects) <= set(OBJECTS)):
+                raise UserError(f"{prefix}the condition {name}: objects are stent and table, of drawn spine patients.")
             if len(found.view) != 2 or not all(0 < x <= 1 for x in found.view) or len(found.turn) != 3:
                 raise UserError(f"{prefix}the condition {name}: view is two shares up to 1, turn three angles.")
     for method in [m for some in (study.methods, *(block.methods for block in study.cases)) for m in some]:

@@ -33,6 +33,7 @@ class Person:
     load: Callable
     anatomy: Callable | None = None
     group: str = ""
+    again: Callable | None = None  # of a drawn patient: again({object: there}) gives the same one with it or without
 
 
 def people(cfg, block: Cases, experiment: str, held_out: set[str] | None, say=print) -> Iterator[Person]:
@@ -94,7 +95,17 @@ def _drawn(cfg, source: str) -> Iterator[Person]:
         return store.load(folder)
 
     for folder in folders:
-        yield Person(folder.parent.name, folder.name, lambda f=folder: load(f))
+        again = partial(_with_objects, cfg, folder)
+        yield Person(folder.parent.name, folder.name, lambda f=folder: load(f), again=again)
+
+
+def _with_objects(cfg, folder: Path, objects: dict[str, bool]) -> store.Patient:
+    """The patient of a folder with and without what `objects` says."""
+    patient = store.load(folder)
+    if all(patient.meta[name] == there for name, there in objects.items()):
+        return patient
+    index = int(folder.name.rpartition("_")[2])
+    return population.make_patient(patient.experiment, index, cfg.patients, objects=objects)
 
 
 def _new(cfg, block: Cases, experiment: str, say) -> Iterator[Person]:

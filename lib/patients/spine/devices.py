@@ -10,7 +10,7 @@ from lib.patients.spine.plan import Plan
 from lib.patients.spine.trunk import Trunk, half_space
 
 
-def paint_tables(canvas: Canvas, trunk: Trunk, rng) -> dict:
+def paint_tables(canvas: Canvas, trunk: Trunk, rng, objects: dict[str, bool] | None = None) -> dict:
     """CT: a curved couch with a mattress. CBCT: a thin flat carbon plate, or none in the field."""
     y0, long = trunk.bottom, 2000.0
     half = float(rng.uniform(195, 225))
@@ -25,13 +25,23 @@ def paint_tables(canvas: Canvas, trunk: Trunk, rng) -> dict:
     under_air(canvas, couch, float(rng.uniform(-350, -100)), 0)
     under_air(canvas, grown(couch, -2.0), -935.0, 0)
     kind = str(rng.choice(["carbon", "carbon", "none"]))
-    if kind == "carbon":
-        thick, wide, drop = rng.uniform(10, 24), rng.uniform(200, 240), rng.uniform(2, 25)
-        plate = box((rng.normal(0, 8), y0 + drop + thick, 0), (wide, thick, long), 4.0)
-        under_air(canvas, box((0, y0 + drop / 2 - 2, 0), (wide * 0.95, drop / 2 + 4, long), 2), -920.0, 1)
-        under_air(canvas, plate, float(rng.uniform(-300, 50)), 1)
-        under_air(canvas, grown(plate, -2.2), -900.0, 1)
-    return {"ct_table": "curved", "cbct_table": kind}
+    there, own = asked("table", kind == "carbon", rng, objects)
+    if own is not None:
+        thick, wide, drop = own.uniform(10, 24), own.uniform(200, 240), own.uniform(2, 25)
+        plate = box((own.normal(0, 8), y0 + drop + thick, 0), (wide, thick, long), 4.0)
+        hu = float(own.uniform(-300, 50))
+        if there:
+            under_air(canvas, box((0, y0 + drop / 2 - 2, 0), (wide * 0.95, drop / 2 + 4, long), 2), -920.0, 1)
+            under_air(canvas, plate, hu, 1)
+            under_air(canvas, grown(plate, -2.2), -900.0, 1)
+    return {"ct_table": "curved", "cbct_table": "carbon" if there else "none"}
+
+
+def asked(name: str, chance: bool, rng, objects: dict[str, bool] | None) -> tuple[bool, np.random.Generator | None]:
+    """Whether an object is painted, and what draws its looks: `rng` where chance put it there, since what follows depends
+    on it; where it was only asked for, a stream of its own; None where nothing is drawn."""
+    there = chance if objects is None else objects.get(name, chance)
+    return there, rng if chance else rng.spawn(1)[0] if there else None
 
 
 def under_air(canvas: Canvas, shape: Shape, value: float, layer: int) -> None:
@@ -45,7 +55,9 @@ def under_air(canvas: Canvas, shape: Shape, value: float, layer: int) -> None:
     target += (alpha * (value - target)).astype(np.float32)
 
 
-def paint_devices(canvas: Canvas, plan: Plan, trunk: Trunk, aorta: np.ndarray, rng) -> dict:
+def paint_devices(
+    canvas: Canvas, plan: Plan, trunk: Trunk, aorta: np.ndarray, rng, objects: dict[str, bool] | None = None
+) -> dict:
     """Devices at the intervention (layer 1); surgical clips stay in both layers. Returns the flags."""
     flags = {
         name: bool(rng.random() < p)
@@ -59,8 +71,11 @@ def paint_devices(canvas: Canvas, plan: Plan, trunk: Trunk, aorta: np.ndarray, r
     }
     k = plan.scale
     belly = aorta[aorta[:, 2] < plan.at(10.5)[2]]
-    if flags["stent"]:
-        paint_stent(canvas, belly[: int(len(belly) * rng.uniform(0.75, 1))], rng.uniform(9, 12.5) * k)
+    flags["stent"], own = asked("stent", flags["stent"], rng, objects)
+    if own is not None:
+        path, radius = belly[: int(len(belly) * own.uniform(0.75, 1))], own.uniform(9, 12.5) * k
+        if flags["stent"]:
+            paint_stent(canvas, path, radius)
     if flags["guide_wire"]:
         way = np.vstack(
             [

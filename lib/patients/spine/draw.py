@@ -21,8 +21,12 @@ from lib.patients.spine.trunk import Trunk, paint_back_muscles, paint_trunk
 from lib.patients.spine.vertebrae import arch, paint_canal, paint_discs, paint_vertebra
 
 
-def draw(rng: np.random.Generator, spacing: float = 2.0) -> Anatomy:
-    """One virtual patient on a grid of `spacing` mm (about 400 x 300 x 520 mm). Deterministic in `rng`."""
+def draw(rng: np.random.Generator, spacing: float = 2.0, objects: dict[str, bool] | None = None) -> Anatomy:
+    """One virtual patient on a grid of `spacing` mm (about 400 x 300 x 520 mm). Deterministic in `rng`.
+
+    objects: whether a `stent` and a `table` are there at the CBCT, whatever chance says; nothing else of the
+    patient changes.
+    """
     rng, grain, aim = rng.spawn(3)  # what depends on the grid has its own stream: spacing does not change the patient
     plan = spine_plan.make(rng)
     low_z, high_z = extent(plan, rng)
@@ -34,9 +38,9 @@ def draw(rng: np.random.Generator, spacing: float = 2.0) -> Anatomy:
     canvas.wobble = 0.7 * noise(grain, canvas.shape, 22 / spacing) + 0.5 * noise(grain, canvas.shape, 9 / spacing)
     canvas.texture = noise(grain, canvas.shape, 7 / spacing)
     states = [state(rng, at_cbct) for at_cbct in (False, True)]
-    devices, aorta = paint_soft(canvas, plan, trunk, states, rng)
+    devices, aorta = paint_soft(canvas, plan, trunk, states, rng, objects)
     labels, outlines = paint_bones(canvas, plan, trunk, grain)
-    flags = paint_devices(canvas, plan, trunk, aorta, rng) | devices
+    flags = paint_devices(canvas, plan, trunk, aorta, rng, objects) | devices
     dose = np.float32(rng.uniform(5, 14))  # quantum noise of the diagnostic CT; the CBCT gets its own when simulated
     canvas.layers[0] += dose * grain.standard_normal(canvas.shape, dtype=np.float32)
     return collect(canvas, plan, labels, outlines, aim, plan.meta | flags | {"states": states})
@@ -73,10 +77,10 @@ def state(rng: np.random.Generator, at_cbct: bool) -> dict:
     }
 
 
-def paint_soft(canvas: Canvas, plan, trunk: Trunk, states: list[dict], rng) -> tuple[dict, np.ndarray]:
+def paint_soft(canvas: Canvas, plan, trunk: Trunk, states: list[dict], rng, objects=None) -> tuple[dict, np.ndarray]:
     """Everything but bone. Returns the table's flags and the aorta's path."""
     cavity, wall = paint_trunk(canvas, plan, trunk)
-    table = paint_tables(canvas, trunk, rng)
+    table = paint_tables(canvas, trunk, rng, objects)
     roofs = paint_chest(canvas, plan, trunk, cavity, states, rng)
     paint_back_muscles(canvas, plan, wall)
     paint_belly(canvas, plan, cavity, roofs, states, rng)
