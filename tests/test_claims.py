@@ -139,6 +139,32 @@ def test_c5_c11_and_c13_from_their_tables():
     assert verdict(data, "C13") == "untested", "all succeed: nothing can be seen of the stent"
 
 
+def study_of(study, experiment="spine", method="dsl", condition=""):
+    """Rows of a study, five patients of one split with ten starts each."""
+    rows = rows_of(method, [2.0] * 50)
+    return rows.assign(study=study, experiment=experiment, agent="dsl", seed=0, condition=condition)
+
+
+def test_c13_takes_the_same_patients_where_they_were_scanned_twice():
+    with_it, without = (study_of("objects", condition=word) for word in ("stent", "no stent"))
+    with_it["success"], without["success"] = [False] * 20 + [True] * 30, [False] * 10 + [True] * 40
+    flags = pd.DataFrame({"case": [f"p{i}" for i in range(5)], "stent": [True] * 2 + [False] * 3})
+    studies = pd.concat([with_it, without.sample(frac=1, random_state=0)], ignore_index=True)
+    made = claims.compute(data_of(rows_of("dsl", [2.0] * 50), patients=flags, studies=studies), ["C13"]).iloc[0]
+    assert made["ours"] == "60 % with, 80 % without, on the same patients"
+    assert (made["n"], made["verdict"], made["evidence"]) == (50, "partly", "rows/objects.csv")
+
+
+def test_c5_asks_the_papers_agent_where_the_window_should_lie():
+    saliency, there = study_of("papers_agent"), study_of("papers_agent", method="dsl_object")
+    saliency["success"] = [True] * 35 + [False] * 15
+    studies = pd.concat([saliency, there], ignore_index=True)
+    made = claims.compute(data_of(rows_of("dsl", [2.0] * 50), studies=studies), ["C5"])
+    made = made[made["statement"].str.contains("true vertebra")]
+    assert made["ours"].tolist() == ["70 % against 100 % there"] and made["verdict"].tolist() == ["not"]
+    assert made["high"].iloc[0] < 0
+
+
 def test_c6_and_c7():
     curve = [(m, s, 100, r) for m, r in (("dsl", 0.9), ("dqn", 0.3), ("double_dqn", 0.4)) for s in (0, 1, 2)]
     data = data_of(fig4=pd.DataFrame(curve, columns=["method", "seed", "step", "success"]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from lib.baselines.methods import OURS, label
 from lib.study.variants import KNOWN, REFERENCE
 from lib.tables import intervals
-from lib.tables.evidence import ONCE_MORE, pairs_of
+from lib.tables.evidence import ONCE_MORE, pairs_in, pairs_of
 from lib.tables.rules import PAPER, about, alone, by_rule, line, of_trainings, so_few
 from lib.tables.words import percent
 
@@ -101,14 +101,14 @@ def c9(data):
     yield from with_paper(lines, "C9", statement)
 
 
-def gain(data, claim, statement, first, second, words):
-    """A line a pair of variants: by how many mm a case the first ends nearer than the second. Reproduced: surely
-    nearer; partly: nearer."""
+def gain(data, claim, statement, first, second, words, also=()):
+    """A line a pair of variants: by how many mm a case the first ends nearer than the second; after the lines `also`.
+    Reproduced: surely nearer; partly: nearer."""
     lines = [
         _gain_line(data, claim, f"{statement} ({experiment}, {label(agent)})", both, words, (first, second, agent))
         for experiment, agent, both in against(data, first, second)
     ]
-    yield from with_paper(lines, claim, statement)
+    yield from with_paper([*also, *lines], claim, statement)
 
 
 def _gain_line(data, claim, where, both, words, who):
@@ -140,4 +140,18 @@ def c5(data):
     words = {"roi_centre": ("image's centre", "there"), "roi_object": ("true vertebra", "there")}
     for name, (place, there) in words.items():
         statement = f"A fine window at the saliency centre is better than at the {place}"
-        yield from gain(data, "C5", statement, REFERENCE, name, there)
+        asked = name == "roi_object" and len(data.asked("papers_agent", "spine"))
+        yield from gain(
+            data, "C5", statement, REFERENCE, name, there, [papers_window(data, statement)] if asked else ()
+        )
+
+
+def papers_window(data, statement: str):
+    """The same of the paper's agent, from the study `papers_agent`: success, since where attention leads astray it is lost.
+    Reproduced: surely better; partly: better."""
+    both = pairs_in(data.asked("papers_agent", "spine"), "method", "dsl", "dsl_object")
+    d = intervals.difference(both["success"], both["success_other"], both["case"])
+    ours = f"{percent(both['success'].mean())} against {percent(both['success_other'].mean())} there"
+    k, shown = both.groupby("seed")["split"].nunique().sum(), {"command": "python -m lib study papers_agent"}
+    where = f"{statement} (E1 spine): {label('dsl')}"
+    return line("C5", where, UNTESTED, ours, d, len(both), k, better(d), evidence="rows/papers_agent.csv", **shown)

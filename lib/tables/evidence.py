@@ -7,7 +7,8 @@
 * fig4_long.csv: Figure 4's curves over the paper's number of steps, where the study `figure4` has left any
 * fig4.csv: Figure 4's curves; theory.json: Appendix A in numbers (both copied from their notebooks' runs)
 
-Beside them `load` reads `real`, the case rows of real scans, and `seeds`, those of trainings that differ in their seed alone.
+Beside them `load` reads `real`, the case rows of real scans; `seeds`, those of trainings that differ in their seed alone; and
+`studies`, the rows of the studies `ASKED`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ BODY = -300.0  # HU: tissue, not air
 TRUNCATED = 1 / 3  # of the body
 WALK = ["experiment", "split", "case", "start"]  # what names a walk, with its agent
 SEEDED = ("transfer", "transfer_changes", "papers_agent")  # studies with trainings that differ in their seed alone
+ASKED = ("papers_agent", "objects")  # studies that verdicts rest on
 NOTHING = r"|again(_\d+)?|seed_\d+"  # their changes: nothing but the seed
 ONCE_MORE = (REFERENCE, "again")  # the same among the variants
 # Files of a results folder with a line a case -> what names the line.
@@ -56,7 +58,7 @@ class Evidence:
 
     profile: str
     rows: pd.DataFrame  # case rows of the virtual patients
-    tables: dict[str, pd.DataFrame]  # attention, walks, patients, fig4, fig4_long, real, seeds
+    tables: dict[str, pd.DataFrame]  # attention, walks, patients, fig4, fig4_long, real, seeds, studies
     theory: dict
 
     def of(self, experiment: str, method: str) -> pd.DataFrame:
@@ -66,6 +68,11 @@ class Evidence:
     def agents(self, experiment: str) -> list[str]:
         """The paper's agent, always, and ours where it was run."""
         return [a for a in OURS if a == "dsl" or len(self.of(experiment, a))]
+
+    def asked(self, study: str, experiment: str) -> pd.DataFrame:
+        """Rows of one of the studies `ASKED`; none where it was not run."""
+        rows = self.tables.get("studies", pd.DataFrame())
+        return rows[(rows["study"] == study) & (rows["experiment"] == experiment)] if len(rows) else rows
 
     def unmoved(self, experiment: str) -> float:
         """Share of the starts that count as success before anything is done; 0 where that was not measured."""
@@ -90,6 +97,7 @@ def load(folder, profile: str = "cpu") -> Evidence:
     drawn = rows["dataset"].isin(["virtual_spine", "virtual_heart"])
     real, rows = rows[~drawn], rows[drawn]
     tables = {"real": real, "seeds": seeds(rows, study_rows.read(folder, *SEEDED))}
+    tables["studies"] = study_rows.read(folder, *ASKED)
     for name in ("attention", "walks", "patients", "fig4", "fig4_long"):
         path = folder / f"{name}.csv"
         tables[name] = pd.read_csv(path) if path.exists() else pd.DataFrame()
@@ -119,6 +127,14 @@ def seeds(rows: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
 def trained(*rows: pd.DataFrame) -> int:
     """How many trainings are behind case rows, on the side that has fewest: one a split."""
     return min(some["split"].nunique() for some in rows)
+
+
+def pairs_in(rows: pd.DataFrame, column: str, first: str, second: str) -> pd.DataFrame:
+    """Rows of a study side by side: those with `first` in a column and, of the same cases and trainings, those with `second`;
+    the second's columns end in `_other`. May be empty."""
+    keys = ["split", "case", "start", "agent", "seed"]
+    mine, other = (rows[rows[column] == word].set_index(keys) for word in (first, second))
+    return mine.join(other, rsuffix="_other", how="inner").reset_index()
 
 
 def pairs_of(data, experiment: str, method: str, other: str):

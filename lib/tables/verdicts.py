@@ -31,7 +31,7 @@ def write(profile: str = "cpu", folder=None) -> pd.DataFrame:
         table.to_csv(temporary, index=False)
     cfg = config.load(profile, ("patients", "evaluation", "variants"))
     inputs = [folder / name for name in ("cases.csv", "fig4.csv", "fig4_long.csv", "theory.json")]
-    yardstick = [study_rows.path_of(folder, study) for study in evidence.SEEDED]  # of what another training does
+    yardstick = [study_rows.path_of(folder, study) for study in {**dict.fromkeys(evidence.SEEDED + evidence.ASKED)}]
     for path, made_from in ((folder / "claims.csv", inputs + yardstick), (ablations.write(data, folder), inputs)):
         provenance.record(path, cfg, inputs=[source for source in made_from if source.exists()])
     figures.write(folder, cfg, variants.KNOWN, variants.FUTURE, comparable(data.tables["fig4_long"]))
