@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import cases, metrics
+from lib import metrics
 from lib.metrics import PAPER
 from lib.study import rows as study_rows
 from lib.study import schema
@@ -37,13 +37,9 @@ def _of_paper(experiment: str, method: str) -> list[str]:
 
 
 def papers_agent(folder: Path) -> str:
-    """The paper's agent on the spine: Table 1, the studies `papers_agent` and `mirrored` beside Table 1's rows of the same
-    splits, the paper."""
-    line, new = _line(folder, "spine", "dsl"), study_rows.read(folder, "papers_agent")
-    new, old = new[new["experiment"] == "spine"], cases.read_rows(folder / "cases.csv")
-    old = old[(old["dataset"] == "virtual_spine") & old["split"].isin(new["split"])]
-    mirrored = study_rows.read(folder, "mirrored")
-    lines = [["Table 1, all splits", *_cells(line), int(line["n"])]]
+    """The paper's agent on the spine: the studies `papers_agent`, `with_additions` and `mirrored`, the paper."""
+    new, old, mirrored = (study_rows.read(folder, name) for name in ("papers_agent", "with_additions", "mirrored"))
+    new, lines = new[new["experiment"] == "spine"], []
     stages = {
         "dsl_coarse": "coarse alone",
         "dsl": "coarse and fine",

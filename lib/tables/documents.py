@@ -39,7 +39,7 @@ BLOCKS = {
     "EXTENSIONS": Block("docs/claims.md", ("claims.csv",), "lib.tables.documents:extensions"),
     "AT_FIRST": Block(
         "docs/at_first.md",
-        ("table1.csv", "cases.csv", "rows/papers_agent.csv", "rows/mirrored.csv"),
+        ("rows/papers_agent.csv", "rows/with_additions.csv", "rows/mirrored.csv"),
         "lib.tables.at_first:papers_agent",
     ),
     "QUASI_GLOBAL": Block("docs/table1.md", ("rows/quasi_global.csv",), "lib.tables.registration:quasi_global"),
