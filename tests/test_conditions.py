@@ -154,3 +154,7 @@ def test_to_the_ct_of_another_patient_no_pose_is_right(who):
     for mine, theirs in zip(usual, away, strict=True):
         np.testing.assert_allclose(theirs.initial, mine.initial)  # the same starts
         assert cases.error(theirs, who.truth) > 900 and cases.error(mine, who.truth) < 1e-6
+    ball = np.eye(3) * 30, np.array([[0, 1, 2]])
+    heart = replace(strange, experiment="heart", mesh_moving=ball, mesh_fixed=ball)
+    (case,) = conditions.starts(heart, schema.Condition("a stranger", stranger=True), 1, NEAR, 0, 0.0)
+    assert cases.error(case, np.eye(4)) > 900 and cases.error(case, rigid.translation([0.0, 0.0, 1000.0])) < 1e-6

@@ -39,6 +39,9 @@ def test_release(tmp_path, monkeypatch):
         provenance.beside(paths[0]).write_text(json.dumps(then))
         said = [line for line in model_card.card(paths, "smoke", 0).splitlines() if "other settings" in line]
         assert bool(said) == bool(expected) and expected in "".join(said)
+    assert [p.parent.name for p in release.release("smoke")] == ["heart"], (
+        "the population that registers was not trained here"
+    )
     monkeypatch.setattr(release, "LIMIT_MB", 1)
     with pytest.raises(UserError, match="more than 1"):
         release.release("smoke")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lib.base import folders, provenance
 from lib.base.errors import UserError
+from lib.registration.register import RegisterSettings
 from lib.study import config, recipes
 from lib.train import AGENTS
 
@@ -19,7 +20,8 @@ LIMIT_MB = 40
 
 
 def release(profile: str = "cpu", split: int = 0, target: Path | None = None) -> list[Path]:
-    """Copy the agents of both experiments; returns their paths. Raises UserError where none was trained, or they are too large."""
+    """Copy the agents of both experiments; returns their paths. The agent that registers stays as it is where its population
+    was not trained here. Raises UserError where none was trained, or they are too large."""
     target = target or folders.results_root() / "agents"
     copied = []
     for experiment in config.EXPERIMENTS:
@@ -31,6 +33,15 @@ def release(profile: str = "cpu", split: int = 0, target: Path | None = None) ->
         found = [better / p.name if (better / p.name).exists() else p for p in found]
         if not found:
             raise UserError(f"{folder}: no trained agents; run `make reproduce PROFILE={profile}` first.")
+        registers = f"{RegisterSettings().agent}_"
+        for path in [
+            p for p in found if p.parent == folder and p.name.startswith(registers) and released != "reproduce"
+        ]:
+            if (target / experiment / path.name).exists():
+                print(
+                    f"{experiment}/{path.name} stays: its population, {released}, was not trained here (make transfer)"
+                )
+                found.remove(path)
         for source in dict.fromkeys(found):
             for path in (source, source.with_name(source.stem + "_log.csv"), provenance.beside(source)):
                 if path.exists():

@@ -1,6 +1,9 @@
-"""`python -m lib calibrate`: the verdicts' limits from the rows of the studies `trust_calibration` (the agent alone) and
-`judged_calibration` (search and agent), beside the agent as trust.json and judged.json, and the figure that tells what the
-first is worth; docs/register.md shows the numbers."""
+"""`python -m lib calibrate`: the verdicts' limits, beside the agent as trust.json and judged.json, and the figure that tells
+what the first is worth; docs/register.md shows the numbers.
+
+They are found from the rows of the studies `trust_calibration` (the agent alone; of the heart `heart_calibration`) and
+`judged_calibration` (search and agent).
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ MEANING = {
     "max_shift": "shift along the body to the best likeness, mm, at most",
     "min_lead": "likeness less that of the best other place, at least",
 }
-WHERE = {"trust_calibration": "field of view", "judged_calibration": "what is registered"}
+WHERE = {"trust_calibration": "field of view"}  # of the others: what is registered
+KINDS = {"spine": (limits.AGENT, limits.BOTH), "heart": (limits.HEART,)}
 JUDGED = {
     "min_overlap": MEANING["min_overlap"],
     "min_likeness": "likeness at bone, at least",
@@ -48,13 +52,16 @@ def markdown(rows: pd.DataFrame, c: trust.Calibration, experiment: str, kind: li
     for word, n, share in (("good", n_good, c.right_when_good), ("do not trust", c.n - n_good, c.right_when_not)):
         right = round(n * share) if n else 0
         lines.append([word, n, f"{right}{f' ({share:.0%})' if n else ''}", n - right])
-    values, meaning = dataclasses.asdict(c.limits), MEANING if kind is limits.AGENT else JUDGED
+    values, meaning = dataclasses.asdict(c.limits), JUDGED if kind is limits.BOTH else MEANING
     parts = [
         f"**{'E1 spine' if experiment == 'spine' else 'E2 heart'}**: {rows['case'].nunique()} patients "
         f"({rows['case'][grown].nunique()} of them grown from real CTs), {len(rows)} registrations; right is "
         f"{measure} ≤ {limit:.0f} mm.",
         as_markdown(["verdict", "cases", "right", "wrong"], lines),
-        as_markdown([WHERE[kind.study], "cases", "right", "called good", "of these right"], _by_view(rows, kind)),
+        as_markdown(
+            [WHERE.get(kind.study, "what is registered"), "cases", "right", "called good", "of these right"],
+            _by_view(rows, kind),
+        ),
         "Each patient's cases are judged by limits found without them. The limits from all cases:",
         as_markdown(["limit", ""], [[text, f"{values[name]:g}"] for name, text in meaning.items()]),
     ]
@@ -71,12 +78,17 @@ def _by_view(rows: pd.DataFrame, kind: limits.Kind) -> list[list]:
     return lines
 
 
-def block(folder, kind: limits.Kind = limits.AGENT) -> str:
-    """What docs/register.md shows of the spine's verdict, from the rows and the limits in a folder of results."""
-    agent = Path(folder) / "agents" / "spine"
+def block(folder, kind: limits.Kind = limits.AGENT, experiment: str = "spine") -> str:
+    """What docs/register.md shows of a verdict, from the rows and the limits in a folder of results."""
+    agent = Path(folder) / "agents" / experiment
     network = agent / f"{RegisterSettings().agent}_coarse.safetensors"
     found = trust.load(agent, network, kind.file, kind.limits)
-    return markdown(limits.read(folder, kind.study), found, "spine", kind)
+    return markdown(limits.read(folder, kind.study), found, experiment, kind)
+
+
+def heart_block(folder) -> str:
+    """The same of the heart's agent."""
+    return block(folder, limits.HEART, "heart")
 
 
 def judged_block(folder) -> str:
@@ -86,7 +98,7 @@ def judged_block(folder) -> str:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("--experiment", default="spine", choices=("spine",))
+    parser.add_argument("--experiment", default="spine", choices=tuple(KINDS))
 
 
 def run(options) -> None:
@@ -94,7 +106,7 @@ def run(options) -> None:
     experiment, results = options.experiment, config.results_dir("cpu")
     folder = folders.results_root() / "agents" / experiment
     network = folder / f"{RegisterSettings().agent}_coarse.safetensors"
-    for kind in (limits.AGENT, limits.BOTH):
+    for kind in KINDS[experiment]:
         rows = limits.read(results, kind.study)
         if rows.empty and kind is limits.BOTH:
             print(f"{kind.file}: not written, there are no rows; run `python -m lib study {kind.study}` first")

@@ -69,6 +69,11 @@ BLOCKS = {
         ("rows/judged_calibration.csv", "agents/spine/judged.json"),
         "lib.tables.calibration:judged_block",
     ),
+    "TRUST_HEART": Block(
+        "docs/register.md",
+        ("rows/heart_calibration.csv", "agents/heart/trust.json"),
+        "lib.tables.calibration:heart_block",
+    ),
     "ABLATIONS": Block("docs/ablations.md", ("cases.csv",), "lib.tables.documents:changed"),
     "FUTURE": Block("docs/ablations.md", ("cases.csv",), "lib.tables.documents:future"),
 }

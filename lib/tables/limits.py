@@ -1,5 +1,5 @@
-"""The limits of a verdict, found on rows of patients that no test sees, and their worth there: of the agent alone (study
-`trust_calibration`), and of the judge's choice (`judged_calibration`).
+"""The limits of a verdict, found on rows of patients that no test sees, and their worth there: of the agent alone (studies
+`trust_calibration` and, of the heart, `heart_calibration`), and of the judge's choice (`judged_calibration`).
 
 The limits are those that keep the wanted share of the "good" cases right and call most of the right ones good; their worth
 is told by leaving each patient (and what grew from one scan) out in turn.
@@ -49,6 +49,7 @@ AGENT = Kind(
     },
     0.95,
 )
+HEART = dataclasses.replace(AGENT, study="heart_calibration")
 BOTH = Kind(
     "judged_calibration",
     judged.FILE,

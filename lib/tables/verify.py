@@ -30,7 +30,7 @@ VOUCHED = {
     "judged.json": "computed from the study judged_calibration by `python -m lib calibrate`",
     "[0-9][0-9]_*.ipynb": "executed by `make reproduce`, as its metadata say; `make site` compares its cells with the committed one's",
     "*.jsonl": "the path of a person who registered by hand, written move by move (`human_sessions/`)",
-    "trust.json": "computed from the study trust_calibration by `python -m lib calibrate`",
+    "trust.json": "computed from the study trust_calibration or heart_calibration by `python -m lib calibrate`",
     "ro-crate-metadata.json": "read from the provenance files by `python -m lib crate`",
 }
 # Figures that are drawn from files of results/, by their names: from which. The others show scans, patients or agents.
