@@ -33,10 +33,8 @@ def release(profile: str = "cpu", split: int = 0, target: Path | None = None) ->
         found = [better / p.name if (better / p.name).exists() else p for p in found]
         if not found:
             raise UserError(f"{folder}: no trained agents; run `make reproduce PROFILE={profile}` first.")
-        registers = f"{RegisterSettings().agent}_"
-        for path in [
-            p for p in found if p.parent == folder and p.name.startswith(registers) and released != "reproduce"
-        ]:
+        registers = [p for p in found if p.parent == folder and p.name.startswith(f"{RegisterSettings().agent}_")]
+        for path in registers if released != "reproduce" else []:
             if (target / experiment / path.name).exists():
                 print(
                     f"{experiment}/{path.name} stays: its population, {released}, was not trained here (make transfer)"
