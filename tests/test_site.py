@@ -241,6 +241,16 @@ def test_what_loads_from_another_host_is_found(tmp_path):
     assert "shows b.png, which is not there" in said and "doi.org" not in said and said.count("\n") == 4
 
 
+def test_a_dead_link_of_a_finished_page_is_found(tmp_path):
+    """To a page, to a place on another page and on the same one; what leads there is not named."""
+    there = '<h1 id="top">b</h1><a href="a.html#here">a</a>'
+    write(tmp_path / "b.html", there)
+    links = ("b.html", "b.html#top", "#here", "b.html#nowhere", "c.html", "#gone", "mailto:x@y.z")
+    write(tmp_path / "a.html", '<p id="here">' + "".join(f'<a href="{link}">x</a>' for link in links))
+    dead = [f"a.html links to {link}, which is not there." for link in ("b.html#nowhere", "c.html", "#gone")]
+    assert check.problems(tmp_path) == dead
+
+
 def test_smoke_runs_say_that_they_mean_nothing():
     assert "mean nothing" in pages.notebooks_said("smoke", 3, []) and "mean nothing" not in pages.notebooks_said(
         "cpu", 3, []
