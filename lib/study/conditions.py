@@ -83,16 +83,15 @@ def narrowed(fixed: Volume, width: float, height: float) -> Volume:
     return fixed.with_array(torch.where(keep, fixed.array, fixed.array.min()))
 
 
-def beyond(usual, distance: float) -> Volume:
-    """The CT of a Patient from `distance` mm of the CBCT's middle on, along its third axis, on the side where more is left.
-    Raises UserError where that is less than 60 mm."""
-    ct = usual.moving
+def beyond(usual, distance: float, least: float = 60.0) -> Volume:
+    """The CT of a Patient from `distance` mm of the CBCT's middle on, along its third axis, on the side where more is left; a
+    short CT from nearer, so that `least` mm remain."""
+    ct, count = usual.moving, usual.moving.size[2]
     middle = rigid.apply(rigid.invert(usual.truth), np.asarray(usual.fixed.centre)[None])[0]
-    at, step = (np.linalg.inv(ct.affine) @ np.append(middle, 1.0))[2], distance / ct.spacing[2]
-    low, high = max(int(np.ceil(at + step)), 0), min(int(np.floor(at - step)) + 1, ct.size[2])
-    first, last = (low, ct.size[2]) if ct.size[2] - low > high else (0, high)
-    if (last - first) * ct.spacing[2] < 60:
-        raise UserError(f"{usual.id}: less than 60 mm of its CT lie beyond {distance:g} mm; ask for less in ct_from.")
+    at, keep = (np.linalg.inv(ct.affine) @ np.append(middle, 1.0))[2], int(np.ceil(least / ct.spacing[2]))
+    upwards, step = at < (count - 1) / 2, distance / ct.spacing[2]
+    first = max(min(int(np.ceil(at + step)), count - keep), 0) if upwards else 0
+    last = count if upwards else min(max(int(np.floor(at - step)) + 1, keep), count)
     origin = (ct.affine @ np.array([0.0, 0.0, first, 1.0]))[:3]
     return Volume(ct.array[first:last].contiguous(), ct.spacing, origin, ct.direction)
 
@@ -123,7 +122,8 @@ def read_again(usual, files: tuple[str, ...]):
 
 def starts(who, condition: Condition, n: int, ranges, seed: int, min_overlap: float) -> list[cases.Case]:
     """`n` starts of a Patient within +-`ranges`, turned as the condition says about the fixed window's centre."""
-    found = cases.starts(who, n, ranges, seed, min_overlap)
+    least = min_overlap if condition.ct_from is None else min(min_overlap, 0.1)  # a CT that was cut short holds less
+    found = cases.starts(who, n, ranges, seed, least)
     rng = np.random.default_rng([45, zlib.crc32(who.id.encode())])
     first = rigid.params_to_matrix(np.array([0.0, 0, 0, *condition.turn]))
     for case in found:

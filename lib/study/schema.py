@@ -80,8 +80,8 @@ class Condition:
     turn: tuple[float, ...] = (0.0, 0.0, 0.0)  # degrees about x, y, z (LPS) by which every start is turned first
     tilt: float = 0.0  # degrees about a random axis in place of the start's own rotations
     stranger: bool = False  # the CT is another patient's: no pose is right
-    # The CT shows only what lies so far (mm) from the CBCT's middle along the body, at least, on its longer side. 0: half of
-    # the CBCT is outside; more than half the CBCT's height: the CT does not hold the place at all.
+    # The CT shows only what lies so far (mm) from the CBCT's middle along the body, at least, on its longer side, or its last
+    # 60 mm. 0: half of the CBCT is outside; more than half the CBCT's height: the CT does not hold the place at all.
     ct_from: float | None = None
     # Of drawn spine patients: whether a stent, a table is there at the CBCT; the same patient, scanned again if need be.
     objects: dict[str, bool] = field(default_factory=dict)
