@@ -42,6 +42,10 @@ def test_release(tmp_path, monkeypatch):
     assert [p.parent.name for p in release.release("smoke")] == ["heart"], (
         "the population that registers was not trained here"
     )
+    assert model_card.verify(tmp_path / "agents", "smoke") == []
+    card = tmp_path / "agents" / "MODEL_CARD.md"
+    card.write_text(card.read_text().replace("58 %", "85 %"))
+    assert "not what the networks and the tables say" in model_card.verify(tmp_path / "agents", "smoke")[0]
     monkeypatch.setattr(release, "LIMIT_MB", 1)
     with pytest.raises(UserError, match="more than 1"):
         release.release("smoke")

@@ -10,7 +10,7 @@ from lib.base import provenance
 from lib.base.errors import UserError
 from lib.base.folders import ROOT
 from lib.study import rows
-from lib.tables import verify, verify_again, verify_agents
+from lib.tables import facts, verify, verify_again, verify_agents
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_file_that_nothing_speaks_of(results):
 
 
 def test_numbers_changed_in_two_documents(tmp_path):
-    """A digit between the markers of two pages, which the tables do not give: both are named, and nothing else."""
+    """A digit between the markers of two pages, and one in a sentence, which the rows do not give: all are named, no more."""
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "README.md", tmp_path)
     documents = verify.documents
@@ -126,9 +126,12 @@ def test_numbers_changed_in_two_documents(tmp_path):
         block = documents.extract(text, name)
         digit = next(c for c in reversed(block) if c.isdigit())
         page.write_text(text.replace(block, block[::-1].replace(digit, str((int(digit) + 1) % 10), 1)[::-1]))
+    front = (tmp_path / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text(front.replace("<!-- v:every_level -->", "<!-- v:every_level -->1"))
     said = documents.verify(ROOT / "results", tmp_path)
     assert sorted(said) == [
         "README.md: the block TABLE1 is not what the results give",
+        "README.md: the sentence v:every_level is not what the results give",
         "docs/claims.md: the block CLAIMS is not what the results give",
     ]
 
@@ -247,3 +250,8 @@ def test_what_a_kill_lost_is_seen(tmp_path):
     assert kills.differences(tmp_path / "ours", tmp_path / "theirs") == ["runs/smoke/cases_dsl.csv differs"]
     (tmp_path / f".12-abcdef-abcdef-{name}").write_text("half")
     assert [path.name for path in kills.temporaries(tmp_path)] == [f".12-abcdef-abcdef-{name}"]
+
+
+def test_facts_of_rows_whose_numbers_are_known():
+    some = pd.DataFrame({"success": [True] * 10 + [False] * 10, "case": ["a", "b"] * 10})
+    assert facts.success(some).startswith("50 % [") and facts.success(some.iloc[:10]).startswith("100 % [")

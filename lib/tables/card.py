@@ -14,6 +14,7 @@ from lib.tables import real
 from lib.train import AGENTS
 
 NAME = "MODEL_CARD.md"
+IDLE = {"spine": "heart_range", "heart": "spine_range"}  # has no say in that experiment's networks
 
 
 def write(target: Path, paths: list[Path] | None = None, profile: str = "cpu", split: int = 0) -> Path:
@@ -22,6 +23,14 @@ def write(target: Path, paths: list[Path] | None = None, profile: str = "cpu", s
     with provenance.atomic(target / NAME) as temporary:
         temporary.write_text(card(paths or found, profile, split), encoding="utf-8")
     return target / NAME
+
+
+def verify(target: Path, profile: str = "cpu") -> list[str]:
+    """A sentence where the card in `target` is not what its networks, their logs and the tables give. Empty: it is."""
+    found = [path for e in config.EXPERIMENTS for path in sorted((target / e).glob("*.safetensors"))]
+    there = (target / NAME).read_text(encoding="utf-8") if (target / NAME).exists() else ""
+    same = there == card(found, profile, 0)
+    return [] if same else [f"{NAME} is not what the networks and the tables say; run `python -m lib card`."]
 
 
 def card(paths: list[Path], profile: str, split: int) -> str:
@@ -60,7 +69,12 @@ def _settings(paths: list[Path], profile: str) -> list[str]:
         then = json.loads(provenance.beside(path).read_text(encoding="utf-8"))["config"]["values"]
         for section in ("stream", "training"):
             now = json.loads(json.dumps(cfg[section]))  # tuples as the lists of a file
-            shared = set(now) & set(then.get(section, {})) - {"samples", "fine_samples", "report_every"}
+            shared = set(now) & set(then.get(section, {})) - {
+                "samples",
+                "fine_samples",
+                "report_every",
+                IDLE.get(path.parent.name),
+            }
             other |= {
                 f"`{section}.{k}` {then[section][k]} (now {now[k]})" for k in shared if then[section][k] != now[k]
             }

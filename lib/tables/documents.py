@@ -19,7 +19,7 @@ from lib.base import provenance
 from lib.base.errors import UserError
 from lib.base.folders import ROOT
 from lib.baselines.methods import OURS
-from lib.tables import ablations, evidence
+from lib.tables import ablations, evidence, facts
 from lib.tables.rows import beyond_reach
 from lib.tables.words import extract, inject, percent
 
@@ -179,9 +179,12 @@ def blocks(folder) -> dict[str, str]:
 
 
 def sentence(folder: Path, name: str, made: pd.DataFrame | None = None) -> str:
-    """What stands at `<!-- v:name -->`: a variant, `beyond` or `verdicts`. Raises UserError for another name."""
-    if name not in {*ablations.KNOWN, "beyond", "verdicts"}:
-        raise UserError(f"v:{name} is no variant; use one of {', '.join(ablations.KNOWN)}, beyond, verdicts.")
+    """What stands at `<!-- v:name -->`: a variant, a fact, `beyond` or `verdicts`. Raises UserError for another name."""
+    known = (*ablations.KNOWN, *facts.FACTS, "beyond", "verdicts")
+    if name not in known:
+        raise UserError(f"v:{name} is no variant and no fact; use one of {', '.join(known)}.")
+    if name in facts.FACTS:
+        return facts.FACTS[name](folder)
     if name == "verdicts":
         return verdicts(folder)
     if name == "beyond":

@@ -20,7 +20,7 @@ from lib.base.errors import UserError
 from lib.base.folders import ROOT, results_root
 from lib.base.sections import hint
 from lib.study import config
-from lib.tables import command, documents, verify_again, verify_agents
+from lib.tables import card, command, documents, verify_again, verify_agents
 
 # Files that stand without a provenance of their own, and what vouches for them.
 VOUCHED = {
@@ -94,6 +94,7 @@ def checks(folder: Path, shown: bool) -> dict[str, Callable[[], list[str]]]:
     }
     if shown:
         found["documents show the tables"] = lambda: documents.verify(folder)
+        found["the model card says what its networks and the tables do"] = lambda: card.verify(folder / "agents")
     return found
 
 

@@ -1,0 +1,97 @@
+"""Single numbers in running text, computed from the rows: what stands at `<!-- v:NAME -->` in README.md and docs/ where it
+is no variant (`lib.tables.ablations`). `python -m lib tables documents` fills them in, `make verify` compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from lib import cases, metrics
+from lib.registration.trust import at_most
+from lib.study import rows as study_rows
+from lib.tables import limits
+from lib.tables.words import percent
+
+RIGHT = 10.0  # mm of TRE
+
+
+def success(rows: pd.DataFrame, clusters: str = "case") -> str:
+    """`93 % [89, 97]`; `clusters` are resampled."""
+    low, high = metrics.success_interval(rows["success"], rows[clusters])
+    return f"{percent(rows['success'].mean())} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def of_study(study: str, method: str, folder: Path, **only) -> str:
+    """Success of a method in a study."""
+    rows = study_rows.read(folder, study)
+    for column, value in {"method": method, **only}.items():
+        rows = rows[rows[column] == value]
+    return success(rows)
+
+
+def simulated(experiment: str, method: str, folder: Path) -> str:
+    """Success of a method of Table 1, or of today's tools, on simulated patients."""
+    rows = cases.read_rows(folder / "cases.csv")
+    return success(rows[(rows["dataset"] == f"virtual_{experiment}") & (rows["method"] == method)])
+
+
+def errors(experiment: str, method: str, folder: Path) -> str:
+    """10th, 50th and 90th percentile of a method's errors on simulated patients: `8.8 / 14.5 / 19.9`."""
+    rows = cases.read_rows(folder / "cases.csv")
+    mine = rows[(rows["dataset"] == f"virtual_{experiment}") & (rows["method"] == method)]
+    return " / ".join(f"{value:.1f}" for value in metrics.percentiles(mine["final_error_mm"]))
+
+
+def at_every_level(method: str, fat: bool | None, folder: Path) -> str:
+    """Success of a method of `every_level`, bodies as they are or with fat, None: both; CTs are resampled."""
+    rows = study_rows.read(folder, "every_level")
+    rows = rows[rows["method"] == method]
+    if fat is not None:
+        rows = rows[rows["case"].str.contains("_fat") == fat]
+    return f"{success(rows, 'dataset')} of {len(rows)}"
+
+
+def register_at_every_level(folder: Path) -> str:
+    """What `register` did at every level of the spine, and what its verdict was worth there."""
+    rows = study_rows.read(folder, "every_level")
+    mine = rows[rows["method"] == "register_both"]
+    right, good = mine["final_error_mm"] <= RIGHT, mine["verdict"] == "good"
+    wrong = int((good & ~right).sum())
+    counted = f"{right.sum()} of {len(mine)} starts of the paper's range"
+    mm = f"median {mine['final_error_mm'].median():.1f} mm, at most {mine['final_error_mm'].max():.1f}"
+    bound = f"exact bound {percent(at_most(wrong, int(good.sum())))}"
+    return f"{counted}, {mm}. Called good: {good.sum()}, {wrong or 'none'} of them wrong ({bound})"
+
+
+def judged(folder: Path) -> str:
+    """What the verdict of `register` is worth on the cases made to tell it."""
+    rows = limits.read(folder, limits.BOTH.study)
+    good, right = limits.left_out(rows, limits.BOTH), rows["success"].to_numpy(bool)
+    wrong = int((good & ~right).sum())
+    return (
+        f"On {len(rows)} cases made to tell it ({rows['case'].nunique()} patients, {(~right).sum()} wrong by design or by "
+        f"failure, both simulated scanners) {wrong} of {good.sum()} called good {'was' if wrong == 1 else 'were'} wrong: "
+        f"exact bound {percent(at_most(wrong, int(good.sum())))}"
+    )
+
+
+FACTS: dict[str, Callable[[Path], str]] = {
+    "papers_coarse": partial(of_study, "papers_agent", "dsl_coarse", experiment="spine"),
+    "papers_both": partial(of_study, "papers_agent", "dsl", experiment="spine"),
+    "papers_window": partial(of_study, "papers_agent", "dsl_object", experiment="spine"),
+    "two_channel_spine": partial(simulated, "spine", "dsl_two_channel"),
+    "searched_spine": partial(simulated, "spine", "itk_search"),
+    "hearts_unmoved": partial(simulated, "heart", "initial"),
+    "hearts_start": partial(errors, "heart", "initial"),
+    "hearts_dsl": partial(simulated, "heart", "dsl"),
+    "hearts_two_channel": partial(simulated, "heart", "dsl_two_channel"),
+    "hearts_itk": partial(simulated, "heart", "itk"),
+    "hearts_semantic": partial(simulated, "heart", "semantic"),
+    "every_level": register_at_every_level,
+    "agent_slim": partial(at_every_level, "register", False),
+    "agent_fat": partial(at_every_level, "register", True),
+    "judged": judged,
+}
