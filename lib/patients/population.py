@@ -71,8 +71,8 @@ class PatientSettings:
         how = {"spacing": self.cbct_spacing, "views": self.views, "detector_pixel": self.detector_pixel}
         if experiment == "spine":
             return ConeBeamSettings(**how)
-        h = DRAWN
-        return CardiacSettings(**how, diameter=h.diameter, scatter=h.scatter, gated=h.gated, gated_views=h.gated_views)
+        heart = {name: getattr(DRAWN, name) for name in ("diameter", "scatter", "gated", "gated_views")}
+        return CardiacSettings(**how, **heart)
 
 
 @dataclass(frozen=True)
@@ -164,10 +164,9 @@ def scan_anatomy(anatomy: Anatomy, rng, settings: PatientSettings, experiment: s
         fixed = simulate(body, anatomy.target, rng, scanner, anatomy.meta.get("body_phases"), pose)
     # E2: the heart itself has moved in the body; the truth is the rigid pose that aligns the epicardium best.
     truth = pose @ np.asarray(anatomy.meta.get("heart_pose", np.eye(4)), dtype=np.float64)
-    on_heart = (
-        experiment == "heart" and anatomy.mesh_ct is not None
-    )  # the CT is cut about it, not about the CBCT's middle
-    moving = place.crop(anatomy.ct, anatomy.mesh_ct[0].mean(axis=0) if on_heart else anatomy.target, rng, experiment)
+    # E2's CT is cut about the heart, not about the CBCT's middle.
+    about = anatomy.target if anatomy.mesh_ct is None else anatomy.mesh_ct[0].mean(axis=0)
+    moving = place.crop(anatomy.ct, about, rng, experiment)
     patient = Patient(id, experiment, dataset, fixed, moving, truth, vertebrae=anatomy.vertebrae)
     if anatomy.landmarks is not None:
         patient.landmarks_moving = np.asarray(anatomy.landmarks, dtype=np.float64)

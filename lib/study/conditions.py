@@ -137,11 +137,7 @@ def starts(who, condition: Condition, n: int, ranges, seed: int, min_overlap: fl
         if condition.stranger:  # the truth is out of reach
             away = rigid.translation([0.0, 0.0, 1000.0])
             marks = None if who.landmarks_fixed is None else rigid.apply(away, who.landmarks_fixed)
-            mesh = (
-                None
-                if who.mesh_fixed is None
-                else (rigid.apply(away, np.asarray(who.mesh_fixed[0])), who.mesh_fixed[1])
-            )
+            mesh = who.mesh_fixed and (rigid.apply(away, np.asarray(who.mesh_fixed[0])), who.mesh_fixed[1])
             there = {"truth": away @ who.truth, "landmarks_fixed": marks, "mesh_fixed": mesh}
             case.patient = dataclasses.replace(case.patient, **there)
         if any(condition.turn):

@@ -36,9 +36,8 @@ def release(profile: str = "cpu", split: int = 0, target: Path | None = None) ->
         registers = [p for p in found if p.parent == folder and p.name.startswith(f"{RegisterSettings().agent}_")]
         for path in registers if released != "reproduce" else []:
             if (target / experiment / path.name).exists():
-                print(
-                    f"{experiment}/{path.name} stays: its population, {released}, was not trained here (make transfer)"
-                )
+                why = f"its population, {released}, was not trained here (make transfer)"
+                print(f"{experiment}/{path.name} stays: {why}")
                 found.remove(path)
         for source in dict.fromkeys(found):
             for path in (source, source.with_name(source.stem + "_log.csv"), provenance.beside(source)):

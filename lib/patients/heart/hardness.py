@@ -1,8 +1,8 @@
 """How hard a pair of drawn hearts is to register.
 
 The paper's hearts were harder than ours: after 12 parameters of perturbation its ITK brings 14 % within 20 mm, semantic
-registration 72 %, and its ground truth leaves 2.1 / 4.0 / 5.9 mm. The values here
-are what a cardiac C-arm scan has and our first hearts had not (docs/at_first.md): a narrow view with the heart off its
+registration 72 %, and its ground truth leaves 2.1 / 4.0 / 5.9 mm. The values
+here are what a cardiac C-arm scan has and our first hearts had not (docs/at_first.md): a narrow view with the heart off its
 middle, few views of one heart phase, scatter, hardly any contrast left, and a CT that shows little besides the heart.
 """
 
@@ -19,12 +19,8 @@ Pair = tuple[float, float]
 class Hardness:
     """Pairs are ranges, drawn once a patient; lengths in mm."""
 
-    residual: tuple[float, float, float, float] = (
-        5.2,
-        2.0,
-        2.0,
-        9.0,
-    )  # asked at the truth: mean, deviation, least, most
+    # Of the MME asked at the truth: mean, deviation, least, most.
+    residual: tuple[float, float, float, float] = (5.2, 2.0, 2.0, 9.0)
     fold: float = 0.05  # least volume ratio of the change: what is asked is reached only as far as tissue does not fold
     off_centre: float = 30.0  # of the heart from the CBCT's middle, at most
     beat: Pair = (0.06, 0.16)  # share by which the ventricles shrink and swell about their mean while the gantry turns
