@@ -161,6 +161,14 @@ def pose_of(row, patient) -> np.ndarray:
     return rigid.invert(rigid.about(left, patient.fixed.centre)) @ patient.truth
 
 
+def displaced(rows) -> np.ndarray:
+    """How far off each row (of a DataFrame) ended, rotation and all: mean distance (mm) by which its state moves points 50 mm
+    from the fixed window's centre, (n,). A surface distance hardly sees a turned heart."""
+    left = rigid.params_to_matrix(rows[list(STATE)].to_numpy(float))
+    points = 50.0 * np.concatenate([np.eye(3), -np.eye(3)])
+    return np.linalg.norm(rigid.apply(left, points) - points, axis=-1).mean(axis=-1)
+
+
 def write_rows(path, rows) -> None:
     """Rows (dicts or a DataFrame) to CSV, with exactly `COLUMNS`; written beside, then renamed."""
     import pandas as pd

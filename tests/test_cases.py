@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -146,3 +147,8 @@ def test_no_rows_is_an_empty_table(tmp_path):
     assert len(cases.read_rows()) == 0
     cases.write_rows(tmp_path / "cases_none.csv", [])
     assert list(cases.read_rows(tmp_path / "cases_none.csv").columns) == list(cases.COLUMNS)
+
+
+def test_how_far_off_sees_a_turn():
+    rows = pd.DataFrame([[3.0, 4.0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 180.0], [0.0] * 6], columns=list(cases.STATE))
+    assert np.allclose(cases.displaced(rows), [5.0, 100 * 4 / 6, 0.0])  # of six points the two on the axis stay

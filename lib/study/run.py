@@ -205,6 +205,7 @@ class Loop:
         who = conditions.patient(usual, condition, person.anatomy)
         if condition.stranger:
             others = [one for one in task.people if (one.dataset, one.group) != (person.dataset, person.group)]
+            others = others or [one for one in task.people if one.id != person.id]  # drawn patients alone
             who = conditions.stranger(who, others[zlib.crc32(person.id.encode()) % len(others)].load())
         found = conditions.starts(who, condition, **self._starts(task))
         return [found[k] for k in task.missing[person.id]]

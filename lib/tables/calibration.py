@@ -22,7 +22,7 @@ from lib.study import config
 from lib.tables import limits
 from lib.tables.words import table as as_markdown
 
-LIMITS = {"spine": (10.0, "TRE"), "heart": (20.0, "MME")}
+LIMITS = {"spine": (10.0, "TRE"), "heart": (limits.ALIGNED, "the displacement of points 50 mm from the middle")}
 MEANING = {
     "min_overlap": "share of the CBCT inside the CT, at least",
     "min_agreement": "share of the starts that end at one place, at least",

@@ -44,6 +44,7 @@ BLOCKS = {
     ),
     "QUASI_GLOBAL": Block("docs/table1.md", ("rows/quasi_global.csv",), "lib.tables.registration:quasi_global"),
     "HEARTS": Block("docs/at_first.md", ("table1.csv",), "lib.tables.at_first:hearts"),
+    "HEARTS_TURNED": Block("docs/claims.md", ("cases.csv",), "lib.tables.at_first:hearts_turned"),
     "EQ5": Block("docs/at_first.md", ("theory.json",), "lib.tables.at_first:eq5"),
     "EQ5_TRAINED": Block("docs/at_first.md", ("rows/eq5.csv",), "lib.tables.at_first:eq5_trained"),
     "FIG4": Block("docs/claims.md", ("fig4.csv",), "lib.tables.figure4:block"),

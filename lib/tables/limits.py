@@ -15,10 +15,12 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 
+from lib import cases
 from lib.base import provenance
 from lib.registration import judged, trust
 from lib.study import rows as study_rows
 
+ALIGNED = 10.0  # mm of `cases.displaced`: from there on a heart is not aligned
 FEW = 5  # wrong registrations below which no limit is moved
 SHIFTS = np.array([2.0, 6.0, 10.0, 14.0, 60.0])  # mm; shifts come in steps of 4
 
@@ -68,10 +70,12 @@ BOTH = Kind(
 
 
 def read(results, study: str = AGENT.study) -> pd.DataFrame:
-    """The study's rows with the numbers behind the verdict as columns; `group`: the drawn patient, or the scan that a case
-    shows or grew from."""
+    """The study's rows with the numbers behind the verdict as columns; of hearts `success` asks for the pose. `group`: the
+    drawn patient, or the scan that a case shows or grew from."""
     rows = study_rows.read(results, study)
     rows = pd.concat([rows, study_rows.numbers(rows)], axis=1)
+    if study == HEART.study:
+        rows["success"] = cases.displaced(rows) <= ALIGNED  # an MME hardly sees rotation
     own = rows["case"].where(rows["dataset"].str.startswith("virtual_"), rows["dataset"])
     return rows.assign(group=rows["group"].where(rows["group"] != "", own))
 
