@@ -1,9 +1,12 @@
 """What the command is worth: the verdict's limits, the tables and figures, from rows of studies."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from lib.base import provenance
 from lib.figures import studies as figures
 from lib.registration import judged, register, trust
 from lib.study import rows as study_rows
@@ -155,7 +158,29 @@ def test_committed_limits_are_those_of_the_committed_rows(kind):
 
 def test_what_shows_a_scan_and_what_grew_from_it_are_left_out_together():
     rows = limits.read(register.AGENTS.parent, limits.BOTH.study)
-    grown, real = rows["case"].str.startswith("grown_"), rows["case"].str.endswith("_second_tuning")
+    grown, real = rows["case"].str.startswith("grown_"), rows["case"].str.contains("_second_tuning")
     assert set(rows["group"][grown]) == set(rows["group"][real]) and rows["group"][grown].nunique() == 5
     drawn = rows[~grown & ~real]
     assert (drawn["group"] == drawn["case"]).all() and drawn["group"].nunique() == 16
+
+
+def test_verdicts_of_committed_rows_follow_the_limits(tmp_path):
+    """Judged again by other limits; what was not trusted for another reason than a limit stays so, and nothing else moves."""
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    numbers = "overlap=0.9 agreement=1 scouts=2 likeness=0.6 lead={} beside=0.3 shift=0"
+    lines = [
+        study_row("register_both", 1.0, case, recipe="released", numbers=numbers.format(lead), verdict=said, study="s")
+        for case, lead, said in (("a", 0.05, "good"), ("b", 0.2, "good"), ("c", 0.2, "do not trust"))
+    ]
+    lines.append(
+        study_row("register", 1.0, "d", recipe="released", numbers="lead=0.0 shift=4", verdict="good", study="s")
+    )
+    pd.DataFrame(lines, columns=list(study_rows.COLUMNS)).to_csv(folder / "s.csv", index=False)
+    provenance.beside(folder / "s.csv").write_text('{"sha256": "x", "seeds": {"starts": 1}}')
+    before, after = judged.JudgedLimits(min_lead=0.04), judged.JudgedLimits(min_lead=0.1)
+    assert calibration.judged_again(tmp_path, before, after) == ["s"]
+    assert study_rows.read(tmp_path, "s")["verdict"].tolist() == ["do not trust", "good", "do not trust", "good"]
+    beside = json.loads(provenance.beside(folder / "s.csv").read_text())
+    assert beside["sha256"] == provenance.sha256(folder / "s.csv") and beside["judged_by"]["min_lead"] == 0.1
+    assert beside["seeds"] == {"starts": 1} and calibration.judged_again(tmp_path, after, after) == []

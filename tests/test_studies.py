@@ -455,7 +455,9 @@ def test_the_list_names_every_study(capsys, monkeypatch):
 def test_a_stranger_is_another_of_the_same_people_where_there_are_no_others(bench):
     """Drawn patients share a data set and have no group: each still meets somebody else's CT."""
     bench.people = ["a", "b", "c"]
-    text = "cases: {ranges: near, starts: 1, conditions: {other: {what: another CT, stranger: true}}}\nmethods: initial\n"
+    text = (
+        "cases: {ranges: near, starts: 1, conditions: {other: {what: another CT, stranger: true}}}\nmethods: initial\n"
+    )
     bench.go(written(bench.folder, HEAD + text))
     found = rows.read(bench.folder, "x")
     assert sorted(found["case"]) == ["a", "b", "c"] and (found["final_error_mm"] > 900).all()

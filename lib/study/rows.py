@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,16 @@ def _read(path: Path) -> pd.DataFrame:
     if tuple(rows.columns) != COLUMNS:
         raise UserError(f"{path} has other columns than rows of a study; move it away and run its study again.")
     return rows
+
+
+def judge_again(path: Path, rows: pd.DataFrame, verdicts, limits: dict) -> None:
+    """The rows of a file with other verdicts; its provenance keeps what made the rows, and says by which limits they are
+    judged now."""
+    with provenance.atomic(path) as temporary:
+        rows.assign(verdict=verdicts).to_csv(temporary, index=False)
+    beside = provenance.beside(path)
+    value = json.loads(beside.read_text(encoding="utf-8"))
+    provenance.write_json(beside, value | {"sha256": provenance.sha256(path), "judged_by": limits})
 
 
 def numbers(rows: pd.DataFrame) -> pd.DataFrame:

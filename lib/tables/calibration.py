@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lib.base import folders
@@ -19,6 +21,7 @@ from lib.figures import charts, studies
 from lib.registration import trust
 from lib.registration.register import RegisterSettings
 from lib.study import config
+from lib.study import rows as study_rows
 from lib.tables import limits
 from lib.tables.words import table as as_markdown
 
@@ -33,6 +36,7 @@ MEANING = {
     "min_lead": "likeness less that of the best other place, at least",
 }
 WHERE = {"trust_calibration": "field of view"}  # of the others: what is registered
+JUDGED_BY = ("register_both", "register_search")
 KINDS = {"spine": (limits.AGENT, limits.BOTH), "heart": (limits.HEART,)}
 JUDGED = {
     "min_overlap": MEANING["min_overlap"],
@@ -113,14 +117,38 @@ def run(options) -> None:
             continue
         if rows.empty:
             raise UserError(f"There are no rows to find limits on; run `python -m lib study {kind.study}` first.")
-        found = limits.calibrate(rows, network, kind)
+        before, found = trust.load(folder, network, kind.file, kind.limits), limits.calibrate(rows, network, kind)
         trust.save(found, folder, kind.file)
+        if kind is limits.BOTH and before.limits != found.limits:
+            for study in judged_again(results, before.limits, found.limits):
+                print(f"rows/{study}.csv: judged again by the limits found")
         if kind is limits.AGENT:
             _draw(rows, found, experiment, results)
         print(
             f"{kind.file}: {found.called_good:.0%} of {found.n} called good, {found.right_when_good:.0%} of these right; "
             f"{found.limits}"
         )
+
+
+def judged_again(results, before, after) -> list[str]:
+    """Verdicts of the released command in the rows of all studies, from the numbers that stand in them, by the limits `after`
+    in place of those `before`. What was not trusted for another reason than a limit stays so. Returns the studies changed."""
+    changed = []
+    for path in sorted((Path(results) / "rows").glob("*.csv")):
+        rows = study_rows.read(results, path.stem)
+        mine = rows["method"].isin(JUDGED_BY) & (rows["recipe"] == "released") & rows["numbers"].str.contains("beside=")
+        if not mine.any():
+            continue
+        some = pd.concat([rows[mine], study_rows.numbers(rows[mine])], axis=1)
+        then, now = (limits.called_good(some, one, limits.BOTH) for one in (before, after))
+        doubted = then & (some["verdict"] != "good").to_numpy()
+        verdicts = np.where(now & ~doubted, "good", "do not trust")
+        if (verdicts != some["verdict"]).any():
+            study_rows.judge_again(
+                path, rows, rows["verdict"].mask(mine, pd.Series(verdicts, rows.index[mine])), asdict(after)
+            )
+            changed.append(path.stem)
+    return changed
 
 
 def _draw(rows, found, experiment: str, results) -> None:
