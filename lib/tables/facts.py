@@ -38,6 +38,13 @@ def simulated(experiment: str, method: str, folder: Path) -> str:
     return success(rows[(rows["dataset"] == f"virtual_{experiment}") & (rows["method"] == method)])
 
 
+def aligned(method: str, folder: Path) -> str:
+    """Hearts whose pose a method finds, rotation and all."""
+    rows = cases.read_rows(folder / "cases.csv")
+    mine = rows[(rows["dataset"] == "virtual_heart") & (rows["method"] == method)]
+    return success(mine.assign(success=cases.displaced(mine) <= limits.ALIGNED))
+
+
 def errors(experiment: str, method: str, folder: Path) -> str:
     """10th, 50th and 90th percentile of a method's errors on simulated patients: `8.8 / 14.5 / 19.9`."""
     rows = cases.read_rows(folder / "cases.csv")
@@ -90,6 +97,8 @@ FACTS: dict[str, Callable[[Path], str]] = {
     "hearts_two_channel": partial(simulated, "heart", "dsl_two_channel"),
     "hearts_itk": partial(simulated, "heart", "itk"),
     "hearts_semantic": partial(simulated, "heart", "semantic"),
+    "hearts_dsl_pose": partial(aligned, "dsl"),
+    "hearts_greedy_pose": partial(aligned, "greedy_search"),
     "every_level": register_at_every_level,
     "agent_slim": partial(at_every_level, "register", False),
     "agent_fat": partial(at_every_level, "register", True),
