@@ -32,10 +32,16 @@ def of_study(study: str, method: str, folder: Path, **only) -> str:
     return success(rows)
 
 
+def _line(experiment: str, method: str, folder: Path) -> pd.Series:
+    """A method's line in Table 1, or in that of today's tools, on simulated patients."""
+    lines = pd.concat([pd.read_csv(folder / name) for name in ("table1.csv", "table1_today.csv")])
+    return lines[(lines["dataset"] == f"virtual_{experiment}") & (lines["method"] == method)].iloc[0]
+
+
 def simulated(experiment: str, method: str, folder: Path) -> str:
-    """Success of a method of Table 1, or of today's tools, on simulated patients."""
-    rows = cases.read_rows(folder / "cases.csv")
-    return success(rows[(rows["dataset"] == f"virtual_{experiment}") & (rows["method"] == method)])
+    """Success of a method on simulated patients, as the tables have it."""
+    line = _line(experiment, method, folder)
+    return f"{percent(line['success'])} [{100 * line['success_low']:.0f}, {100 * line['success_high']:.0f}]"
 
 
 def aligned(method: str, folder: Path) -> str:
@@ -47,9 +53,8 @@ def aligned(method: str, folder: Path) -> str:
 
 def errors(experiment: str, method: str, folder: Path) -> str:
     """10th, 50th and 90th percentile of a method's errors on simulated patients: `8.8 / 14.5 / 19.9`."""
-    rows = cases.read_rows(folder / "cases.csv")
-    mine = rows[(rows["dataset"] == f"virtual_{experiment}") & (rows["method"] == method)]
-    return " / ".join(f"{value:.1f}" for value in metrics.percentiles(mine["final_error_mm"]))
+    line = _line(experiment, method, folder)
+    return " / ".join(f"{line[name]:.1f}" for name in ("p10", "p50", "p90"))
 
 
 def at_every_level(method: str, fat: bool | None, folder: Path) -> str:
