@@ -88,19 +88,7 @@ def paint_devices(
         canvas.paint(tube(wire, rng.uniform(0.5, 1.1)), 2600.0, only=1)
     if flags["ecg_leads"]:
         for _ in range(int(rng.integers(2, 6))):
-            z, angle = rng.uniform(plan.at(15)[2], plan.at(3)[2]), rng.uniform(-1.1, 1.1)
-            spot = skin_point(trunk, z, angle)
-            canvas.paint(ellipsoid(spot, (7, 2.5, 7)), 300.0, only=1)
-            canvas.paint(ellipsoid(spot, (2.5, 2, 2.5)), 2500.0, only=1)
-            lead = curve(
-                [
-                    spot,
-                    spot + [rng.normal(0, 25), -4, 40],
-                    skin_point(trunk, z + 110, angle + rng.normal(0, 0.4)),
-                ],
-                8,
-            )
-            canvas.paint(tube(lead, 0.7), 1500.0, only=1)
+            paint_lead(canvas, plan, trunk, rng)
     if flags["clips"]:
         for _ in range(int(rng.integers(2, 7))):
             spot = around(plan, 12.2, *(rng.normal(0, 9, 3) + [-44, -72, 0]))
@@ -118,6 +106,17 @@ def paint_devices(
         )
         canvas.paint(tube(hose, 1.8), 350.0, only=1)
     return flags
+
+
+def paint_lead(canvas: Canvas, plan: Plan, trunk: Trunk, rng) -> None:
+    """An electrode on the skin's front, and its wire."""
+    z, angle = rng.uniform(plan.at(15)[2], plan.at(3)[2]), rng.uniform(-1.1, 1.1)
+    spot = skin_point(trunk, z, angle)
+    canvas.paint(ellipsoid(spot, (7, 2.5, 7)), 300.0, only=1)
+    canvas.paint(ellipsoid(spot, (2.5, 2, 2.5)), 2500.0, only=1)
+    aside = spot + [rng.normal(0, 25), -4, 40]
+    wire = curve([spot, aside, skin_point(trunk, z + 110, angle + rng.normal(0, 0.4))], 8)
+    canvas.paint(tube(wire, 0.7), 1500.0, only=1)
 
 
 def paint_stent(canvas: Canvas, path: np.ndarray, radius: float) -> None:
