@@ -165,8 +165,7 @@ def displaced(rows) -> np.ndarray:
     """How far off each row (of a DataFrame) ended, rotation and all: mean distance (mm) by which its state moves points 50 mm
     from the fixed window's centre, (n,). A surface distance hardly sees a turned heart."""
     left = rigid.params_to_matrix(rows[list(STATE)].to_numpy(float))
-    points = 50.0 * np.concatenate([np.eye(3), -np.eye(3)])
-    return np.linalg.norm(rigid.apply(left, points) - points, axis=-1).mean(axis=-1)
+    return rigid.displacement(np.eye(4), left, np.zeros(3))
 
 
 def write_rows(path, rows) -> None:

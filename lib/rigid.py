@@ -155,3 +155,11 @@ def matrix_to_params_2d(matrix):
 def actions_2d(step: float = 1.0) -> np.ndarray:
     """(6, 3, 3): plus and minus one step in tx, ty, theta."""
     return params_to_matrix_2d(np.kron(np.eye(3), np.array([[1.0], [-1.0]])) * step)
+
+
+def displacement(first: np.ndarray, second: np.ndarray, centre) -> np.ndarray:
+    """Mean distance (mm) between where two poses (..., 4, 4) put points 50 mm from `centre` (fixed world) on each axis."""
+    points = np.asarray(centre) + 50.0 * np.concatenate([np.eye(3), -np.eye(3)])
+    back = apply(invert(np.asarray(first)), points)
+    moved = apply(np.asarray(second), back)
+    return np.linalg.norm(moved - points, axis=-1).mean(axis=-1)

@@ -18,7 +18,7 @@ from lib import rigid
 from lib.base.errors import UserError
 from lib.images.ascent import Ascent
 from lib.images.volume import Volume
-from lib.registration.trust import displacement
+from lib.rigid import displacement
 
 
 @dataclass(frozen=True)

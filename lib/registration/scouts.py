@@ -17,7 +17,8 @@ from lib.images.volume import Volume
 from lib.registration import judged
 from lib.registration.chosen import Look
 from lib.registration.judge import JudgeSettings, judge
-from lib.registration.trust import Calibration, displacement
+from lib.registration.trust import Calibration
+from lib.rigid import displacement
 
 SCOUTS = ("both", "agent", "search")
 

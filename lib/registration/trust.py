@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import rigid
+from lib.rigid import displacement
 
 GOOD, BAD = "good", "do not trust"
 FILE = "trust.json"  # beside an agent's networks
@@ -118,14 +118,6 @@ def at_most(wrong: int, n: int) -> float:
     from scipy.stats import binomtest
 
     return float(binomtest(wrong, n).proportion_ci(0.95, "exact").high)
-
-
-def displacement(first: np.ndarray, second: np.ndarray, centre) -> np.ndarray:
-    """Mean distance (mm) between where two poses (..., 4, 4) put points 50 mm from `centre` (fixed world) on each axis."""
-    points = np.asarray(centre) + 50.0 * np.concatenate([np.eye(3), -np.eye(3)])
-    back = rigid.apply(rigid.invert(np.asarray(first)), points)
-    moved = rigid.apply(np.asarray(second), back)
-    return np.linalg.norm(moved - points, axis=-1).mean(axis=-1)
 
 
 def wander(poses: np.ndarray, centre, tail: int = 20) -> float:

@@ -124,7 +124,7 @@ def screen(desk: WalkDesk, lines: list[dict], values=None):
 
 def curves(fixed: Volume, moving: Volume, result, truth=None, experiment: str = "spine") -> list[dict]:
     """What the scrubber draws: the images' likeness at up to `POINTS` steps, and the error where the truth is known."""
-    from lib.registration.trust import displacement
+    from lib.rigid import displacement
 
     path = result.trajectory
     steps = np.unique(np.linspace(0, len(path) - 1, POINTS).round().astype(int))

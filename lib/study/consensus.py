@@ -31,7 +31,7 @@ from lib.patients.scans.schema import Pair
 from lib.patients.store import Patient
 from lib.registration import judge, judged, starts
 from lib.registration.register import RegisterSettings
-from lib.registration.trust import displacement
+from lib.rigid import displacement
 
 VERSION = 1  # raised when what is made here changes
 STARTS = 8  # of mutual information ...
