@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import cases, metrics
+from lib import cases
 from lib.registration.trust import at_most
 from lib.study import rows as study_rows
 from lib.tables import limits
+from lib.tables.registration import interval
 from lib.tables.words import percent
 
 RIGHT = 10.0  # mm of TRE
@@ -20,8 +21,7 @@ RIGHT = 10.0  # mm of TRE
 
 def success(rows: pd.DataFrame, clusters: str = "case") -> str:
     """`93 % [89, 97]`; `clusters` are resampled."""
-    low, high = metrics.success_interval(rows["success"], rows[clusters])
-    return f"{percent(rows['success'].mean())} [{100 * low:.0f}, {100 * high:.0f}]"
+    return percent(rows["success"].mean()) + interval(rows["success"], rows[clusters])
 
 
 def of_study(study: str, method: str, folder: Path, **only) -> str:
@@ -57,12 +57,10 @@ def errors(experiment: str, method: str, folder: Path) -> str:
     return " / ".join(f"{line[name]:.1f}" for name in ("p10", "p50", "p90"))
 
 
-def at_every_level(method: str, fat: bool | None, folder: Path) -> str:
-    """Success of a method of `every_level`, bodies as they are or with fat, None: both; CTs are resampled."""
+def at_every_level(method: str, fat: bool, folder: Path) -> str:
+    """Success of a method of `every_level`, bodies as they are or with fat; CTs are resampled."""
     rows = study_rows.read(folder, "every_level")
-    rows = rows[rows["method"] == method]
-    if fat is not None:
-        rows = rows[rows["case"].str.contains("_fat") == fat]
+    rows = rows[(rows["method"] == method) & (rows["case"].str.contains("_fat") == fat)]
     return f"{success(rows, 'dataset')} of {len(rows)}"
 
 
@@ -99,7 +97,6 @@ FACTS: dict[str, Callable[[Path], str]] = {
     "hearts_unmoved": partial(simulated, "heart", "initial"),
     "hearts_start": partial(errors, "heart", "initial"),
     "hearts_dsl": partial(simulated, "heart", "dsl"),
-    "hearts_two_channel": partial(simulated, "heart", "dsl_two_channel"),
     "hearts_itk": partial(simulated, "heart", "itk"),
     "hearts_semantic": partial(simulated, "heart", "semantic"),
     "hearts_dsl_pose": partial(aligned, "dsl"),
