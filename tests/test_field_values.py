@@ -8,11 +8,11 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from lib import rigid
 from lib.base.errors import UserError
 from lib.images import pair, read, values
 from lib.images.normalise import field_of_view, tissue_level
 from lib.images.volume import Volume
-from lib.registration import trust
 from lib.registration.judge import judge
 from tests.field_files import HU, folder
 
@@ -190,7 +190,7 @@ def moved(real, changes, end) -> dict:
     usual, found = end(images, registered(images)), {}
     for kind, unit in changes:
         other = images | {kind: images[kind].with_array(CHANGES[unit](images[kind].array))}
-        found[kind, unit] = float(trust.displacement(usual, end(other, registered(other)), images["cbct"].centre))
+        found[kind, unit] = float(rigid.displacement(usual, end(other, registered(other)), images["cbct"].centre))
     return found
 
 

@@ -122,7 +122,7 @@ def test_starts():
 def test_margin_wander_and_groups():
     still = np.repeat(np.eye(4)[None], 30, axis=0)
     assert trust.wander(still, [0, 0, 0]) == 0
-    np.testing.assert_allclose(trust.displacement(np.eye(4), rigid.translation([3, 4, 0]), [9, 9, 9]), 5)
+    np.testing.assert_allclose(rigid.displacement(np.eye(4), rigid.translation([3, 4, 0]), [9, 9, 9]), 5)
     values = np.tile(np.r_[10.0, np.zeros(11)], (30, 1))
     assert trust.margins(values).min() > 3
     ends = np.stack([np.eye(4), rigid.translation([40, 0, 0]), rigid.translation([42, 0, 0])])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lib import rigid
 from lib.base.errors import UserError
 from lib.images.normalise import field_of_view
 from lib.images.volume import Volume
@@ -46,7 +47,7 @@ def within(results: list, experiment: str, centre) -> list[bool]:
             if gone:
                 part.poses = np.repeat(last[None], len(part.poses), axis=0)
                 continue
-            away = np.array([float(trust.displacement(first, pose, centre)) for pose in part.poses])
+            away = np.array([float(rigid.displacement(first, pose, centre)) for pose in part.poses])
             far = np.flatnonzero(away > limit)
             if len(far):
                 gone, last = True, part.poses[max(far[0] - 1, 0)].copy()
