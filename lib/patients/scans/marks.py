@@ -31,7 +31,7 @@ class Body:
 
 
 def level_number(name: str) -> int:
-    """T1 = 1 ... T12 = 12, L1 = 13 ... L5 = 17."""
+    """C7 = 0, T1 = 1 ... T12 = 12, L1 = 13 ... L5 = 17, S1 = 18."""
     return int(name[1:]) + {"C": -7, "T": 0, "L": 12, "S": 17, "V": 6}[name[0]]
 
 
@@ -40,8 +40,9 @@ def typical_size(name: str) -> np.ndarray:
     return np.array([np.interp(level_number(name), known, [TYPICAL[k][axis] for k in known]) for axis in range(3)])
 
 
-def bodies(found: Manifest, labels: Volume | None) -> list[Body]:
-    """The vertebral bodies of a scan, head to foot; empty where the manifest knows none."""
+def bodies(found: Manifest, labels: Volume | None, further: bool = False) -> list[Body]:
+    """The vertebral bodies of a scan, head to foot, with those that were marked later if `further`; empty where the
+    manifest knows none."""
     if found.label_values and labels is not None:
         centres = {name: label_centre(labels, value) for name, value in found.label_values.items()}
         centres = {name: centre for name, centre in centres.items() if centre is not None}
@@ -49,6 +50,7 @@ def bodies(found: Manifest, labels: Volume | None) -> list[Body]:
     else:
         centres = {v.name: np.array(v.centre) for v in found.vertebrae}
         sizes = {v.name: np.array(v.size) for v in found.vertebrae if v.size}
+    centres |= {v.name: np.array(v.centre) for v in found.further if further}
     order = sorted(centres, key=lambda name: -centres[name][2])
     places = np.array([centres[name] for name in order]).reshape(-1, 3)
     result = []
@@ -58,7 +60,8 @@ def bodies(found: Manifest, labels: Volume | None) -> list[Body]:
         result.append(Body(name, places[row], sizes.get(name, typical_size(name)), frame(up)))
     if found.label_values and labels is not None:
         for body in result:
-            body.size = measured_size(labels, found.label_values[body.name], body)
+            if body.name in found.label_values:
+                body.size = measured_size(labels, found.label_values[body.name], body)
     return result
 
 

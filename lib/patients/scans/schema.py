@@ -113,6 +113,7 @@ class Manifest(Strict):
     label_values: dict[str, int] = {}  # vertebra name -> value in the label file
     vertebrae: list[Vertebra] = []
     levels: list[str] = []  # vertebrae at which a CBCT is centred, for E1
+    further: list[Vertebra] = []  # marked later, mostly at the spine's ends; tests alone ask there (`every_level`)
     heart: Heart | None = None
     landmarks: str | None = None
     # collections
@@ -128,9 +129,11 @@ class Manifest(Strict):
     pairs: list[Pair] = []  # what `python -m lib data NAME` fetches of it
 
     def identity(self) -> dict:
-        """What patients made from this data set depend on, plain values by name."""
+        """What patients made from this data set depend on, plain values by name; those of a `further` level depend on
+        more (`real.fingerprint`)."""
         values, unset = self.model_dump(), {name: field.default for name, field in type(self).model_fields.items()}
-        return {name: value for name, value in values.items() if name in FINGERPRINTED or value != unset[name]}
+        counted = {name for name in values if name in FINGERPRINTED or values[name] != unset[name]} - {"further"}
+        return {name: value for name, value in values.items() if name in counted}
 
     @model_validator(mode="after")
     def consistent(self):
