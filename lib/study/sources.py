@@ -69,7 +69,8 @@ def _real(cfg, block: Cases, experiment: str, held_out) -> Iterator[Person]:
     @lru_cache(maxsize=1)  # the levels of a scan follow each other
     def bodies(name: str) -> dict:
         _, labels, _ = here[name].load()
-        return {b.name: (b.centre, labels) for b in anatomy.bodies(here[name].manifest, labels, further=block.every_level)}
+        marked = anatomy.bodies(here[name].manifest, labels, further=block.every_level)
+        return {body.name: (body.centre, labels) for body in marked}
 
     for name, scan in here.items():
         tried = held_out is None or (name in held_out) != (block.scanner == "tuning")  # tuning scans are never tested
