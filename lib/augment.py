@@ -26,6 +26,7 @@ from lib.base.limits import Count, HalfRanges, Positive, Rule, Share, Size, Turn
 from lib.base.provenance import atomic
 from lib.images.normalise import Source
 from lib.images.windows import SourceBank, cut
+from lib.looks import Looks
 from lib.network import observe
 
 # Two of them, in four bytes a voxel, are 128 MB a sample at 256.
@@ -54,6 +55,7 @@ class StreamSettings:
     keep_inside: bool = True  # a residual that takes the window past the CT's ends is folded back (not in the paper)
     mirror: bool = True  # half of the samples left-right mirrored (not in the paper)
     perturb: bool = True  # noise, soft blobs, cropped ends on top of the simulated physics (not in the paper)
+    looks: Share = 0.0  # share of the samples whose CBCT gets another look, as from other scanners (lib.looks)
     gain: Share = 0.0  # with perturb: an image's own random gain, 1 +- gain, and offset (see docs/deviations.md)
     # Share of batches interpolated linearly; the rest takes the nearest source voxel. 0 and 1: the agent walks the same
     # way. Between them, as the released agents: it walks by the nearest voxel coarsely, linearly at the end.
@@ -148,6 +150,7 @@ class Stream:
         self._planned = None  # samples drawn but not cut yet
         self.chunk = chunk if self.device.type == "cpu" else 1 << 30
         self.noise = torch.randn(1 << 22, generator=self.generator).to(self.device)
+        self.looks = Looks(settings.looks, self.voxel, self.generator)
 
     def reseed(self, seed: int) -> None:
         """Start the sequence of samples that belongs to `seed`."""
@@ -242,6 +245,8 @@ class Stream:
         moved, moved_ok = self._cut(self.moving, which[repeat], moving_m, linear, ends_moved)
         repeat = repeat.to(self.device)
         fixed, fixed_ok = fixed[repeat], fixed_ok[repeat]
+        if self.settings.looks:
+            fixed, fixed_ok = self.looks(fixed, fixed_ok)
         if self.settings.perturb:
             fixed, moved = self._perturb(fixed, 0.12), self._perturb(moved, 0.05)
         return fixed, moved, moved_ok.logical_and_(fixed_ok), v, targets

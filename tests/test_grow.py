@@ -124,3 +124,29 @@ def test_axes():
     tilted = np.array([[1, 0, 0], [0, 0.9, -0.43589], [0, 0.43589, 0.9]])
     with pytest.raises(UserError, match="oblique"):
         grow.axis_aligned(Volume(torch.rand(5, 6, 7), 1.0, (0, 0, 0), tilted), 1.0)
+
+
+def test_wider_patients_are_scanned_near_the_ends_and_some_are_heavier(monkeypatch):
+    volume, centres = phantom()
+    ends = [volume.origin[2], -volume.origin[2]]
+    far, near = (
+        {round(float(grow.spine_target(centres, ends, np.random.default_rng(n), room)[2]), -1) for n in range(60)}
+        for room in (grow.ROOM, grow.NEAR_END)
+    )
+    assert max(far) < 45 and max(near) >= 55, "the highest vertebra lies 47 mm from the end"
+
+    marked = type("M", (), {"name": "phantom", "manifest": None, "load": lambda self: (volume, None, {})})()
+    bodies = [type("B", (), {"centre": c, "size": np.full(3, 20.0), "axes": np.eye(3)}) for c in centres]
+    asked = []
+    monkeypatch.setattr(
+        "lib.patients.scans.marks.bodies", lambda found, labels, further: asked.append(further) or bodies
+    )
+    widths = {}
+    for fat in (0.0, 60.0):
+        rows = [
+            grow.from_scan(marked, "spine", np.random.default_rng(n), 5.0, 0.0, grow.Wider(True, fat)) for n in range(8)
+        ]
+        widths[fat] = [float(np.ptp(np.flatnonzero((a.ct.array > -500).any(0).any(0)))) * 5 for a in rows]
+    more = np.subtract(widths[60.0], widths[0.0])
+    assert asked and all(asked)
+    assert 0 < (np.abs(more) < 15).sum() < 8 and more.max() > 30, "some are as they were, some wider by up to 2 x 60 mm"

@@ -9,10 +9,14 @@ import pytest
 import torch
 
 from lib import rigid
+from lib.base import provenance
 from lib.base.errors import UserError
 from lib.images.volume import Volume
 from lib.patients import place, population, store, summary
 from lib.patients.population import PatientSettings, Task
+from lib.patients.scanner import conebeam
+from lib.patients.scans import marks
+from lib.patients.spine.draw import draw as draw_spine
 from lib.study import config
 
 SMALL = PatientSettings(spine=2, heart=1, spacing=8.0, cbct_spacing=8.0, views=30, detector_pixel=12.0, workers=1)
@@ -186,12 +190,55 @@ def test_heart_starts_move_both_images():
 
 def test_every_setting_decides_the_looks_or_the_numbers():
     numbers = {"spine", "heart", "n_splits", "n_test", "n_validation", "workers"}
-    assert {field.name for field in fields(population.PatientSettings)} - set(population.LOOKS) == numbers
+    looks = set(population.LOOKS) | set(population.WIDER)
+    assert {field.name for field in fields(population.PatientSettings)} - looks == numbers
     same = population.fingerprint(Task("spine", 0), SMALL)
     for name in numbers - {"workers"}:
         assert population.fingerprint(Task("spine", 0), replace(SMALL, **{name: 7})) == same
     for name in ("spacing", "views", "landmark_error", "seed"):
         assert population.fingerprint(Task("spine", 0), replace(SMALL, **{name: 7})) != same
+
+
+def test_wider_training_patients_are_others_and_the_usual_ones_stay():
+    drawn, grown = Task("spine", 0), Task("spine", 400, "lidc_idri_0314")
+    wider = {"every_level": True, "fat": 80.0, "scanners": "many"}
+    usual = [population.fingerprint(task, SMALL) for task in (drawn, grown)]
+    for name, value in wider.items():
+        found = [population.fingerprint(task, replace(SMALL, **{name: value})) for task in (drawn, grown)]
+        assert found[1] != usual[1] and (found[0] != usual[0]) == (name != "fat"), f"{name}: only grown bodies gain fat"
+    assert population.fingerprint(Task("heart", 0), replace(SMALL, **wider)) == population.fingerprint(
+        Task("heart", 0), SMALL
+    )
+    before = {name: getattr(SMALL, name) for name in population.LOOKS if name not in ("breathing", "rtk")}
+    who = {"experiment": "spine", "index": 0, "source": None}
+    assert usual[0] == provenance.fingerprint({"task": who, "settings": before, "version": population.VERSION["spine"]})
+
+
+def test_cone_beam_scans_lie_at_every_level_of_a_drawn_spine_if_asked():
+    levels = {True: [], False: []}
+    for every, found in levels.items():
+        for seed in range(12):
+            anatomy = draw_spine(np.random.default_rng(seed), 10.0, every_level=every)
+            found.append(marks.level_number(anatomy.meta["target_level"]))
+    assert min(levels[False]) >= 9 and max(levels[False]) <= 15
+    assert min(levels[True]) <= 6 and max(levels[True]) >= 16
+
+
+def test_many_scanners_are_drawn_one_a_scan():
+    settings = replace(SMALL, scanners="many").cone_beam()
+    drawn = [settings.drawn(np.random.default_rng(seed)) for seed in range(40)]
+    assert len({one.source_to_isocentre for one in drawn}) == 40
+    assert all(1.4 <= one.source_to_detector / one.source_to_isocentre <= 1.7 for one in drawn)
+    assert 0 < sum(np.isfinite(one.saturation) for one in drawn) < 40
+    total, bone = np.full((1, 8, 8), 4.0, np.float32), np.full((1, 4, 4), 2.0, np.float32)
+    quiet = replace(settings, photons=(1e9, 1e9), scatter=(0.0, 0.0), rings=0.0)
+    dense, usual, soft = (
+        conebeam.detect(total, bone, np.random.default_rng(0), replace(quiet, bone_gain=gain)).mean()
+        for gain in (1.3, 1.0, 0.5)
+    )
+    assert dense > usual > soft
+    thin = conebeam.detect(0 * total, 0 * bone, np.random.default_rng(0), replace(quiet, saturation=0.5)).mean()
+    assert thin > 0.5, "an over-exposed panel takes air for tissue"
 
 
 def test_crop_keeps_the_target_and_the_world():

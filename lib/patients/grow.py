@@ -6,11 +6,14 @@ u a smooth elastic field. Points of the old body are carried by the inverse of p
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from lib.base.errors import UserError
 from lib.images.volume import Volume, resample, sample
+from lib.patients import habitus
 from lib.patients.anatomy import Anatomy, Mesh
 from lib.patients.another_day import beat, breath, breathe, new_state, recolour
 from lib.patients.warps import Warp, clamp_ends, random_warp
@@ -82,7 +85,18 @@ def grow(
     return result
 
 
-def from_scan(scan, experiment: str, rng: np.random.Generator, spacing: float, breathing: float = 0.0) -> Anatomy:
+@dataclass(frozen=True)
+class Wider:
+    """Patients grown for E1 beyond the usual: scanned at any vertebra, also those that were marked later, up to the CT's
+    ends; half of them with up to `fat` mm more under the skin."""
+
+    every_level: bool = False
+    fat: float = 0.0
+
+
+def from_scan(
+    scan, experiment: str, rng: np.random.Generator, spacing: float, breathing: float = 0.0, wider: Wider = Wider()
+) -> Anatomy:
     """`grow` from a manifest's scan (`lib.patients.scans.manifest.scan`). Raises UserError where it marks no vertebra, or
     no heart."""
     from lib.patients.scans import marks
@@ -94,22 +108,28 @@ def from_scan(scan, experiment: str, rng: np.random.Generator, spacing: float, b
         mesh = marks.heart_mesh(scan.manifest.heart, labels)
         anatomy = grow(ct, labels, rng, spacing, np.asarray(mesh[0]).mean(axis=0) + rng.normal(0, 6, 3), mesh=mesh)
     else:
-        bodies = marks.bodies(scan.manifest, labels)
+        bodies = marks.bodies(scan.manifest, labels, further=wider.every_level)
         if len(bodies) < 2:
             raise UserError(f"{scan.name}: its manifest marks no vertebrae; choose another scan for E1.")
         centres = np.array([body.centre for body in bodies])
         ends = sorted([ct.origin[2], 2 * ct.centre[2] - ct.origin[2]])
-        target = spine_target(centres, ends, rng)
+        target = spine_target(centres, ends, rng, NEAR_END if wider.every_level else ROOM)
+        more = rng.spawn(1)[0] if wider.fat else None  # a generator of its own, as breathing has
+        if more is not None and more.random() < 0.5:
+            ct = habitus.heavier(axis_aligned(ct, spacing), more.uniform(0, wider.fat))
         anatomy = grow(ct, labels, rng, spacing, target, marks.landmarks(bodies, target), centres, breathing=breathing)
     anatomy.meta |= {"source": scan.name}
     return anatomy
 
 
-def spine_target(vertebrae: np.ndarray, ends, rng) -> np.ndarray:
+ROOM, NEAR_END = 60.0, 15.0  # mm between a target and the CT's end: half a field of view, half a vertebra
+
+
+def spine_target(vertebrae: np.ndarray, ends, rng, room_mm: float = ROOM) -> np.ndarray:
     """In front of a random vertebra that is not too near the ends (z) of the scan."""
     vertebrae = np.asarray(vertebrae, dtype=np.float64)
     room = np.minimum(vertebrae[:, 2] - ends[0], ends[1] - vertebrae[:, 2])
-    far = np.flatnonzero(room >= min(60.0, np.sort(room)[-1]))
+    far = np.flatnonzero(room >= min(room_mm, np.sort(room)[-1]))
     return vertebrae[rng.choice(far)] + [rng.normal(0, 12), -rng.uniform(15, 50), rng.normal(0, 5)]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from lib.patients import place, store
 from lib.patients.anatomy import Anatomy
 from lib.patients.heart.hardness import DRAWN
 from lib.patients.scanner import cheap
-from lib.patients.scanner.conebeam import CardiacSettings, ConeBeamSettings, simulate
+from lib.patients.scanner.conebeam import CardiacSettings, ConeBeamSettings, ManyScanners, simulate
 from lib.patients.store import Patient
 
 VERSION = {"spine": 2, "heart": 3}  # raise it when the same settings make other patients
@@ -34,6 +35,7 @@ LOOKS = (
     *("spacing", "cbct_spacing", "views", "detector_pixel", "phases", "rtk", "breathing"),
     *("landmark_error", "mesh_error", "seed"),
 )
+WIDER = ("every_level", "fat", "scanners")  # looks too, which came later: they count where they are not the default
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ class PatientSettings:
     phases: Count = 4  # states of the moving chest during a cone-beam scan of E2; 1: it holds still
     rtk: Share = 1.0  # share of cone-beam scans by physics (RTK); of the others only the look is imitated
     breathing: Size = 0.0  # mm, standard deviation of how far organs have moved at the CBCT, in patients grown for E1
+    every_level: bool = False  # E1's CBCTs lie at any vertebra of the CT, not near its middle alone
+    fat: Size = 0.0  # mm, the most that patients grown for E1 have more under the skin; half of them none
+    scanners: Literal["one", "many"] = "one"  # E1: the scanner as it is, or one drawn anew for each scan, and worse
     landmark_error: Size = 0.55  # mm per axis: how precisely an expert marks a vertebra's edge
     mesh_error: Size = 1.5  # mm, smooth error of an expert's epicardium
     seed: Number = 2017
@@ -70,7 +75,7 @@ class PatientSettings:
         """The scanner these settings ask for."""
         how = {"spacing": self.cbct_spacing, "views": self.views, "detector_pixel": self.detector_pixel}
         if experiment == "spine":
-            return ConeBeamSettings(**how)
+            return (ManyScanners if self.scanners == "many" else ConeBeamSettings)(**how)
         heart = {name: getattr(DRAWN, name) for name in ("diameter", "scatter", "gated", "gated_views")}
         return CardiacSettings(**how, **heart)
 
@@ -112,6 +117,10 @@ def fingerprint(task: Task, settings: PatientSettings) -> str:
         values.pop("breathing")  # has no say
     if settings.rtk >= 1:
         values.pop("rtk")  # as it was before there was a choice
+    if task.experiment == "spine":
+        usual = PatientSettings()
+        own = WIDER if task.source else ("every_level", "scanners")
+        values |= {k: getattr(settings, k) for k in own if getattr(settings, k) != getattr(usual, k)}
     who = {"experiment": task.experiment, "index": task.index, "source": task.source}
     return provenance.fingerprint({"task": who, "settings": values, "version": VERSION[task.experiment]})
 
@@ -144,11 +153,14 @@ def draw(task: Task, settings: PatientSettings, rng: np.random.Generator, object
         from lib.patients import grow
         from lib.patients.scans import manifest
 
-        return grow.from_scan(manifest.scan(task.source), task.experiment, rng, settings.spacing, settings.breathing)
+        wider = grow.Wider(settings.every_level, settings.fat)
+        return grow.from_scan(
+            manifest.scan(task.source), task.experiment, rng, settings.spacing, settings.breathing, wider
+        )
     if task.experiment == "spine":
         from lib.patients.spine import draw as spine
 
-        return spine.draw(rng, settings.spacing, objects)
+        return spine.draw(rng, settings.spacing, objects, settings.every_level)
     from lib.patients.heart import draw as heart
 
     return heart.draw(rng, settings.spacing, settings.phases if settings.phases > 1 else 0)

@@ -48,6 +48,8 @@ class ConeBeamSettings:
     ramp: tuple[float, float] = (0.8, 1.0)  # cut of the ramp filter (cosine), share of Nyquist
     gain: tuple[float, float] = (0.88, 1.10)  # of the HU scale
     offset: tuple[float, float] = (-70.0, 50.0)  # HU
+    bone_gain: float = 1.0  # of the attenuation of bone alone
+    saturation: float = np.inf  # transmission from where on the panel, beside the body, is over-exposed
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,36 @@ class CardiacSettings(ConeBeamSettings):
 
     gated: float = 0.5  # share of these scans
     gated_views: tuple[float, float] = (0.3, 0.6)  # share of the views that they use
+
+
+@dataclass(frozen=True)
+class ManyScanners(ConeBeamSettings):
+    """Not one scanner but many: ranges as wide as published simulators and machines have, one drawn for each scan."""
+
+    diameter: tuple[float, float] = (200.0, 270.0)
+    height: tuple[float, float] = (140.0, 210.0)
+    photons: tuple[float, float] = (2e3, 2e5)
+    scatter: tuple[float, float] = (0.0, 0.5)
+    column_error: float = 0.012
+    ramp: tuple[float, float] = (0.5, 1.0)
+    gain: tuple[float, float] = (0.75, 1.25)
+    offset: tuple[float, float] = (-150.0, 150.0)
+    isocentres: tuple[float, float] = (570.0, 1100.0)  # mm from the source: C-arms to linacs
+    magnifications: tuple[float, float] = (1.4, 1.7)
+    bone_gains: tuple[float, float] = (0.5, 1.3)
+    saturated: float = 0.4  # share of scans whose panel is over-exposed ...
+    saturations: tuple[float, float] = (0.45, 0.9)  # ... from this transmission on
+
+    def drawn(self, rng: np.random.Generator) -> ManyScanners:
+        """One of them."""
+        near = rng.uniform(*self.isocentres)
+        return replace(
+            self,
+            source_to_isocentre=near,
+            source_to_detector=near * rng.uniform(*self.magnifications),
+            bone_gain=rng.uniform(*self.bone_gains),
+            saturation=rng.uniform(*self.saturations) if rng.random() < self.saturated else np.inf,
+        )
 
 
 def simulate(
@@ -73,6 +105,7 @@ def simulate(
     that does not reach the isocentre, and for a reconstruction with values that are no numbers.
     """
     settings = settings or ConeBeamSettings()
+    settings = settings.drawn(rng) if isinstance(settings, ManyScanners) else settings
     pose = np.eye(4) if pose is None else np.asarray(pose, dtype=np.float64)
     isocentre = rigid.apply(pose, np.asarray(centre, dtype=np.float64)[None])[0]
     scanner, size = draw_scanner(rng, settings)
@@ -150,12 +183,13 @@ def detect(total: np.ndarray, bone: np.ndarray, rng: np.random.Generator, settin
     `bone` comes from pixels twice as large: it only hardens the beam, smoothly, and costs a quarter.
     """
     bone = np.minimum(_enlarge(bone, total.shape), total)
-    water, bone = (total - bone) / np.float32(WATER), bone / np.float32(BONE)
+    water, bone = (total - bone) / np.float32(WATER), np.float32(settings.bone_gain) * bone / np.float32(BONE)
     primary = np.zeros_like(water)
     for share, mu_w, mu_b in zip(SPECTRUM, MU_WATER, MU_BONE, strict=True):
         primary += np.float32(share) * np.exp(-(np.float32(mu_w) * water + np.float32(mu_b) * bone))
     signal = primary + rng.uniform(*settings.scatter) * scatter_field(primary, settings.detector_pixel)
     photons = np.exp(rng.uniform(*np.log(settings.photons))) * settings.detector_pixel**2
+    signal = np.minimum(signal, np.float32(settings.saturation))
     noise = rng.standard_normal(signal.shape, dtype=np.float32)
     signal = np.maximum(signal + noise * np.sqrt(signal / np.float32(photons)), np.float32(1.0 / photons))
     if rng.random() < settings.rings:

@@ -20,12 +20,16 @@ from lib.patients.spine.organs import paint_belly, paint_chest, paint_vessels
 from lib.patients.spine.trunk import Trunk, paint_back_muscles, paint_trunk
 from lib.patients.spine.vertebrae import arch, paint_canal, paint_discs, paint_vertebra
 
+USUAL, SACRUM = (8.0, 14.0), 17.5  # where the CBCT looks, as `Plan.at` counts: T9 to L3; within S1
 
-def draw(rng: np.random.Generator, spacing: float = 2.0, objects: dict[str, bool] | None = None) -> Anatomy:
+
+def draw(
+    rng: np.random.Generator, spacing: float = 2.0, objects: dict[str, bool] | None = None, every_level: bool = False
+) -> Anatomy:
     """One virtual patient on a grid of `spacing` mm (about 400 x 300 x 520 mm). Deterministic in `rng`.
 
     objects: whether a `stent` and a `table` are there at the CBCT, whatever chance says; nothing else of the
-    patient changes.
+    patient changes. every_level: the CBCT looks anywhere from the highest vertebra in the scan to S1.
     """
     rng, grain, aim = rng.spawn(3)  # what depends on the grid has its own stream: spacing does not change the patient
     plan = spine_plan.make(rng)
@@ -43,7 +47,7 @@ def draw(rng: np.random.Generator, spacing: float = 2.0, objects: dict[str, bool
     flags = paint_devices(canvas, plan, trunk, aorta, rng, objects) | devices
     dose = np.float32(rng.uniform(5, 14))  # quantum noise of the diagnostic CT; the CBCT gets its own when simulated
     canvas.layers[0] += dose * grain.standard_normal(canvas.shape, dtype=np.float32)
-    return collect(canvas, plan, labels, outlines, aim, plan.meta | flags | {"states": states})
+    return collect(canvas, plan, labels, outlines, aim, plan.meta | flags | {"states": states}, every_level)
 
 
 def extent(plan, rng) -> tuple[float, float]:
@@ -145,12 +149,12 @@ def to_surface(shape: Shape, points: np.ndarray, steps: int = 12) -> np.ndarray:
     return p
 
 
-def collect(canvas: Canvas, plan, labels, outlines, rng, meta: dict) -> Anatomy:
+def collect(canvas: Canvas, plan, labels, outlines, rng, meta: dict, every_level: bool) -> Anatomy:
     """Choose where the CBCT looks, and put everything together."""
     centres = np.array([v.centre for v in plan.vertebrae])
     low, high = (np.array([axis[n] for axis in canvas.axes], float) for n in (0, -1))
     whole = [n for n, v in enumerate(plan.vertebrae) if low[2] + v.height / 2 < v.centre[2] < high[2] - v.height / 2]
-    level = rng.uniform(8, 14)  # T9 .. L3
+    level = rng.uniform(*((min(whole), SACRUM) if every_level else USUAL))
     target = plan.at(level) + [rng.normal(0, 12), -rng.uniform(15, 50), rng.normal(0, 5)]
     near = sorted(whole, key=lambda n: abs(centres[n, 2] - target[2]))[:4]
     points, names = landmarks(plan, outlines, sorted(near))
@@ -161,7 +165,7 @@ def collect(canvas: Canvas, plan, labels, outlines, rng, meta: dict) -> Anatomy:
     meta = meta | {
         "kind": "virtual_spine",
         "levels": [plan.vertebrae[n].name for n in whole],
-        "target_level": spine_plan.LEVELS[round(level)],
+        "target_level": [*spine_plan.LEVELS, "S1"][int(min(round(level), 17))],
         "landmarks": names,
         "gas": meta["states"][1]["gas"] > 0.4,
         "table": meta["cbct_table"] != "none",
