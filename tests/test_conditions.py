@@ -12,6 +12,7 @@ from lib.images.volume import Volume
 from lib.patients import rescan
 from lib.patients.anatomy import Anatomy
 from lib.patients.real import SCANNER
+from lib.patients.scanner import second
 from lib.patients.store import Patient
 from lib.study import conditions, schema
 
@@ -80,6 +81,17 @@ def test_the_body_is_scanned_again_with_the_metal_in_it(who, monkeypatch):
     assert np.allclose(rigid.apply(scanned.truth, there()[0][None])[0], scanned.fixed.centre)
     conditions.patient(who, KNOWN["noise"], there)
     assert seen["titanium"] == 0 and seen["settings"].photons < SCANNER.photons
+
+
+def test_the_second_scanner_scans_again_too(who, monkeypatch):
+    seen = []
+    monkeypatch.setattr(rescan.second, "simulate", lambda *words: seen.append(words[3]) or grid(40, 5.0))
+    monkeypatch.setattr(rescan, "another_day", lambda ct, *_: Anatomy(ct, ct, np.zeros(3)))
+    who.landmarks_moving = np.zeros((1, 3))
+    for condition in (KNOWN["metal"], schema.Condition("starved", scanner={"quanta": 0.1})):
+        conditions.patient(who, condition, anatomy(0.0, 0.0, 0.0), second.TUNING)
+    assert seen[0] == second.TUNING
+    assert seen[1].quanta == tuple(0.1 * v for v in second.TUNING.quanta) and seen[1].purpose == "tuning"
 
 
 def test_rods_lie_beside_and_behind_the_spine():

@@ -17,29 +17,30 @@ from lib.images.normalise import field_of_view
 from lib.images.volume import Volume
 from lib.patients import another_day, real
 from lib.patients.scanner.conebeam import ConeBeamSettings
+from lib.patients.scanner.second import SecondScanner
 from lib.patients.scans import manifest
 from lib.study.schema import Condition
 
 TITANIUM = 8000.0  # HU
+Scanner = ConeBeamSettings | SecondScanner
 
 
-def scanner(condition: Condition) -> ConeBeamSettings:
-    """The scanner of the real scans' CBCTs, its ranges times the factors of the condition. Raises UserError."""
-    usual = real.SCANNER
+def scanner(condition: Condition, usual: Scanner = real.SCANNER) -> Scanner:
+    """A scanner of real scans' CBCTs, its ranges times the factors of the condition. Raises UserError."""
     known(condition.scanner, [f.name for f in dataclasses.fields(usual)], "range of a scanner in a condition")
     ranges = {k: tuple(factor * value for value in getattr(usual, k)) for k, factor in condition.scanner.items()}
     return dataclasses.replace(usual, **ranges)
 
 
-def patient(usual, condition: Condition, anatomy=None):
-    """The test Patient `usual` under the condition: its CBCT made again on the same day and in the same pose, or narrowed,
-    or read from other files. anatomy(): (target (3,), labels) of its CT, asked only where a CBCT is made again."""
+def patient(usual, condition: Condition, anatomy=None, by: Scanner = real.SCANNER):
+    """The test Patient `usual` under the condition: its CBCT made again, `by` this scanner, or narrowed, or read from other
+    files. anatomy(): (target (3,), labels) of its CT, asked only where a CBCT is made again."""
     if condition.simulates():
         target, labels = anatomy()
         rng = np.random.default_rng(zlib.crc32(usual.id.encode()))
         implant = rods(target) if condition.metal else None
         implant = breathing(target, usual.vertebrae, condition.organs_mm) if condition.organs_mm else implant
-        fixed, truth, _, _ = real.scan_again(usual.moving, labels, None, target, rng, scanner(condition), implant)
+        fixed, truth, _, _ = real.scan_again(usual.moving, labels, None, target, rng, scanner(condition, by), implant)
         marks = rigid.apply(truth, usual.landmarks_moving)
         usual = dataclasses.replace(usual, fixed=fixed, truth=truth, landmarks_fixed=marks)
     if condition.files:

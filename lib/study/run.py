@@ -202,7 +202,7 @@ class Loop:
     def _cases(self, task: Task, person: sources.Person) -> list:
         condition = task.block.conditions[task.condition]
         usual = person.again(condition.objects) if condition.objects else person.load()
-        who = conditions.patient(usual, condition, person.anatomy)
+        who = conditions.patient(usual, condition, person.anatomy, sources.SCANNERS[task.block.scanner])
         if condition.stranger:
             others = [one for one in task.people if (one.dataset, one.group) != (person.dataset, person.group)]
             others = others or [one for one in task.people if one.id != person.id]  # drawn patients alone

@@ -36,16 +36,18 @@ def check(study, source: str) -> None:
         one_of([block.scanner], SCANNERS, "scanner")
         if block.splits != (0,) and block.source != "split":
             raise UserError(f"{prefix}splits are of the source split; {block.source} has none.")
-        again = any(one.simulates() or one.files for one in block.conditions.values())
-        if block.scanner != "first" and (block.source != "real_scans" or again):
-            raise UserError(f"{prefix}the second scanner scans the source real_scans, under no other condition.")
+        other = block.source != "real_scans" or any(one.files for one in block.conditions.values())
+        if block.scanner != "first" and other:
+            raise UserError(f"{prefix}the second scanner scans the source real_scans; its conditions name no files.")
         for reach, half in block.ranges.items():
             if not half:
                 one_of([reach], RANGES, "range")
             elif not HALF_RANGES.holds(half):
                 raise UserError(f"{prefix}the range {reach} is {list(half)}; it needs {HALF_RANGES.words}.")
-        if (block.fat_mm or block.every_level) and (block.source != "real_scans" or again):
-            raise UserError(f"{prefix}fat_mm and every_level are of the source real_scans, under no other condition.")
+        if (block.fat_mm or block.every_level) and other:
+            raise UserError(
+                f"{prefix}fat_mm and every_level are of the source real_scans, whose conditions name no files."
+            )
         if not 0 <= block.fat_mm <= 120:
             raise UserError(f"{prefix}fat_mm is {block.fat_mm:g}; it must be from 0 to 120 mm.")
         if block.source == "real_pairs" and not block.scans:
