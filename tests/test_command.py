@@ -11,7 +11,7 @@ from lib.figures import studies as figures
 from lib.registration import judged, register, trust
 from lib.study import rows as study_rows
 from lib.study import schema
-from lib.tables import calibration, limits
+from lib.tables import calibration, levels, limits
 from lib.tables import registration as command
 
 GOOD = {"overlap": 0.9, "agreement": 1.0, "wander": 1.0, "margin": 2.0, "likeness": 0.6, "shift": 0.0, "lead": 0.2}
@@ -123,7 +123,7 @@ def test_table_of_every_level_tells_slim_from_heavy_and_where():
     values = [("a_T6_second_test", 1.0), ("a_T7_second_test", 30.0), ("b_L5_second_test_fat80", 40.0)]
     rows = [study_row("register_both", mm, case, dataset=case[0], verdict="good") for case, mm in values]
     rows += [study_row("elastix", 1.0, values[2][0], dataset="b")]
-    cells = cells_of(command.every_level(pd.DataFrame(rows), schema.load("every_level")))
+    cells = cells_of(levels.every_level(pd.DataFrame(rows), schema.load("every_level")))
     assert [row[2:5] for row in cells[2:]] == [
         ["1 of 1", "0 of 1", "0 of 0"],
         ["0 of 0", "0 of 0", "0 of 1"],
@@ -131,6 +131,18 @@ def test_table_of_every_level_tells_slim_from_heavy_and_where():
     ]
     assert [row[0] for row in cells[2:]] == ["as it is", *["80 mm of fat added"] * 2]
     assert cells[2][5].startswith("50% [") and cells[2][5].endswith("called good 2, of these wrong 1")
+
+
+def test_table_of_changes_has_a_line_for_each_that_was_trained():
+    values = [
+        ("usual", "a_C7_second_tuning", 30.0),
+        ("looks", "a_C7_second_tuning", 3.0),
+        ("looks", "b_S1_second_tuning", 2.0),
+    ]
+    rows = [study_row("dsl_two_channel", mm, case, dataset=case[0], change=name) for name, case, mm in values]
+    cells = cells_of(levels.by_change(pd.DataFrame(rows), schema.load("wider_training")))
+    assert [row[0] for row in cells[2:]] == ["`usual`", "`looks`"]
+    assert [row[2:5] for row in cells[2:]] == [["0 of 1", "0 of 0", "0 of 0"], ["1 of 1", "0 of 0", "1 of 1"]]
 
 
 def test_table_beside_optimisers():

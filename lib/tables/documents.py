@@ -58,7 +58,8 @@ BLOCKS = {
     "SECOND_SCANNER": Block(
         "docs/real_scans.md", ("rows/second_scanner.csv",), "lib.tables.registration:through_the_second_scanner"
     ),
-    "EVERY_LEVEL": Block("docs/real_scans.md", ("rows/every_level.csv",), "lib.tables.registration:at_every_level"),
+    "EVERY_LEVEL": Block("docs/real_scans.md", ("rows/every_level.csv",), "lib.tables.levels:at_every_level"),
+    "WIDER_TRAINING": Block("docs/real_scans.md", ("rows/wider_training.csv",), "lib.tables.levels:wider_training"),
     "FAR_AND_NARROW": Block("docs/register.md", ("rows/far_and_narrow.csv",), "lib.tables.registration:far_and_narrow"),
     "REGISTER_PAIR": Block("docs/register.md", ("rows/register_pair.csv",), "lib.tables.registration:on_the_pair"),
     "REGISTER_REAL": Block("docs/register.md", ("rows/register_real.csv",), "lib.tables.registration:on_real_scans"),

@@ -13,10 +13,8 @@ from lib import cases
 from lib.registration.trust import at_most
 from lib.study import rows as study_rows
 from lib.tables import limits
-from lib.tables.registration import interval
+from lib.tables.registration import RIGHT, interval
 from lib.tables.words import percent
-
-RIGHT = 10.0  # mm of TRE
 
 
 def success(rows: pd.DataFrame, clusters: str = "case") -> str:

@@ -7,12 +7,12 @@ import pandas as pd
 
 from lib import metrics
 from lib.baselines.methods import label
-from lib.patients.scans import marks
 from lib.study import rows as study_rows
 from lib.study import schema
 from lib.tables.words import table as as_markdown
 
 ALL = "all scans"
+RIGHT = 10.0  # mm of TRE
 RANGES = {"near": "±30 mm, ±15°", "full": "the paper's range"}
 METHODS = {
     "initial": "start",
@@ -64,7 +64,7 @@ def real(rows: pd.DataFrame) -> str:
     for reach, words in RANGES.items():
         mine = beside(rows[rows["range"] == reach])
         for scan, some in [*mine.groupby("dataset"), (ALL, mine)]:
-            right, good = some["final_error_mm"] <= 10, some["verdict"] == "good"
+            right, good = some["final_error_mm"] <= RIGHT, some["verdict"] == "good"
             shares = []
             for errors in (some["alone_mm"], some["final_error_mm"]):
                 ok = errors <= 10
@@ -104,16 +104,17 @@ def by_method(rows: pd.DataFrame, study: schema.Study) -> str:
     for key, condition in conditions.items():
         for method, name in names.items():
             mine = rows[(rows["method"] == method) & (rows["condition"].fillna("") == key)]
-            cells = [_worth(mine[mine["range"] == reach], method in JUDGED) for reach in ranges]
+            cells = [worth(mine[mine["range"] == reach], method in JUDGED) for reach in ranges]
             lines += [[*([condition.what] if several else []), name, *cells]] if any(cells) else []
     head = [*(["CBCT"] if several else []), "method", *(f"starts within {RANGES[r]}" for r in ranges)]
     return as_markdown(head, lines)
 
 
-def _worth(some: pd.DataFrame, judged: bool, clusters: str = "case") -> str:
+def worth(some: pd.DataFrame, judged: bool, clusters: str = "case") -> str:
+    """Success with its interval, of how many, median, and of the command what it called good; empty without rows."""
     if not len(some):
         return ""
-    right, good = some["final_error_mm"] <= 10, some["verdict"] == "good"
+    right, good = some["final_error_mm"] <= RIGHT, some["verdict"] == "good"
     said = f"; called good {good.sum()}, of these wrong {(good & ~right).sum()}" if judged else ""
     share = f"{right.mean():.0%}{interval(right, some[clusters])} of {len(some)}"
     return f"{share}, {some['final_error_mm'].median():.1f} mm{said}"
@@ -122,35 +123,6 @@ def _worth(some: pd.DataFrame, judged: bool, clusters: str = "case") -> str:
 def through_the_second_scanner(folder) -> str:
     """`by_method`, of the study `second_scanner`."""
     return by_method(study_rows.read(folder, "second_scanner"), schema.load("second_scanner"))
-
-
-REGIONS = {"C7 to T6": range(0, 7), "T7 to T12": range(7, 13), "L1 to S1": range(13, 19)}  # by `marks.level_number`
-
-
-def every_level(rows: pd.DataFrame, study: schema.Study) -> str:
-    """A line a body and method: of how many starts in each part of the spine how many ended within 10 mm, and all of them
-    with the interval (CTs resampled: levels of one share body, day and scanner)."""
-    level = rows["case"].str.extract(r"_([CTLS]\d+)_second")[0].map(marks.level_number)
-    fat = rows["case"].str.extract(r"_fat(\d+)$")[0].fillna("0")
-    lines = []
-    for mm in dict.fromkeys(fat):
-        body = f"{mm} mm of fat added" if int(mm) else "as it is"
-        for method in (m.label("agent") for m in study.methods):
-            mine = rows[(rows["method"] == method) & (fat == mm)]
-            if not len(mine):
-                continue
-            right = mine["final_error_mm"] <= 10
-            parts = [right[level.loc[right.index].isin(list(numbers))] for numbers in REGIONS.values()]
-            shares = [f"{part.sum()} of {len(part)}" for part in parts]
-            lines.append(
-                [body, METHODS.get(method) or label(method), *shares, _worth(mine, method in JUDGED, "dataset")]
-            )
-    return as_markdown(["body", "method", *REGIONS, "all"], lines)
-
-
-def at_every_level(folder) -> str:
-    """`every_level`, of the rows in a folder of results."""
-    return every_level(study_rows.read(folder, "every_level"), schema.load("every_level"))
 
 
 def far_and_narrow(folder) -> str:

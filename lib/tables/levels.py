@@ -1,0 +1,58 @@
+"""Where along the spine: tables of studies that ask at every vertebra, `every_level` and `wider_training`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from lib.baselines.methods import label
+from lib.patients.scans import marks
+from lib.study import rows as study_rows
+from lib.study import schema
+from lib.tables.registration import JUDGED, METHODS, RIGHT, worth
+from lib.tables.words import table as as_markdown
+
+REGIONS = {"C7 to T6": range(0, 7), "T7 to T12": range(7, 13), "L1 to S1": range(13, 19)}  # by `marks.level_number`
+BY_REGION = [*REGIONS, "all"]
+
+
+def by_region(rows: pd.DataFrame, judged: bool) -> list[str]:
+    """Of how many starts in each part of the spine how many ended within 10 mm, and all of them with the interval (CTs are
+    resampled: levels of one share body, day and scanner)."""
+    level = rows["case"].str.extract(r"_([CTLS]\d+)_second")[0].map(marks.level_number)
+    right = rows["final_error_mm"] <= RIGHT
+    parts = [right[level.isin(list(numbers))] for numbers in REGIONS.values()]
+    return [*(f"{part.sum()} of {len(part)}" for part in parts), worth(rows, judged, "dataset")]
+
+
+def every_level(rows: pd.DataFrame, study: schema.Study) -> str:
+    """A line a body and method."""
+    fat, lines = rows["case"].str.extract(r"_fat(\d+)$")[0].fillna("0"), []
+    for mm in dict.fromkeys(fat):
+        body = f"{mm} mm of fat added" if int(mm) else "as it is"
+        for method in (m.label("agent") for m in study.methods):
+            mine = rows[(rows["method"] == method) & (fat == mm)]
+            if len(mine):
+                lines.append([body, METHODS.get(method) or label(method), *by_region(mine, method in JUDGED)])
+    return as_markdown(["body", "method", *BY_REGION], lines)
+
+
+def by_change(rows: pd.DataFrame, study: schema.Study) -> str:
+    """A line for each change of the training."""
+    lines = []
+    for name, change in study.changes().items():
+        mine = rows[rows["change"] == name]
+        if len(mine):
+            lines.append([f"`{name}`", change.what, *by_region(mine, False)])
+    return as_markdown(["training", "what is changed", *BY_REGION], lines)
+
+
+def at_every_level(folder: Path) -> str:
+    """`every_level`, of the rows in a folder of results."""
+    return every_level(study_rows.read(folder, "every_level"), schema.load("every_level"))
+
+
+def wider_training(folder: Path) -> str:
+    """`by_change`, of the rows in a folder of results."""
+    return by_change(study_rows.read(folder, "wider_training"), schema.load("wider_training"))
