@@ -211,6 +211,23 @@ def test_c16_compares_all_patients_with_fewer():
     assert made["ours"] == "20 % with 5, 80 % with all" and made["verdict"] == "reproduced" and made["trainings"] == 3
 
 
+@pytest.mark.parametrize(
+    ("seconds", "errors", "expected"),
+    [
+        (1.0, [2.0] * 50, "not"),
+        (90.0, [2.0] * 50, "reproduced"),
+        (1.0, [2.0] * 25 + [60.0] * 25, "untested"),
+    ],
+)
+def test_c17_asks_what_a_search_of_everything_costs(seconds, errors, expected):
+    search = [rows.assign(seconds=seconds) for rows in thrice("fft_search", errors)]
+    made = claims.compute(data_of(*search, *thrice("dsl", [2.0] * 40 + [60.0] * 10)), ["C17"]).iloc[0]
+    assert made["verdict"] == expected and made["ours"].startswith(
+        f"{seconds:.1f} s of one core a case (the agent: 1.0 s)"
+    )
+    assert claims.compute(data_of(*thrice("dsl", [2.0] * 50)), ["C17"])["verdict"].unique().tolist() == ["untested"]
+
+
 def test_a_seed_is_all_that_may_differ():
     """Of the committed rows: one pair of variants, three trainings on real scans."""
     data = evidence.load(ROOT / "results")

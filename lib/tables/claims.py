@@ -3,7 +3,7 @@
 Verdicts: reproduced, partly, not; untested where the data are missing or cannot tell, or the profile is `smoke`, which
 claims nothing. Ours is measured on the embedded virtual patients unless a line says otherwise. Lines on the paper's own
 agent (difference image) are verdicts on the paper; those on what we put beside it (both images as input, our loss) are
-extensions, and counted apart (`rules.about`). C1 to C14 are of the paper's method, C15 and C16 of what it says of its
+extensions, and counted apart (`rules.about`). C1 to C14 are of the paper's method, C15 to C17 of what it says of its
 rivals. The rules stand in the docstrings of `rules` and of the claims_* files; to add a claim, write a function there that
 yields `rules.line`s and name it in `CLAIMS`.
 """
@@ -35,6 +35,7 @@ CLAIMS = {
     "C14": claims_learning.c14,
     "C15": claims_rivals.c15,
     "C16": claims_rivals.c16,
+    "C17": claims_rivals.c17,
 }
 WITHOUT_A_RUN = ("C7", "C14")  # arithmetic: the smoke profile shows these too
 

@@ -26,6 +26,7 @@ SHOWN = (
     "itk_search",
     "elastix",
     "greedy_search",
+    "fft_search",
 )
 
 

@@ -46,6 +46,7 @@ SHOWN_BY = {
     "C14": ("python -m lib claims show C14", "lib/tables/claims_learning.py"),
     "C15": (ALL, "cases.csv"),
     "C16": (ALL, "cases.csv starvation.csv"),
+    "C17": (ALL, "cases.csv"),
 }
 
 
