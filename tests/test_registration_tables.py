@@ -32,4 +32,4 @@ def test_a_line_a_method_a_cell_a_range():
     command, search = (line.split(" | ") for line in lines[2:])
     assert command[1].startswith("33% [") and command[1].endswith("of 3, 40.0 mm; called good 2, of these wrong 1")
     assert command[2].startswith("100%") and "of 1, 3.0 mm; called good 0, of these wrong 0" in command[2]
-    assert search[0] == "| All shifts by FFT, then at bone" and search[1].endswith("of 1, 0.5 mm")
+    assert search[0] == "| All shifts by FFT" and search[1].endswith("of 1, 0.5 mm")

@@ -68,9 +68,7 @@ METHODS = {  # in the order of the tables
     "ants_search": Method("ANTs, searched starts", "#b8a600", "-.", "ants", "search", "antspyx", ("ants", "search")),
     "greedy": Method("greedy", "#7a5195", "-", "greedy", "register", "picsl_greedy", ("greedy",)),
     "greedy_search": Method("greedy -search", "#7a5195", "-.", "greedy", "search", "picsl_greedy", ("greedy",)),
-    "fft_search": Method(
-        "All shifts by FFT, then at bone", "#882255", "-", "fft_search", "register", "scipy", ("fft_search",)
-    ),
+    "fft_search": Method("All shifts by FFT", "#882255", "-", "fft_search", "register", "scipy", ("fft_search",)),
     "dqn": Method("DRL (DQN)", SKY),
     "double_dqn": Method("DRL (double DQN)", "#009e73", "--"),
     "dqn_today": Method("DRL (double, dueling, n-step)", "#882255", ":"),
