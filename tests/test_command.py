@@ -40,7 +40,7 @@ def test_calibration_finds_limits_and_tells_their_worth(tmp_path):
     assert found.limits.max_shift < 12
     hopeless = rows.assign(likeness=0.5, shift=0.0)  # nothing tells right from wrong
     assert limits.calibrate(hopeless, network).right_when_good < 0.7
-    text = calibration.markdown(rows, found, "spine")
+    text = calibration.markdown(rows, found)
     assert "| good | 20 | 20 (100%) | 0 |" in text and "5 of them grown" in text
     assert "| whole | 40 | 20 | 20 | 20 |" in text
     good = limits.called_good(rows, found.limits)
@@ -61,7 +61,7 @@ def test_limits_of_the_judge_are_the_strictest_that_lose_nothing(tmp_path):
     found = limits.calibrate(rows, network, limits.BOTH)
     assert found.n == 48 and found.right_when_good == 1 and found.right_when_not == 0
     assert 0.24 < found.limits.min_lead <= 0.32 and 0.24 < found.limits.min_lead_alone <= 0.42
-    text = calibration.markdown(rows, found, "spine", limits.BOTH)
+    text = calibration.markdown(rows, found, limits.BOTH)
     assert "| good | 32 | 32 (100%) | 0 |" in text and "the same where one scout alone found it" in text
     few = rows[rows["success"] | (rows["group"] == 0)]  # too few wrong ones: the limits set by hand stand
     assert limits.calibrate(few, network, limits.BOTH).limits == judged.JudgedLimits()
@@ -69,6 +69,7 @@ def test_limits_of_the_judge_are_the_strictest_that_lose_nothing(tmp_path):
 
 def study_row(method, error, case="a", **more):
     values = dict.fromkeys(study_rows.COLUMNS, "") | {"range": "near", "dataset": case, "case": case, "start": 0}
+    values |= {"experiment": "spine"}
     return values | {"method": method, "final_error_mm": error, "success": error <= 10} | more
 
 
@@ -160,16 +161,18 @@ def test_figure_counts_what_is_right_and_what_is_wrongly_believed():
     assert len(words) == 1 and words[0].startswith("50%") and words[0].endswith("wrong but called good: 1")
 
 
-@pytest.mark.parametrize("kind", [limits.AGENT, limits.BOTH], ids=lambda kind: kind.file)
+@pytest.mark.parametrize(
+    "kind", [*calibration.KINDS["spine"], *calibration.KINDS["heart"]], ids=lambda kind: kind.study + kind.file
+)
 def test_committed_limits_are_those_of_the_committed_rows(kind):
-    folder = register.AGENTS / "spine"
+    folder = register.AGENTS / kind.experiment
     network = folder / "dsl_two_channel_coarse.safetensors"
-    found = limits.calibrate(limits.read(folder.parents[1], kind.study), network, kind)
+    found = limits.calibrate(limits.read(folder.parents[1], kind), network, kind)
     assert found == trust.load(folder, network, kind.file, kind.limits) and found.n > 0
 
 
 def test_what_shows_a_scan_and_what_grew_from_it_are_left_out_together():
-    rows = limits.read(register.AGENTS.parent, limits.BOTH.study)
+    rows = limits.read(register.AGENTS.parent, limits.BOTH)
     grown, real = rows["case"].str.startswith("grown_"), rows["case"].str.contains("_second_tuning")
     assert set(rows["group"][grown]) == set(rows["group"][real]) and rows["group"][grown].nunique() == 5
     drawn = rows[~grown & ~real]
@@ -191,8 +194,9 @@ def test_verdicts_of_committed_rows_follow_the_limits(tmp_path):
     pd.DataFrame(lines, columns=list(study_rows.COLUMNS)).to_csv(folder / "s.csv", index=False)
     provenance.beside(folder / "s.csv").write_text('{"sha256": "x", "seeds": {"starts": 1}}')
     before, after = judged.JudgedLimits(min_lead=0.04), judged.JudgedLimits(min_lead=0.1)
-    assert calibration.judged_again(tmp_path, before, after) == ["s"]
+    assert calibration.judged_again(tmp_path, before, after, limits.HEART_BOTH) == []
+    assert calibration.judged_again(tmp_path, before, after, limits.BOTH) == ["s"]
     assert study_rows.read(tmp_path, "s")["verdict"].tolist() == ["do not trust", "good", "do not trust", "good"]
     beside = json.loads(provenance.beside(folder / "s.csv").read_text())
     assert beside["sha256"] == provenance.sha256(folder / "s.csv") and beside["judged_by"]["min_lead"] == 0.1
-    assert beside["seeds"] == {"starts": 1} and calibration.judged_again(tmp_path, after, after) == []
+    assert beside["seeds"] == {"starts": 1} and calibration.judged_again(tmp_path, after, after, limits.BOTH) == []

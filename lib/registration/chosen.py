@@ -32,7 +32,8 @@ class Look:
 
     def __init__(self, fixed: Volume, moving: Volume, centre, experiment: str = "spine"):
         self.fixed, self.moving, self.centre = fixed, moving, centre
-        self.likeness, self.elsewhere = Likeness(fixed, moving, centre, experiment == "spine"), np.empty(0)
+        self.bone = experiment == "spine"  # where likeness counts: at bone, or (E2) everywhere
+        self.likeness, self.elsewhere = Likeness(fixed, moving, centre, self.bone), np.empty(0)
 
     def __call__(self, pose: np.ndarray) -> dict[str, float]:
         moved = np.stack([rigid.translation([0, 0, z]) @ pose for z in trust.SHIFTS])

@@ -1,9 +1,9 @@
 """The verdict on a place that the judge chose: numbers, limits, and sentences for people.
 
 Seven things are looked at. Who found it: the search, the agent or both, and how many of the agent's starts ended there.
-Of the images there: how much of the cone-beam scan lies inside the CT; how alike they are at the CT's bone; by how much
-the place leads over every other place that a scout brought; whether the images are as alike a vertebra further, or more
-alike a little further along the body. A place that one scout alone found must lead by more.
+Of the images there: how much of the cone-beam scan lies inside the CT; how alike they are, of the spine at the CT's bone;
+by how much the place leads over every other place that a scout brought; whether the images are as alike a vertebra
+further, or more alike a little further along the body. A place that one scout alone found must lead by more.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from lib.registration.trust import BAD, GOOD, LOOK, Calibration, worth
 
 FILE = "judged.json"  # beside an agent's networks
+AT_BONE = {True: " at bone", False: ""}
+NEXT = {True: "the next vertebrae", False: "places 16 to 48 mm along the body"}
 NUMBERS = ("overlap", "agreement", "scouts", "likeness", "lead", "beside", "shift")
 
 
@@ -21,7 +23,7 @@ class JudgedLimits:
     """Below (or above) these the verdict is "do not trust". Set by hand, to be on the safe side, until calibrated."""
 
     min_overlap: float = 0.35  # share of the CBCT's field of view inside the CT
-    min_likeness: float = 0.3  # correlation of local contrast at the CT's bone
+    min_likeness: float = 0.3  # correlation of local contrast, of the spine at the CT's bone
     min_lead: float = 0.08  # over the best other place; likeness weighed by what is compared
     min_lead_alone: float = 0.15  # the same where one of two scouts alone found it
     min_beside: float = 0.0  # likeness less that of the best place 16 to 48 mm further along the body
@@ -41,6 +43,7 @@ class Judged:
     beside: float
     shift: float
     found_by: str = "both"  # search | agent | both
+    bone: bool = True  # whether likeness is that at bone: of the spine
     reasons: list[str] = field(default_factory=list)
     calibration: Calibration = Calibration(JudgedLimits())
 
@@ -70,27 +73,34 @@ class Judged:
             ("found by", who, ""),
             *walked,
             ("CBCT inside the CT", f"{self.overlap:.0%}", f"at least {limits.min_overlap:.0%}"),
-            ("likeness at bone", f"{self.likeness:.2f}", f"at least {limits.min_likeness:g}"),
+            (f"likeness{AT_BONE[self.bone]}", f"{self.likeness:.2f}", f"at least {limits.min_likeness:g}"),
             ("lead over any other place that was found", f"{self.lead:+.2f}", f"at least {least:+g}"),
-            ("lead over the next vertebrae", f"{self.beside:+.2f}", beside),
+            (f"lead over {NEXT[self.bone]}", f"{self.beside:+.2f}", beside),
             ("most alike when moved along the body by", f"{self.shift:+.0f} mm", f"at most {limits.max_shift:g} mm"),
         ]
 
 
-def judge(numbers: dict[str, float], found_by: str, rival: str = "", calibration: Calibration | None = None) -> Judged:
-    """A Judged from `NUMBERS`. rival: who found the second best place (search, agent, both), "" where there is none."""
+def judge(
+    numbers: dict[str, float],
+    found_by: str,
+    rival: str = "",
+    calibration: Calibration | None = None,
+    bone: bool = True,
+) -> Judged:
+    """A Judged from `NUMBERS`. rival: who found the second best place (search, agent, both), "" where there is none. bone:
+    whether likeness is that at bone."""
     calibration, n = calibration or Calibration(JudgedLimits()), numbers
     apart = {found_by, rival} == {"search", "agent"}
     unsure = "search and agent ended at different places, and the images hardly tell which is right"
     sentences = {
         "overlap": f"only {n['overlap']:.0%} of the CBCT lies inside the CT",
-        "likeness": f"the images are alike by {n['likeness']:.2f} only, at bone",
+        "likeness": f"the images are alike by {n['likeness']:.2f} only{AT_BONE[bone]}",
         "lead": f"{unsure if apart else 'another place is as likely'} (lead {n['lead']:.2f})",
-        "beside": f"a vertebra further the images are as alike (lead {n['beside']:.2f})",
+        "beside": f"{'a vertebra further' if bone else 'further along the body'} the images are as alike (lead {n['beside']:.2f})",
         "shift": f"moved {n['shift']:+.0f} mm along the body they are more alike",
     }
     reasons = [sentences[name] for name, bad in failed(n, calibration.limits).items() if bad]
-    return Judged(**n, found_by=found_by, reasons=reasons, calibration=calibration)
+    return Judged(**n, found_by=found_by, bone=bone, reasons=reasons, calibration=calibration)
 
 
 def failed(n, limits: JudgedLimits) -> dict:

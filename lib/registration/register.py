@@ -5,7 +5,8 @@
     result.trust.verdict  # "good" or "do not trust"
 
 Two scouts look for the place: a search of all shifts, and a trained agent from several starts, spread along the body. One
-judge brings their ends to the nearest optimum of the likeness at bone and takes the most alike (`lib.registration.scouts`);
+judge brings their ends to the nearest optimum of the likeness, of the spine at bone, and takes the most alike
+(`lib.registration.scouts`);
 `lib.registration.judged` says when to believe it. The agent alone, as measured in most of this study, is `scouts="agent"`.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -44,7 +45,7 @@ ELSEWHERE = {"search": "the search found this place; the path shown is the agent
 class RegisterSettings:
     """How a pair of one's own is registered."""
 
-    scouts: Literal["both", "agent", "search"] = "both"  # under one judge, or one alone; the heart has the agent alone
+    scouts: Literal["both", "agent", "search"] = "both"  # under one judge, or one alone
     agent: AgentName = "dsl_two_channel"  # the agent that is released (dsl is the paper's)
     starts: Count = 5  # roll-outs from different poses; their agreement is part of the confidence
     spread_mm: Size = 20.0  # half range of the other starts' shifts across the body
@@ -126,7 +127,8 @@ def register(
     UserError for anything that cannot be read or registered, fields of view that do not overlap or are too small, an agent
     of another experiment, scouts that are none.
     """
-    settings, clock = _settled(settings or RegisterSettings(), experiment), {}
+    settings, clock = settings or RegisterSettings(), {}
+    _check(settings.scouts)
     started = time.perf_counter()
     player, calibration = load_agent(agent, experiment, settings.agent, settings.scouts)
     fixed, moving = (_volume(v, kind, s) for v, kind, s in zip((fixed, moving), ("cbct", "ct"), series, strict=True))
@@ -149,17 +151,12 @@ def register(
     return result
 
 
-def _settled(settings: RegisterSettings, experiment: str) -> RegisterSettings:
-    """The settings with the scouts that an experiment has. Raises UserError for others."""
+def _check(scouts: str) -> None:
+    """Raises UserError for scouts that are none."""
     from lib.registration.scouts import SCOUTS
 
-    if settings.scouts not in SCOUTS:
-        raise UserError(f"There is no scout '{settings.scouts}'; choose agent or search, or leave it out for both.")
-    if experiment != "heart":
-        return settings
-    if settings.scouts == "search":
-        raise UserError("The search looks at bone, which the heart has none of; leave --only search out.")
-    return replace(settings, scouts="agent")
+    if scouts not in SCOUTS:
+        raise UserError(f"There is no scout '{scouts}'; choose agent or search, or leave it out for both.")
 
 
 def _look_for_it(small, poses, centre, experiment, settings, played, clock, say) -> Registration:
@@ -176,7 +173,7 @@ def _look_for_it(small, poses, centre, experiment, settings, played, clock, say)
 
         say("search of all shifts at a lattice of rotations")
         with _timed(clock, "search"):
-            found = scouts.search(*small, poses[0])
+            found = scouts.search(*small, poses[0], experiment == "spine")
     with _timed(clock, "judging"):
         look = Look(*small, centre, experiment)
         if settings.scouts == "agent":
@@ -259,7 +256,7 @@ def load_agent(agent, experiment: str, name: str, scouts: str = "both"):
             f"{folder}: this agent was trained for the {trained_for}, not the {experiment}; choose the "
             f"experiment {trained_for} or another agent."
         )
-    return Agent.load(folder, name), calibration_of(folder, network, scouts if experiment == "spine" else "agent")
+    return Agent.load(folder, name), calibration_of(folder, network, scouts)
 
 
 def calibration_of(folder, network, scouts: str) -> trust.Calibration:

@@ -1,7 +1,7 @@
 """Search and agent under one judge: who looks for the place, and how the place they found is told.
 
 The search tries all shifts at a lattice of rotations about the first starting pose (`lib.baselines.fft_search`), the agent
-walks from all starts. Each end is brought to the optimum of the likeness at bone and the most alike wins
+walks from all starts. Each end is brought to the optimum of the likeness (of the spine at bone) and the most alike wins
 (`lib.registration.judge`).
 """
 
@@ -32,9 +32,10 @@ class Place:
     nearest: int | None
 
 
-def search(fixed: Volume, moving: Volume, initial: np.ndarray) -> np.ndarray:
-    """The places (n, 4, 4) that the search finds within its reach of `initial`, best first."""
-    return fft_search.search(fixed, moving, initial, FftSearchSettings()).poses
+def search(fixed: Volume, moving: Volume, initial: np.ndarray, bone: bool = True) -> np.ndarray:
+    """The places (n, 4, 4) that the search finds within its reach of `initial`, best first. bone: it looks at the CT's bone
+    (E1), else at all of it."""
+    return fft_search.search(fixed, moving, initial, FftSearchSettings(), bone).poses
 
 
 def choose(fixed: Volume, moving: Volume, look: Look, found: np.ndarray, ends: np.ndarray, calibration: Calibration):
@@ -42,7 +43,7 @@ def choose(fixed: Volume, moving: Volume, look: Look, found: np.ndarray, ends: n
     UserError where the images cannot be compared at any of them."""
     limits = calibration.limits
     settings = JudgeSettings(same_place=limits.same_place)
-    verdict = judge(fixed, moving, look.centre, {"search": found, "agent": ends}, settings=settings)
+    verdict = judge(fixed, moving, look.centre, {"search": found, "agent": ends}, look.bone, settings)
     first, pose = verdict.places[0], verdict.pose
     away = np.array([float(displacement(pose, end, look.centre)) for end in ends])
     there = away <= limits.same_place
@@ -57,7 +58,7 @@ def choose(fixed: Volume, moving: Volume, look: Look, found: np.ndarray, ends: n
         "shift": seen["shift"],
     }
     rival = _name(verdict.places[1].scouts) if len(verdict.places) > 1 else ""
-    said = judged.judge(numbers, _name(first.scouts), rival, calibration)
+    said = judged.judge(numbers, _name(first.scouts), rival, calibration, look.bone)
     return Place(pose, said, int(np.argmin(away)) if there.any() else None)
 
 

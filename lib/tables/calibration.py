@@ -1,8 +1,8 @@
 """`python -m lib calibrate`: the verdicts' limits, beside the agent as trust.json and judged.json, and the figure that tells
 what the first is worth; docs/register.md shows the numbers.
 
-They are found from the rows of the studies `trust_calibration` (the agent alone; of the heart `heart_calibration`) and
-`judged_calibration` (search and agent).
+They are found from the rows of the studies `trust_calibration` (the agent alone) and `judged_calibration` (search and
+agent), of the heart both from `heart_calibration`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pandas as pd
 from lib.base import folders
 from lib.base.errors import UserError
 from lib.figures import charts, studies
-from lib.registration import trust
+from lib.registration import judged, trust
 from lib.registration.register import RegisterSettings
 from lib.study import config
 from lib.study import rows as study_rows
@@ -36,8 +36,7 @@ MEANING = {
     "min_lead": "likeness less that of the best other place, at least",
 }
 WHERE = {"trust_calibration": "field of view"}  # of the others: what is registered
-JUDGED_BY = ("register_both", "register_search")
-KINDS = {"spine": (limits.AGENT, limits.BOTH), "heart": (limits.HEART,)}
+KINDS = {"spine": (limits.AGENT, limits.BOTH), "heart": (limits.HEART, limits.HEART_BOTH)}
 JUDGED = {
     "min_overlap": MEANING["min_overlap"],
     "min_likeness": "likeness at bone, at least",
@@ -48,17 +47,17 @@ JUDGED = {
 }
 
 
-def markdown(rows: pd.DataFrame, c: trust.Calibration, experiment: str, kind: limits.Kind = limits.AGENT) -> str:
+def markdown(rows: pd.DataFrame, c: trust.Calibration, kind: limits.Kind = limits.AGENT) -> str:
     """Counts and limits."""
-    limit, measure = LIMITS[experiment]
+    limit, measure = LIMITS[kind.experiment]
     grown = rows["case"].str.startswith("grown")
     n_good, lines = round(c.n * c.called_good), []
     for word, n, share in (("good", n_good, c.right_when_good), ("do not trust", c.n - n_good, c.right_when_not)):
         right = round(n * share) if n else 0
         lines.append([word, n, f"{right}{f' ({share:.0%})' if n else ''}", n - right])
-    values, meaning = dataclasses.asdict(c.limits), JUDGED if kind is limits.BOTH else MEANING
+    values, meaning = dataclasses.asdict(c.limits), JUDGED if kind.limits is judged.JudgedLimits else MEANING
     parts = [
-        f"**{'E1 spine' if experiment == 'spine' else 'E2 heart'}**: {rows['case'].nunique()} patients "
+        f"**{'E1 spine' if kind.experiment == 'spine' else 'E2 heart'}**: {rows['case'].nunique()} patients "
         f"({rows['case'][grown].nunique()} of them grown from real CTs), {len(rows)} registrations; right is "
         f"{measure} ≤ {limit:.0f} mm.",
         as_markdown(["verdict", "cases", "right", "wrong"], lines),
@@ -82,17 +81,17 @@ def _by_view(rows: pd.DataFrame, kind: limits.Kind) -> list[list]:
     return lines
 
 
-def block(folder, kind: limits.Kind = limits.AGENT, experiment: str = "spine") -> str:
+def block(folder, kind: limits.Kind = limits.AGENT) -> str:
     """What docs/register.md shows of a verdict, from the rows and the limits in a folder of results."""
-    agent = Path(folder) / "agents" / experiment
+    agent = Path(folder) / "agents" / kind.experiment
     network = agent / f"{RegisterSettings().agent}_coarse.safetensors"
     found = trust.load(agent, network, kind.file, kind.limits)
-    return markdown(limits.read(folder, kind.study), found, experiment, kind)
+    return markdown(limits.read(folder, kind), found, kind)
 
 
 def heart_block(folder) -> str:
-    """The same of the heart's agent."""
-    return block(folder, limits.HEART, "heart")
+    """The same of the heart: search and agent under one judge."""
+    return block(folder, limits.HEART_BOTH)
 
 
 def judged_block(folder) -> str:
@@ -111,16 +110,16 @@ def run(options) -> None:
     folder = folders.results_root() / "agents" / experiment
     network = folder / f"{RegisterSettings().agent}_coarse.safetensors"
     for kind in KINDS[experiment]:
-        rows = limits.read(results, kind.study)
-        if rows.empty and kind is limits.BOTH:
+        rows, judges = limits.read(results, kind), kind.limits is judged.JudgedLimits
+        if rows.empty and judges:
             print(f"{kind.file}: not written, there are no rows; run `python -m lib study {kind.study}` first")
             continue
         if rows.empty:
             raise UserError(f"There are no rows to find limits on; run `python -m lib study {kind.study}` first.")
         before, found = trust.load(folder, network, kind.file, kind.limits), limits.calibrate(rows, network, kind)
         trust.save(found, folder, kind.file)
-        if kind is limits.BOTH and before.limits != found.limits:
-            for study in judged_again(results, before.limits, found.limits):
+        if judges and before.limits != found.limits:
+            for study in judged_again(results, before.limits, found.limits, kind):
                 print(f"rows/{study}.csv: judged again by the limits found")
         if kind is limits.AGENT:
             _draw(rows, found, experiment, results)
@@ -130,17 +129,20 @@ def run(options) -> None:
         )
 
 
-def judged_again(results, before, after) -> list[str]:
+def judged_again(results, before, after, kind: limits.Kind) -> list[str]:
     """Verdicts of the released command in the rows of all studies, from the numbers that stand in them, by the limits `after`
-    in place of those `before`. What was not trusted for another reason than a limit stays so. Returns the studies changed."""
+    in place of those `before`, of the kind's experiment. What was not trusted for another reason than a limit stays so. Returns the studies changed."""
     changed = []
     for path in sorted((Path(results) / "rows").glob("*.csv")):
         rows = study_rows.read(results, path.stem)
-        mine = rows["method"].isin(JUDGED_BY) & (rows["recipe"] == "released") & rows["numbers"].str.contains("beside=")
+        mine = (
+            rows["method"].isin(kind.methods) & (rows["recipe"] == "released") & rows["numbers"].str.contains("beside=")
+        )
+        mine &= rows["experiment"] == kind.experiment
         if not mine.any():
             continue
         some = pd.concat([rows[mine], study_rows.numbers(rows[mine])], axis=1)
-        then, now = (limits.called_good(some, one, limits.BOTH) for one in (before, after))
+        then, now = (limits.called_good(some, one, kind) for one in (before, after))
         doubted = then & (some["verdict"] != "good").to_numpy()
         verdicts = np.where(now & ~doubted, "good", "do not trust")
         if (verdicts != some["verdict"]).any():

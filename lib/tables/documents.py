@@ -71,9 +71,9 @@ BLOCKS = {
         ("rows/judged_calibration.csv", "agents/spine/judged.json"),
         "lib.tables.calibration:judged_block",
     ),
-    "TRUST_HEART": Block(
+    "JUDGED_HEART": Block(
         "docs/register.md",
-        ("rows/heart_calibration.csv", "agents/heart/trust.json"),
+        ("rows/heart_calibration.csv", "agents/heart/judged.json"),
         "lib.tables.calibration:heart_block",
     ),
     "ABLATIONS": Block("docs/ablations.md", ("cases.csv",), "lib.tables.documents:changed"),

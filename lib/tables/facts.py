@@ -76,13 +76,22 @@ def register_at_every_level(folder: Path) -> str:
 
 def judged(folder: Path) -> str:
     """What the verdict of `register` is worth on the cases made to tell it."""
-    rows = limits.read(folder, limits.BOTH.study)
+    rows = limits.read(folder, limits.BOTH)
     good, right = limits.left_out(rows, limits.BOTH), rows["success"].to_numpy(bool)
     wrong = int((good & ~right).sum())
     return (
         f"On {len(rows)} cases made to tell it ({rows['case'].nunique()} patients, {(~right).sum()} wrong by design or by "
         f"failure, both simulated scanners) {wrong} of {good.sum()} called good {'was' if wrong == 1 else 'were'} wrong: "
         f"exact bound {percent(at_most(wrong, int(good.sum())))}"
+    )
+
+
+def heart_by_agent(folder: Path) -> str:
+    """What the verdict of the heart's agent alone is worth, on the same hearts."""
+    rows = limits.read(folder, limits.HEART)
+    good, right = limits.left_out(rows, limits.HEART), rows["success"].to_numpy(bool)
+    return (
+        f"of {len(rows)} registrations {right.sum()} are right, and {(good & right).sum()} of {good.sum()} called good"
     )
 
 
@@ -106,4 +115,5 @@ FACTS: dict[str, Callable[[Path], str]] = {
     "agent_slim": partial(at_every_level, "register", False),
     "agent_fat": partial(at_every_level, "register", True),
     "judged": judged,
+    "heart_by_agent": heart_by_agent,
 }

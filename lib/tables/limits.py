@@ -1,5 +1,6 @@
 """The limits of a verdict, found on rows of patients that no test sees, and their worth there: of the agent alone (studies
-`trust_calibration` and, of the heart, `heart_calibration`), and of the judge's choice (`judged_calibration`).
+`trust_calibration` and, of the heart, `heart_calibration`), and of the judge's choice (`judged_calibration`, and the same
+of the heart).
 
 The limits are those that keep the wanted share of the "good" cases right and call most of the right ones good; their worth
 is told by leaving each patient (and what grew from one scan) out in turn.
@@ -27,19 +28,23 @@ SHIFTS = np.array([2.0, 6.0, 10.0, 14.0, 60.0])  # mm; shifts come in steps of 4
 
 @dataclass(frozen=True)
 class Kind:
-    """A verdict: the study with its rows, the file of its limits, their class, what fails them, what is tried for each."""
+    """A verdict: the study with its rows, which of them are its own, the file of its limits, their class, what fails them,
+    what is tried for each."""
 
     study: str
+    methods: tuple[str, ...]
     file: str
     limits: type
     module: ModuleType  # has NUMBERS and failed(numbers, limits)
     grid: dict[str, np.ndarray]
     wanted: float  # of the cases called good, this share should be right
+    experiment: str = "spine"
 
 
 LEADS = np.round(np.arange(-0.2, 0.31, 0.02), 2)
 AGENT = Kind(
     "trust_calibration",
+    ("register",),
     trust.FILE,
     trust.TrustLimits,
     trust,
@@ -51,9 +56,10 @@ AGENT = Kind(
     },
     0.95,
 )
-HEART = dataclasses.replace(AGENT, study="heart_calibration")
+HEART = dataclasses.replace(AGENT, study="heart_calibration", experiment="heart")
 BOTH = Kind(
     "judged_calibration",
+    ("register_both", "register_search"),
     judged.FILE,
     judged.JudgedLimits,
     judged,
@@ -69,12 +75,16 @@ BOTH = Kind(
 )
 
 
-def read(results, study: str = AGENT.study) -> pd.DataFrame:
-    """The study's rows with the numbers behind the verdict as columns; of hearts `success` asks for the pose. `group`: the
-    drawn patient, or the scan that a case shows or grew from."""
-    rows = study_rows.read(results, study)
+HEART_BOTH = dataclasses.replace(BOTH, study="heart_calibration", experiment="heart")
+
+
+def read(results, kind: Kind = AGENT) -> pd.DataFrame:
+    """The rows of a verdict's study with the numbers behind it as columns; of hearts `success` asks for the pose. `group`:
+    the drawn patient, or the scan that a case shows or grew from."""
+    rows = study_rows.read(results, kind.study)
+    rows = rows[rows["method"].isin(kind.methods)].reset_index(drop=True)
     rows = pd.concat([rows, study_rows.numbers(rows)], axis=1)
-    if study == HEART.study:
+    if kind.experiment == "heart":
         rows["success"] = cases.displaced(rows) <= ALIGNED  # an MME hardly sees rotation
     own = rows["case"].where(rows["dataset"].str.startswith("virtual_"), rows["dataset"])
     return rows.assign(group=rows["group"].where(rows["group"] != "", own))
