@@ -24,9 +24,9 @@ from lib import mdp, rigid
 from lib.base.errors import UserError
 from lib.base.limits import Count, HalfRanges, Positive, Rule, Share, Size, Turn
 from lib.base.provenance import atomic
+from lib.images.looks import Looks
 from lib.images.normalise import Source
 from lib.images.windows import SourceBank, cut
-from lib.looks import Looks
 from lib.network import observe
 
 # Two of them, in four bytes a voxel, are 128 MB a sample at 256.
@@ -55,7 +55,7 @@ class StreamSettings:
     keep_inside: bool = True  # a residual that takes the window past the CT's ends is folded back (not in the paper)
     mirror: bool = True  # half of the samples left-right mirrored (not in the paper)
     perturb: bool = True  # noise, soft blobs, cropped ends on top of the simulated physics (not in the paper)
-    looks: Share = 0.0  # share of the samples whose CBCT gets another look, as from other scanners (lib.looks)
+    looks: Share = 0.0  # share of the samples whose CBCT gets another look, as from other scanners (lib.images.looks)
     gain: Share = 0.0  # with perturb: an image's own random gain, 1 +- gain, and offset (see docs/deviations.md)
     # Share of batches interpolated linearly; the rest takes the nearest source voxel. 0 and 1: the agent walks the same
     # way. Between them, as the released agents: it walks by the nearest voxel coarsely, linearly at the end.

@@ -80,10 +80,6 @@ def bad_calls(pair, agent):  # noqa: F811
         "report name": ([fixed, moving, *ok, "--report", str(pair / "r.pdf")], "end in"),
         "no agent": ([fixed, moving, "-o", out, "--agent", str(pair / "none")], "no trained agent"),
         "other experiment": ([fixed, moving, *ok, "--experiment", "heart"], "trained for the spine"),
-        "the heart has no search": (
-            [fixed, moving, "-o", out, "--experiment", "heart", "--only", "search"],
-            "looks at bone",
-        ),
         "no starts": ([fixed, moving, *ok, "--starts", "0"], "at least one"),
     }
 

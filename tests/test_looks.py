@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib import looks
-from lib.looks import Looks
+from lib.images import looks
+from lib.images.looks import Looks
 
 
 @pytest.fixture(scope="module")

@@ -97,9 +97,15 @@ def test_scouts_that_are_none_end_in_a_sentence(told_apart, agent):  # noqa: F81
     fixed, moving, _ = told_apart
     with pytest.raises(UserError, match="no scout 'searches'; choose agent or search"):
         register.register(fixed, moving, agent=agent, settings=replace(QUICK, scouts="searches"))
-    with pytest.raises(UserError, match="looks at bone"):
-        register.register(fixed, moving, "heart", settings=replace(QUICK, scouts="search"))
-    assert register._settled(QUICK, "heart").scouts == "agent"
+
+
+def test_the_heart_is_searched_without_bone(told_apart):  # noqa: F811
+    fixed, moving, truth = told_apart
+    soft = [volume.with_array(volume.array.clamp(max=150)) for volume in (fixed, moving)]
+    found = register.register(*soft, "heart", initial=truth, settings=replace(QUICK, scouts="search"))
+    assert error(found.pose, fixed, truth) < 2.0 and found.found_by == "search"
+    said = [name for name, _, _ in found.trust.lines(0)]
+    assert "likeness" in said and not any("bone" in line or "vertebra" in line for line in said)
 
 
 def test_without_bone_nothing_is_judged_and_that_is_said(told_apart, agent):  # noqa: F811

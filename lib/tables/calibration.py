@@ -130,8 +130,9 @@ def run(options) -> None:
 
 
 def judged_again(results, before, after, kind: limits.Kind) -> list[str]:
-    """Verdicts of the released command in the rows of all studies, from the numbers that stand in them, by the limits `after`
-    in place of those `before`, of the kind's experiment. What was not trusted for another reason than a limit stays so. Returns the studies changed."""
+    """Verdicts of the released command in the rows of all studies of the kind's experiment, from the numbers that stand in
+    them, by the limits `after` in place of those `before`. What was not trusted for another reason than a limit stays so.
+    Returns the studies changed."""
     changed = []
     for path in sorted((Path(results) / "rows").glob("*.csv")):
         rows = study_rows.read(results, path.stem)
