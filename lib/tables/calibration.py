@@ -37,14 +37,6 @@ MEANING = {
 }
 WHERE = {"trust_calibration": "field of view"}  # of the others: what is registered
 KINDS = {"spine": (limits.AGENT, limits.BOTH), "heart": (limits.HEART, limits.HEART_BOTH)}
-JUDGED = {
-    "min_overlap": MEANING["min_overlap"],
-    "min_likeness": "likeness at bone, at least",
-    "min_lead": "lead over any other place that was found, at least",
-    "min_lead_alone": "the same where one scout alone found it",
-    "min_beside": "lead over the next vertebrae, at least",
-    "max_shift": MEANING["max_shift"],
-}
 
 
 def markdown(rows: pd.DataFrame, c: trust.Calibration, kind: limits.Kind = limits.AGENT) -> str:
@@ -55,7 +47,9 @@ def markdown(rows: pd.DataFrame, c: trust.Calibration, kind: limits.Kind = limit
     for word, n, share in (("good", n_good, c.right_when_good), ("do not trust", c.n - n_good, c.right_when_not)):
         right = round(n * share) if n else 0
         lines.append([word, n, f"{right}{f' ({share:.0%})' if n else ''}", n - right])
-    values, meaning = dataclasses.asdict(c.limits), JUDGED if kind.limits is judged.JudgedLimits else MEANING
+    values, bone = dataclasses.asdict(c.limits), kind.experiment == "spine"
+    meaning = MEANING | (_of_the_judge(bone) if kind.limits is judged.JudgedLimits else {})
+    meaning = {name: meaning[name] for name in values if name in meaning}
     parts = [
         f"**{'E1 spine' if kind.experiment == 'spine' else 'E2 heart'}**: {rows['case'].nunique()} patients "
         f"({rows['case'][grown].nunique()} of them grown from real CTs), {len(rows)} registrations; right is "
@@ -69,6 +63,16 @@ def markdown(rows: pd.DataFrame, c: trust.Calibration, kind: limits.Kind = limit
         as_markdown(["limit", ""], [[text, f"{values[name]:g}"] for name, text in meaning.items()]),
     ]
     return "\n\n".join(parts)
+
+
+def _of_the_judge(bone: bool) -> dict[str, str]:
+    """What the judge's limits mean, of the spine (at bone) or the heart."""
+    return {
+        "min_likeness": f"likeness{judged.AT_BONE[bone]}, at least",
+        "min_lead": "lead over any other place that was found, at least",
+        "min_lead_alone": "the same where one scout alone found it",
+        "min_beside": f"lead over {judged.NEXT[bone]}, at least",
+    }
 
 
 def _by_view(rows: pd.DataFrame, kind: limits.Kind) -> list[list]:
