@@ -58,7 +58,7 @@ class Long:
         sides = {"train": self.sides["train"][judges:], "test": self.sides["train"][:judges]}
         paths = runs.prepare(sides, settings, self.folder)
         made = trials.run(curves, self.base, self.asked, paths, self.folder / "trials", table, self.say)
-        provenance.record(table, self.cfg, seeds=(0,), inputs=paths.values())
+        provenance.record(table, self.cfg, seeds=(0,))
         return made
 
     def job(self, size, curve: str, seed: int, constants: pd.DataFrame) -> runs.Job:
