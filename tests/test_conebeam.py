@@ -184,3 +184,8 @@ def test_a_scan_that_is_no_number_is_refused(monkeypatch):
     monkeypatch.setattr(projector, "reconstruct", lambda *words: reconstruct(*words) * np.float32("nan"))
     with pytest.raises(UserError, match="no numbers"):
         simulate(body(radius=60.0, spacing=6.0), [3.0, -7.0, 11.0], np.random.default_rng(0), IDEAL)
+
+
+def test_what_was_added_for_many_scanners_changes_no_fingerprint_of_the_one():
+    assert not {"bone_gain", "saturation"} & {field.name for field in fields(conebeam.ConeBeamSettings)}
+    assert {"bone_gain", "saturation"} <= {field.name for field in fields(conebeam.ManyScanners)}

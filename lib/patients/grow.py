@@ -18,6 +18,8 @@ from lib.patients.anatomy import Anatomy, Mesh
 from lib.patients.another_day import beat, breath, breathe, new_state, recolour
 from lib.patients.warps import Warp, clamp_ends, random_warp
 
+ROOM, NEAR_END = 60.0, 15.0  # mm between a target and the CT's end: half a field of view, half a vertebra
+
 
 def axis_aligned(volume: Volume, spacing: float, nearest: bool = False) -> Volume:
     """The volume on a grid along L, P, S: turned by whole axes, and not made finer than it is."""
@@ -120,9 +122,6 @@ def from_scan(
         anatomy = grow(ct, labels, rng, spacing, target, marks.landmarks(bodies, target), centres, breathing=breathing)
     anatomy.meta |= {"source": scan.name}
     return anatomy
-
-
-ROOM, NEAR_END = 60.0, 15.0  # mm between a target and the CT's end: half a field of view, half a vertebra
 
 
 def spine_target(vertebrae: np.ndarray, ends, rng, room_mm: float = ROOM) -> np.ndarray:

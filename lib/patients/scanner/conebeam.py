@@ -48,8 +48,9 @@ class ConeBeamSettings:
     ramp: tuple[float, float] = (0.8, 1.0)  # cut of the ramp filter (cosine), share of Nyquist
     gain: tuple[float, float] = (0.88, 1.10)  # of the HU scale
     offset: tuple[float, float] = (-70.0, 50.0)  # HU
-    bone_gain: float = 1.0  # of the attenuation of bone alone
-    saturation: float = np.inf  # transmission from where on the panel, beside the body, is over-exposed
+    # No fields, so that patients made before stay valid; `ManyScanners` draws them.
+    bone_gain = 1.0  # of the attenuation of bone alone
+    saturation = np.inf  # transmission from where on the panel, beside the body, is over-exposed
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class ManyScanners(ConeBeamSettings):
     ramp: tuple[float, float] = (0.5, 1.0)
     gain: tuple[float, float] = (0.75, 1.25)
     offset: tuple[float, float] = (-150.0, 150.0)
+    bone_gain: float = 1.0
+    saturation: float = np.inf
     isocentres: tuple[float, float] = (570.0, 1100.0)  # mm from the source: C-arms to linacs
     magnifications: tuple[float, float] = (1.4, 1.7)
     bone_gains: tuple[float, float] = (0.5, 1.3)

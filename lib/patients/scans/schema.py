@@ -113,7 +113,7 @@ class Manifest(Strict):
     label_values: dict[str, int] = {}  # vertebra name -> value in the label file
     vertebrae: list[Vertebra] = []
     levels: list[str] = []  # vertebrae at which a CBCT is centred, for E1
-    further: list[Vertebra] = []  # marked later, mostly at the spine's ends; tests alone ask there (`every_level`)
+    further: list[Vertebra] = []  # marked later, mostly at the spine's ends; only what asks for every level sees them
     heart: Heart | None = None
     landmarks: str | None = None
     # collections
