@@ -165,10 +165,10 @@ def test_the_end_of_a_curve_is_the_mean_of_its_last_five_checkpoints():
 
 def test_curves_count_once_both_sides_are_there():
     alone = pd.concat([points_of("dsl", 0.6), points_of("dsl_moved_alone", 0.0)])
-    assert curves.comparable(alone).empty and figure4.compared(alone) == set()
+    assert curves.comparable(alone).empty and curves.compared(alone) == set()
     both = pd.concat([alone, points_of("dqn", 0.2, seeds=(0,)), points_of("dsl_two_channel", 0.9)])
     assert set(curves.comparable(both)["method"]) == {"dsl", "dqn", "dsl_moved_alone"}
-    assert figure4.compared(both) == {""}
+    assert curves.compared(both) == {""}
     assert curves.comparable(pd.DataFrame()).empty
 
 
@@ -206,7 +206,12 @@ def test_the_table_shows_the_long_curves_where_they_are_there(tmp_path):
     short = points_of("dsl", 0.04, seeds=(0, 1)).assign(seconds=1.0)
     short.drop(columns=["window", "processor_seconds"]).to_csv(tmp_path / "fig4.csv", index=False)
     assert "| 36 | difference | DSL | 2 | 100 | 4 [4, 5] |" in figure4.block(tmp_path)
-    pd.concat([points_of("dsl", 0.6), points_of("dqn_today", 0.5, 64)]).to_csv(tmp_path / "fig4_long.csv", index=False)
+    two = short.assign(method="dsl_two_channel")
+    pd.concat([short, two]).drop(columns=["window", "processor_seconds"]).to_csv(tmp_path / "fig4.csv", index=False)
+    long = [points_of("dsl", 0.6), points_of("dqn_today", 0.5), points_of("dsl", 0.7, 64)]
+    pd.concat(long).to_csv(tmp_path / "fig4_long.csv", index=False)
     made = figure4.block(tmp_path)
     assert "| 36 | difference | DSL | 3 | 100 | 61 [60, 62] | 58 [57, 59] | 5.0 | 1.00 |" in made
-    assert "| 64 | difference | DRL (double, dueling, n-step) | 3 |" in made and "processor hours" in made
+    assert "| 36 | difference | DRL (double, dueling, n-step) | 3 |" in made and "processor hours" in made
+    assert "| 36 | both images | DSL | 2 | 100 | 4 [4, 5] |" in made, "what has no long curve is as notebook 09 left it"
+    assert "| 64 |" not in made, "nothing to compare it with"

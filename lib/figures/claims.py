@@ -13,22 +13,23 @@ from lib.figures import charts
 
 SHARED, BETWEEN = "#0072b2", "#e69f00"
 BETTER, WORSE, OPEN = "#009e73", "#d55e00", "#777777"  # Okabe and Ito's, as everywhere
-LONG = "fig4_long.csv"  # Figure 4 over the paper's number of steps, in place of notebook 09's once it can be compared
+LONG = "fig4_long.csv"  # Figure 4 over the paper's number of steps, in place of notebook 09's where it can be compared
 REFERENCE = "reference"  # the variant with nothing changed
 
 
 def write(folder, cfg, known=(), future=(), long=()) -> list[Path]:
     """Draw what there are tables for, into `folder`/figures; returns the files. known: names of the variants; future: of
-    those that are the authors' future work; long: the points of `LONG` that can be compared."""
+    those that are the authors' future work; long: the points of Figure 4 where some of them are those of `LONG`."""
     folder, made = Path(folder), []
     for name, draw in (("fig4", charts.fig4), ("ablations", partial(ablations, known=known, future=future))):
         source = folder / f"{name}.csv"
         table = pd.read_csv(source) if source.exists() else pd.DataFrame()
+        sources = [source]
         if name == "fig4" and len(long):
-            source, table = folder / LONG, long
+            table, sources = long, [source, folder / LONG]
         if len(table):
             path = folder / "figures" / f"{name}.png"
-            record = {"cfg": cfg, "inputs": [source]}
+            record = {"cfg": cfg, "inputs": [path for path in sources if path.exists()]}
             made.append(charts.save(draw(table), path, record))
     theory = folder / "theory.json"
     found = json.loads(theory.read_text(encoding="utf-8")).get("eq5") if theory.exists() else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from lib.study.planar import curves as curves_of
 from lib.tables import figure4
 from lib.tables.figure4 import LEARNT, over_seeds
 from lib.tables.rules import ENOUGH, EXTENSION, PAPER, by_rule, line, of_trainings
@@ -19,7 +20,7 @@ def c6(data):
     succeed once in ten. An input whose curves over the paper's own number of steps are there is judged by those
     (`figure4`)."""
     curves, long = data.tables["fig4"], data.tables.get("fig4_long", pd.DataFrame())
-    statement, paper, judged = figure4.STATEMENT, figure4.PAPER_SAYS, figure4.compared(long)
+    statement, paper, judged = figure4.STATEMENT, figure4.PAPER_SAYS, curves_of.compared(long)
     yield from figure4.lines(long)
     if len(curves):  # the refined curve is neither one nor the other: lib.tables.ablations
         curves = curves[~curves["method"].str.startswith("dsl_refined")]

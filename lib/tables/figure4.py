@@ -76,12 +76,6 @@ def _line(dsl: pd.DataFrame, drl: pd.DataFrame, points: pd.DataFrame, statement:
     return line("C6", statement, PAPER_SAYS, ours, d, 0, k, verdict, COMMAND, whose, FILE)
 
 
-def compared(points: pd.DataFrame) -> set[str]:
-    """The inputs ("" the difference image) for which the long curves stand in place of notebook 09's."""
-    found = curves.comparable(points)
-    return {sees for sees in (curves.split(found)["sees"] if len(found) else ()) if sees != curves.CONTROL}
-
-
 def curve(name: str) -> str:
     """A curve's name in words: its method, and what it sees."""
     method, sees = curves.parts(name)
@@ -94,23 +88,27 @@ def method_name(method: str) -> str:
 
 
 def block(folder: Path) -> str:
-    """Figure 4 as a table, a line a curve and size, of the long curves where they are there, else of notebook 09's; in
+    """Figure 4 as a table, a line a curve and size, of the long curves where they can be compared, else of notebook 09's; in
     brackets the lowest and highest seed."""
-    long = (folder / FILE).exists()
-    points = pd.read_csv(folder / (FILE if long else "fig4.csv"))
-    if not long:  # profile cpu: eleven points are too few for a mean of the last ones, and only the clock was read
-        points = points.assign(window=36, processor_seconds=float("nan"))
-    measured, rows = curves.measures(points, curves.LAST if long else 1), []
+    long, short = curves.beside(*(_points(folder / name) for name in (FILE, "fig4.csv")))
+    # Of notebook 09 eleven points are too few for a mean of the last ones, and only the clock was read.
+    measured, rows = pd.concat([curves.measures(long), curves.measures(short, 1)], ignore_index=True), []
     for (window, sees), some in measured.groupby(["window", "sees"], sort=True):
         for method in order(some["method"]):
             mine = some[some["method"] == method]
             end, area = (_spread(mine[name]) for name in ("end", "area"))
             median, hours = (mine[name].mean() for name in ("median_mm", "hours"))
             who = (window, SEES[sees], method_name(method), len(mine), mine["steps"].max())
-            rows.append([*who, end, area, f"{median:.1f}", *([f"{hours:.2f}"] if long else [])])
-    what = f"success (%): mean of the last {curves.LAST} checkpoints" if long else "success at the end (%)"
+            spent = "" if np.isnan(hours) else f"{hours:.2f}"
+            rows.append([*who, end, area, f"{median:.1f}", *([spent] if len(long) else [])])
+    what = f"success at the end (%), mean of the last {curves.LAST} checkpoints where it is long"
+    what = what if len(long) else "success at the end (%)"
     head = ["pixels", "sees", "method", "seeds", "steps", what, "area under the curve (%)", "median (mm)"]
-    return table([*head, "processor hours"] if long else head, rows)
+    return table([*head, "processor hours"] if len(long) else head, rows)
+
+
+def _points(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["method", "step"])
 
 
 def _spread(values: pd.Series) -> str:

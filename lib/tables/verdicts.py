@@ -15,7 +15,7 @@ import pandas as pd
 from lib.base import provenance
 from lib.study import config, variants
 from lib.study import rows as study_rows
-from lib.study.planar.curves import comparable
+from lib.study.planar.curves import beside
 from lib.tables import ablations, claims, evidence
 
 
@@ -34,7 +34,9 @@ def write(profile: str = "cpu", folder=None) -> pd.DataFrame:
     yardstick = [study_rows.path_of(folder, study) for study in {**dict.fromkeys(evidence.SEEDED + evidence.ASKED)}]
     for path, made_from in ((folder / "claims.csv", inputs + yardstick), (ablations.write(data, folder), inputs)):
         provenance.record(path, cfg, inputs=[source for source in made_from if source.exists()])
-    figures.write(folder, cfg, variants.KNOWN, variants.FUTURE, comparable(data.tables["fig4_long"]))
+    long, short = beside(data.tables["fig4_long"], data.tables["fig4"])
+    points = pd.concat([long, short], ignore_index=True) if len(long) else ()
+    figures.write(folder, cfg, variants.KNOWN, variants.FUTURE, points)
     return table
 
 

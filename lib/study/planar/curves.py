@@ -26,8 +26,8 @@ def split(points: pd.DataFrame) -> pd.DataFrame:
 def measures(points: pd.DataFrame, last: int = LAST) -> pd.DataFrame:
     """One row a training: window, sees, method, seed; `end` and `median_mm`: means of its last checkpoints; `area`: mean
     success over the training, the area under its curve; `steps`; `hours` of its processor."""
-    made = []
-    for key, some in split(points).groupby(["window", "sees", "method", "seed"], sort=False):
+    made, seen = [], split(points) if len(points) else pd.DataFrame(columns=["window", "sees", "method", "seed"])
+    for key, some in seen.groupby(["window", "sees", "method", "seed"], sort=False):
         some = some.sort_values("step")
         tail, steps = some.tail(last), some["step"].to_numpy(dtype=float)
         made.append(
@@ -64,3 +64,17 @@ def comparable(points: pd.DataFrame) -> pd.DataFrame:
     sizes = {window for window, _ in both}
     keys = zip(seen["window"], seen["sees"], strict=True)
     return points[[key in both or (key[1] == CONTROL and key[0] in sizes) for key in keys]]
+
+
+def compared(points: pd.DataFrame) -> set[str]:
+    """The inputs ("" the difference image) of which something can be compared."""
+    found = comparable(points)
+    return {sees for sees in (split(found)["sees"] if len(found) else ()) if sees != CONTROL}
+
+
+def beside(long: pd.DataFrame, short: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What Figure 4 shows: the curves over the paper's number of steps that can be compared, and notebook 09's (36 pixels)
+    of the inputs of which there are none."""
+    there = compared(long)
+    rest = short[[parts(curve)[1] not in there for curve in short["method"]]] if len(short) else short
+    return comparable(long), rest.assign(window=36, processor_seconds=np.nan)
