@@ -96,7 +96,7 @@ def make(*words):
         (("reproduce", "PROFILE=smoke", "SPLITS=7"), "SPLITS is '7'; it must be all, or numbers below"),
         (("reproduce", "PROFILE=smoke", "GPU=abc"), "GPU is 'abc'; it must be 0, or a whole number"),
         (("reproduce", "WHERE=slum"), "Unknown place to run (WHERE): slum;"),
-        (("claims", "CLAIM=C17"), "There is no claim C17; they are C1,"),
+        (("claims", "CLAIM=C18"), "There is no claim C18; they are C1,"),
     ],
 )
 def test_bad_words_end_in_one_sentence(words, sentence):
