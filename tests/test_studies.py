@@ -462,3 +462,10 @@ def test_a_stranger_is_another_of_the_same_people_where_there_are_no_others(benc
     found = rows.read(bench.folder, "x")
     assert sorted(found["case"]) == ["a", "b", "c"] and (found["final_error_mm"] > 900).all()
     assert len(bench.loaded) == 6
+
+
+def test_the_peers_that_are_timed_are_methods_that_run():
+    from lib.baselines import methods
+    from lib.study import bench
+
+    assert set(bench.PEERS) <= set(methods.runnable()) and all(callable(methods.load(name)) for name in bench.PEERS)

@@ -105,16 +105,14 @@ PEERS = {"itk_tuned": "SimpleITK, tuned mutual information", "elastix": "elastix
 
 def peers(ct: Volume, cbct: Volume) -> dict[str, float]:
     """Seconds of each of `PEERS` on the same case, one thread, one start; settings as in the study."""
-    import importlib
-
+    from lib.baselines import methods
     from lib.baselines.settings import BaselineSettings
 
     start = rigid.params_to_matrix(np.array([8.0, -6, 10, 4, -3, 5]))
     mask, settings, found = normalise.field_of_view(cbct), BaselineSettings(), {}
     for name in PEERS:
-        method = importlib.import_module(f"lib.baselines.{name}")
-        rng = np.random.default_rng(0)
-        found[name] = seconds(lambda m=method, r=rng: m.register(cbct, ct, start, settings, mask=mask, rng=r), 1)
+        method, rng = methods.load(name), np.random.default_rng(0)
+        found[name] = seconds(lambda m=method, r=rng: m(cbct, ct, start, settings, mask=mask, rng=r), 1)
     return found
 
 
