@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from lib.augment import Stream, StreamSettings, TrainingPair
 from lib.images import looks
 from lib.images.looks import Looks
+from lib.images.normalise import Source
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +77,16 @@ def test_fields_of_view_are_cylinders_that_keep_something():
     assert torch.equal(views[:, :1].expand_as(views), views), "the same in every slice"
     share = views.float().mean(dim=(1, 2, 3))
     assert share.min() > 0.1 and share.max() > 0.9 and share.median() < 0.8
+
+
+def test_the_stream_changes_the_looks_of_cone_beam_windows_alone():
+    codes = torch.randint(-100, 100, (44, 44, 44), generator=torch.Generator().manual_seed(1)).to(torch.int8)
+    affine = np.diag([3.0, 3.0, 3.0, 1.0]) + np.c_[np.zeros((4, 3)), [-66, -66, -66, 0]]
+    pair = TrainingPair("p", Source(codes, affine), Source(codes, affine), np.eye(4), np.zeros((1, 3)))
+    drawn = {}
+    for share in (0.0, 1.0):
+        settings = StreamSettings(window=16, perturb=False, poses_per_window=1, looks=share)
+        drawn[share] = Stream([pair], settings, "spine", "fine", "two_channel", seed=5).sample(8)
+    (fixed, moved, valid, v), (fixed_looks, moved_looks, valid_looks, v_looks) = drawn[0.0], drawn[1.0]
+    assert torch.equal(moved, moved_looks) and torch.equal(v, v_looks), "the CT and the labels stay"
+    assert (fixed != fixed_looks).flatten(1).any(dim=1).all() and valid_looks.sum() < valid.sum()

@@ -81,6 +81,14 @@ def on_real_scans(method: str, folder: Path) -> str:
     return f"{mine['success'].sum()} of {len(mine)}, median {mine['final_error_mm'].median():.1f} mm"
 
 
+def real_hearts(folder: Path) -> str:
+    """Agent and search on the real hearts, far starts."""
+    rows = study_rows.read(folder, "real_scans")
+    mine = rows[(rows["experiment"] == "heart") & (rows["range"] == "full")].groupby("method")["success"]
+    agent, search = (percent(mine.mean()[name]) for name in ("dsl_two_channel", "fft_search"))
+    return f"{agent} of {mine.size()['dsl_two_channel']}, the search {search}"
+
+
 def judged(folder: Path) -> str:
     """What the verdict of `register` is worth on the cases made to tell it."""
     rows = limits.read(folder, limits.BOTH)
@@ -111,6 +119,7 @@ FACTS: dict[str, Callable[[Path], str]] = {
     "fft_spine": partial(simulated, "spine", "fft_search"),
     "fft_spine_mm": partial(errors, "spine", "fft_search"),
     "fft_real": partial(on_real_scans, "fft_search"),
+    "real_hearts": real_hearts,
     "fft_hearts_pose": partial(aligned, "fft_search"),
     "hearts_unmoved": partial(simulated, "heart", "initial"),
     "hearts_start": partial(errors, "heart", "initial"),

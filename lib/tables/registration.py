@@ -53,7 +53,7 @@ def pair(rows: pd.DataFrame) -> str:
                 cells = [files, where, name, str(len(mine)), *(f"{(errors <= mm).sum()}" for mm in (10, 20))]
                 cells += [f"{errors.median():.1f}", f"{errors.quantile(0.9):.1f}"]
                 judged = method in JUDGED
-                lines.append(cells + ([f"{good.sum()}", f"{(good & (errors <= 10)).sum()}"] if judged else ["", ""]))
+                lines.append(cells + ([f"{good.sum()}", f"{(good & (errors <= RIGHT)).sum()}"] if judged else ["", ""]))
     return as_markdown([*head, "of these within 10 mm"], lines)
 
 
@@ -67,7 +67,7 @@ def real(rows: pd.DataFrame) -> str:
             right, good = some["final_error_mm"] <= RIGHT, some["verdict"] == "good"
             shares = []
             for errors in (some["alone_mm"], some["final_error_mm"]):
-                ok = errors <= 10
+                ok = errors <= RIGHT
                 shares.append(f"{ok.mean():.0%}" + (interval(ok, some["dataset"]) if scan == ALL else ""))
             cells = [words, f"`{scan}`" if scan != ALL else scan, str(len(some)), *shares]
             cells += [f"{some['final_error_mm'].median():.1f}"]
@@ -87,7 +87,7 @@ def organs_moved(command: pd.DataFrame, optimisers: pd.DataFrame) -> str:
         cells = [name]
         for condition in shown:
             some = both[(both["method"] == method) & (both["condition"] == condition)]
-            right = some["final_error_mm"] <= 10
+            right = some["final_error_mm"] <= RIGHT
             share = f"{right.mean():.0%}{interval(right, some['dataset'])} of {len(some)}" if len(some) else ""
             cells.append(f"{share}, {some['final_error_mm'].median():.1f} mm" if len(some) else "")
         lines += [cells] if any(cells[1:]) else []
