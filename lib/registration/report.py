@@ -40,7 +40,7 @@ def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, st
             "Before and after",
             "Before: how the scans came, in their own coordinates (or at the initial transform that was given). "
             "<b class='orange'>CBCT orange</b>, <b class='blue'>CT blue</b>, grey where they agree; dark grey where only "
-            f"one has data. Look along the edges of the vertebrae: double contours are misalignment. {window}; the CBCT, "
+            f"one has data. Look along the edges of bone, or of the heart: double contours are misalignment. {window}; the CBCT, "
             "which is seldom in HU, is scaled to look alike. R right, L left, A anterior, P posterior, H head, F feet.",
             volumes.close(fixed, moving, {"before": before, "after": after}, centre),
         ),
