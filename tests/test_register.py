@@ -213,6 +213,13 @@ def test_wrong_or_missing_agents(agent, tmp_path):
         registration.load_agent(agent, "knee", "dsl_two_channel")
 
 
+def test_of_two_files_that_are_bad_the_first_is_named(tmp_path):
+    """They are read side by side."""
+    for first, other in (("cbct", "ct"), ("ct", "cbct")):
+        with pytest.raises(UserError, match=f"^{tmp_path / first}: no such file"):
+            registration.read_both(tmp_path / first, tmp_path / other)
+
+
 def test_the_moved_image_lands_where_the_pose_says():
     moving, pose = body(), rigid.params_to_matrix(np.array([10.0, -6, 12, 4, 3, -5]))
     fixed = cone(moving, pose)

@@ -129,7 +129,7 @@ def test_finds_its_vertebra_from_the_next_one(pair, state):
     start = started(pair, *state)
     found = fft_search.search(fixed, moving, start, OPTIONS)
     assert error(start, pair) > 30 and error(found.poses[0], pair) < 2.0
-    assert 0.3 < found.ratio <= 1.0 and found.likeness[0] == found.likeness.max()
+    assert found.likeness[0] == found.likeness.max()
     settings, rng = BaselineSettings(), np.random.default_rng(0)
     assert error(methods.load("itk_tuned")(fixed, moving, start, settings, None, rng).pose, pair) > 20
 
@@ -157,9 +157,3 @@ def test_climbing_reaches_the_optimum_of_many_poses_at_once(pair):
     assert max(error(end, pair) for end in ends) < 1.0 and error(starts[0], pair) > 5
     away, alike = ascent.climb(rigid.translation([500.0, 0, 0])[None] @ truth, 3)
     assert alike[0] == -1 and np.isfinite(away).all()
-
-
-def test_the_second_peak_along_the_body():
-    line = np.array([0.1, 0.5, 0.2, 0.8, 0.3])
-    assert fft_search._second_peak(line) == pytest.approx(0.5 / 0.8)
-    assert fft_search._second_peak(np.array([0.1, 0.5, 0.2])) == 0.0

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import maximum_filter
-from scipy.signal import find_peaks
 from scipy.spatial.transform import Rotation
 
 from lib import rigid
@@ -37,7 +36,6 @@ class Found:
 
     poses: np.ndarray  # (n, 4, 4) moving -> fixed
     likeness: np.ndarray  # (n,) at bone, times the root of the share of the field of view that is compared
-    ratio: float  # of the second peak along the body to the first; near 1: a vertebra further is as good
 
 
 def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
@@ -52,7 +50,7 @@ def search(fixed: Volume, moving: Volume, initial: np.ndarray, options, bone: bo
     fixed = shrink(fixed, options.fine / 2, True)
     moving, initial = resample(moving, np.maximum(moving.spacing, options.fine)), common.orthogonal(initial)
     centre = field_of_view_centre(fixed)
-    _, poses, ratio = places(fixed, moving, initial, centre, options)
+    _, poses = places(fixed, moving, initial, centre, options)
     reach = np.array(options.reach) + 120.0
     coarse = Ascent(fixed, moving, centre, initial, reach, bone, options.coarse, options.points)
     poses, _ = coarse.climb(_kept(coarse, poses, centre, options.ranked, options, thin=4), options.coarse_steps)
@@ -60,11 +58,11 @@ def search(fixed: Volume, moving: Volume, initial: np.ndarray, options, bone: bo
     poses, _ = fine.climb(_kept(fine, poses, centre, options.refined, options), options.fine_steps)
     alike, _ = fine.weighed(poses)
     order = np.argsort(-alike, kind="stable")
-    return Found(poses[order], alike[order], ratio)
+    return Found(poses[order], alike[order])
 
 
 def places(fixed: Volume, moving: Volume, initial: np.ndarray, centre: np.ndarray, options):
-    """Local maxima of the correlation, for every rotation its best: scores (n,), poses (n, 4, 4), and `Found.ratio`.
+    """Local maxima of the correlation, for every rotation its best: scores (n,) and poses (n, 4, 4).
 
     The CT is looked at on the CBCT's axes as `initial` lays it there: the range of shifts is a box on those axes.
     """
@@ -78,16 +76,16 @@ def places(fixed: Volume, moving: Volume, initial: np.ndarray, centre: np.ndarra
     offsets, turns = _offsets(half, options.voxel), lattice(options.degrees, options.step)
 
     def correlate(turn: np.ndarray):
-        """The best score at each shift along the body, and the peaks."""
+        """The peaks: (value, shift) each."""
         score, count = correlation(*_sampled(still, offsets.reshape(-1, 3) @ turn.T + centre, offsets.shape[:3]))
         score[count < options.overlap * seen] = -1.0
-        return score.max(axis=(1, 2)), _peaks(score, options.peaks)
+        return _peaks(score, options.peaks)
 
     turns = Rotation.from_rotvec(turns, degrees=True).as_matrix()
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # rotations side by side; one where torch has one thread
         looked = list(pool.map(correlate, turns))
-    scores, poses, along = [], [], np.max([best for best, _ in looked], axis=0)
-    for turn, (_, peaks) in zip(turns, looked, strict=True):
+    scores, poses = [], []
+    for turn, peaks in zip(turns, looked, strict=True):
         rotation = np.eye(4)
         rotation[:3, :3] = turn
         for value, shift in peaks:
@@ -95,9 +93,9 @@ def places(fixed: Volume, moving: Volume, initial: np.ndarray, centre: np.ndarra
             scores.append(value)
             poses.append(rigid.about(rotation, centre) @ there @ initial)
     if not poses:  # no shift leaves enough of the field of view inside the CT
-        return np.array([-1.0]), initial[None], 0.0
+        return np.array([-1.0]), initial[None]
     order = np.argsort(-np.array(scores), kind="stable")
-    return np.array(scores)[order], np.stack(poses)[order], _second_peak(along)
+    return np.array(scores)[order], np.stack(poses)[order]
 
 
 def lattice(degrees: float, step: float) -> np.ndarray:
@@ -140,13 +138,6 @@ def _peaks(score: np.ndarray, most: int):
     top = np.where(maximum_filter(score, 3, mode="nearest") == score, score, -1.0).ravel()
     chosen = np.argpartition(top, -most)[-most:] if top.size > most else np.arange(top.size)
     return [(float(top[n]), np.array(np.unravel_index(n, score.shape))) for n in chosen if top[n] > -1]
-
-
-def _second_peak(along: np.ndarray) -> float:
-    """The second highest peak of the best correlation along the body (n,), over the highest; 0 without a second."""
-    where, _ = find_peaks(np.concatenate([[-1], along, [-1]]))
-    heights = np.sort(along[where - 1])[::-1]
-    return float(max(heights[1], 0) / heights[0]) if len(heights) > 1 and heights[0] > 0 else 0.0
 
 
 def _kept(ascent: Ascent, poses: np.ndarray, centre, most: int, options, thin: int = 1) -> np.ndarray:

@@ -42,12 +42,10 @@ def one_pair(options, agent, say):
     """Read, register and write one pair; a `lib.registration.register.Registration`. Raises UserError."""
     import time
 
-    from lib.images import read
-    from lib.registration.register import register
+    from lib.registration.register import read_both, register
 
     began = time.perf_counter()
-    fixed = read.read_image(options.fixed, options.fixed_series, "cbct", compact=True)
-    moving = read.read_image(options.moving, options.series, "ct", compact=True)
+    fixed, moving = read_both(options.fixed, options.moving, (options.fixed_series, options.series))
     if options.format == "dicom":
         from lib.registration import spatial
 

@@ -12,8 +12,10 @@ judge brings their ends to the nearest optimum of the likeness, of the spine at 
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -131,7 +133,7 @@ def register(
     _check(settings.scouts)
     started = time.perf_counter()
     player, calibration = load_agent(agent, experiment, settings.agent, settings.scouts)
-    fixed, moving = (_volume(v, kind, s) for v, kind, s in zip((fixed, moving), ("cbct", "ct"), series, strict=True))
+    fixed, moving = read_both(fixed, moving, series)
     clock["reading"] = time.perf_counter() - started
     begin = time.perf_counter()
     small = shrink(fixed, settings.working_mm, True), shrink(moving, settings.working_mm, False)
@@ -263,6 +265,15 @@ def calibration_of(folder, network, scouts: str) -> trust.Calibration:
     """What the verdict of these scouts was worth, as it stands beside a network; None: of no network."""
     file, kind = (trust.FILE, trust.TrustLimits) if scouts == "agent" else (judged.FILE, judged.JudgedLimits)
     return trust.Calibration(kind()) if network is None else trust.load(folder, network, file, kind)
+
+
+def read_both(fixed, moving, series: tuple[str | None, str | None] = (None, None)) -> tuple[Volume, Volume]:
+    """CBCT and CT in HU, from paths (read side by side: unpacking lets other threads work) or Volumes. Raises UserError;
+    of two bad files the CBCT's."""
+    with ThreadPoolExecutor(2) as pool:
+        read = [pool.submit(_volume, *one) for one in zip((fixed, moving), ("cbct", "ct"), series, strict=True)]
+        importlib.import_module("lib.registration.scouts")  # takes a while itself; not needed before
+        return read[0].result(), read[1].result()
 
 
 def _volume(source, kind: str, series: str | None) -> Volume:
