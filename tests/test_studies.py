@@ -195,7 +195,7 @@ def bench(tmp_path, monkeypatch):
         ask("agent", todo[0].id)
         return [SimpleNamespace(pose=c.patient.truth, seconds=1.0) for c in todo]
 
-    def run_methods(names, todo, settings, keep):
+    def run_methods(names, todo, settings, models, keep):
         for id in dict.fromkeys(c.id for c in todo):
             some = [n for n, c in enumerate(todo) if c.id == id]
             ask(names[0], id)
@@ -225,6 +225,28 @@ def bench(tmp_path, monkeypatch):
 
     one.go = go
     return one
+
+
+def test_semantic_registration_never_learns_from_who_it_registers(bench, monkeypatch):
+    """Of a study: from the other half of the patients, each half in its turn."""
+    from lib.baselines import semantic
+
+    pairs, bench.people = [], ["a", "b", "c", "d"]
+    monkeypatch.setattr(semantic, "train", lambda patients, settings: [one.id for one in patients])
+
+    def run_methods(names, todo, settings, models, keep):
+        pairs.extend((case.id, other) for case in todo for other in models["semantic"])
+        keep("semantic", range(len(todo)), [Result(case.initial, 2.0) for case in todo])
+        yield "semantic", None
+
+    monkeypatch.setattr(methods.run, "run_methods", run_methods)
+    text = HEAD + "cases: {source: untested, ranges: near, starts: 1}\nmethods: [semantic]\n"
+    bench.go(written(bench.folder, text))
+    assert sorted(pairs) == [(a, b) for a, other in (("a", "bd"), ("b", "ac"), ("c", "bd"), ("d", "ac")) for b in other]
+    assert sorted(rows.read(bench.folder, "x")["case"]) == ["a", "b", "c", "d"]
+    text = text.replace("source: untested", "source: real_scans")
+    with pytest.raises(UserError, match="half of the patients"):
+        written(bench.folder, text)
 
 
 def test_a_study_writes_rows_of_one_schema_and_is_not_run_twice(bench):

@@ -6,7 +6,7 @@ Each gives a `Found` a case; what decides a result besides its start is its `dep
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lib import cases, network
@@ -109,13 +109,29 @@ def command(cfg, agent, case: Case, methods: Sequence[Method]) -> list[Found]:
     return found
 
 
-def baselines(cfg, todo: Sequence[Case], method: Method, keep: Callable[[Sequence[int], list[Found]], None]) -> None:
-    """A baseline on all cases, patients side by side; keep(case numbers, results) after each patient."""
+def taught(cfg, people: Sequence, method: Method) -> Iterator[tuple[Sequence, dict | None]]:
+    """(people, what the method has learnt before it registers them). Semantic registration learns from the other half of
+    the people, each half in its turn; no other baseline learns anything."""
+    if registry.base(method.method) != "semantic":
+        yield people, None
+        return
+    from lib.baselines import semantic
+
+    for mine, others in ((people[::2], people[1::2]), (people[1::2], people[::2])):
+        if mine and others:
+            yield mine, {method.method: semantic.train((one.load() for one in others), settings_of(cfg, method))}
+
+
+def baselines(
+    cfg, todo: Sequence[Case], method: Method, keep: Callable[[Sequence[int], list[Found]], None], models=None
+):
+    """A baseline on all cases, patients side by side; keep(case numbers, results) after each patient. models: what `taught`
+    gave."""
 
     def kept(name, numbers, results):
         keep(numbers, [Found(result) for result in results])
 
-    for _ in run.run_methods([method.method], todo, settings_of(cfg, method), keep=kept):
+    for _ in run.run_methods([method.method], todo, settings_of(cfg, method), models, keep=kept):
         pass
 
 

@@ -237,13 +237,18 @@ class Loop:
         return some
 
     def _baseline(self, task: Task, people: list, method: Method) -> None:
+        for some, models in methods.taught(self._cfg(task.experiment, task.split), task.people, method):
+            self._registered(task, [person for person in some if person in people], method, models)
+
+    def _registered(self, task: Task, people: list, method: Method, models) -> None:
+        """Rows of a baseline, which has learnt `models` or nothing."""
         todo = [(person, case) for person in people for case in self._cases(task, person)]
 
         def keep(numbers, found):
             some = [todo[n] for n in numbers]
             self._write(task, some[0][0], [case for _, case in some], [[f] for f in found])
 
-        methods.baselines(self.cfg, [case for _, case in todo], method, keep)
+        methods.baselines(self.cfg, [case for _, case in todo], method, keep, models)
 
     def _write(self, task: Task, person, todo: list, found: list[list]) -> None:
         """The rows of cases of one person, in the file; a line on how far it is."""

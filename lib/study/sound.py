@@ -62,6 +62,11 @@ def check(study, source: str) -> None:
                 raise UserError(f"{prefix}the condition {name}: objects are stent and table, of drawn spine patients.")
             if len(found.view) != 2 or not all(0 < x <= 1 for x in found.view) or len(found.turn) != 3:
                 raise UserError(f"{prefix}the condition {name}: view is two shares up to 1, turn three angles.")
+    for block in study.cases:
+        if block.source != "untested" and any(m.method == "semantic" for m in block.methods or study.methods):
+            raise UserError(
+                f"{prefix}semantic registration learns here from half of the patients of the source untested."
+            )
     for method in [m for some in (study.methods, *(block.methods for block in study.cases)) for m in some]:
         one_of([method.stage], ("coarse", "both"), "stage")
         one_of([method.steps], ("one", "adaptive", "third"), "steps")
