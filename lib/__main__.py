@@ -13,10 +13,6 @@ from typing import NamedTuple
 
 from lib.base.errors import UserError
 
-# Threads that wait for each other let other programs work: `register` on a busy machine took six times as long without.
-# OpenMP reads it once, when torch is imported, so it is said here.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 
 class Command(NamedTuple):
     """Where a command is: a module with `arguments(parser)` and `run(options) -> exit code or None`."""

@@ -45,12 +45,13 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
     return Result(pose, time.process_time() - begin)
 
 
-def search(fixed: Volume, moving: Volume, initial: np.ndarray, options, bone: bool = True) -> Found:
-    """Every place worth a look, brought to its optimum, best first. bone: compare at the CT's bone (E1), else all of it."""
+def search(fixed: Volume, moving: Volume, initial: np.ndarray, options, bone: bool = True, threads: int = 1) -> Found:
+    """Every place worth a look, brought to its optimum, best first. bone: compare at the CT's bone (E1), else all of it.
+    threads: rotations side by side; in each of them torch should have one thread (`lib.base.pools.one_thread_each`)."""
     fixed = shrink(fixed, options.fine / 2, True)
     moving, initial = resample(moving, np.maximum(moving.spacing, options.fine)), common.orthogonal(initial)
     centre = field_of_view_centre(fixed)
-    _, poses = places(fixed, moving, initial, centre, options)
+    _, poses = places(fixed, moving, initial, centre, options, threads)
     reach = np.array(options.reach) + 120.0
     coarse = Ascent(fixed, moving, centre, initial, reach, bone, options.coarse, options.points)
     poses, _ = coarse.climb(_kept(coarse, poses, centre, options.ranked, options, thin=4), options.coarse_steps)
@@ -61,7 +62,7 @@ def search(fixed: Volume, moving: Volume, initial: np.ndarray, options, bone: bo
     return Found(poses[order], alike[order])
 
 
-def places(fixed: Volume, moving: Volume, initial: np.ndarray, centre: np.ndarray, options):
+def places(fixed: Volume, moving: Volume, initial: np.ndarray, centre: np.ndarray, options, threads: int = 1):
     """Local maxima of the correlation, for every rotation its best: scores (n,) and poses (n, 4, 4).
 
     The CT is looked at on the CBCT's axes as `initial` lays it there: the range of shifts is a box on those axes.
@@ -82,7 +83,7 @@ def places(fixed: Volume, moving: Volume, initial: np.ndarray, centre: np.ndarra
         return _peaks(score, options.peaks)
 
     turns = Rotation.from_rotvec(turns, degrees=True).as_matrix()
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # rotations side by side; one where torch has one thread
+    with ThreadPoolExecutor(threads) as pool:
         looked = list(pool.map(correlate, turns))
     scores, poses = [], []
     for turn, peaks in zip(turns, looked, strict=True):

@@ -5,6 +5,8 @@ The group of ends with most members and most alike images wins; its most alike m
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from lib import rigid
@@ -13,8 +15,8 @@ from lib.images.volume import Volume
 from lib.registration import trust
 
 
-def roll_out(player, fixed: Volume, moving: Volume, poses, centre, settings) -> list:
-    """All starts together: a `lib.agent.AgentResult` each."""
+def roll_out(player, fixed: Volume, moving: Volume, poses, centre, settings, threads: int = 1) -> list:
+    """All starts, on a CPU shared out among `threads`: a `lib.agent.AgentResult` each."""
     from lib import agent as agents
 
     steps = agents.AgentSettings(
@@ -23,8 +25,14 @@ def roll_out(player, fixed: Volume, moving: Volume, poses, centre, settings) -> 
         fine_limit=settings.fine_limit,
         adaptive=settings.adaptive,
     )
-    n = len(poses)
-    return agents.run(player, [fixed] * n, [moving] * n, poses, steps, np.tile(centre, (n, 1)))
+
+    def walk(poses):
+        n = len(poses)
+        return agents.run(player, [fixed] * n, [moving] * n, poses, steps, np.tile(centre, (n, 1)))
+
+    parts = np.array_split(poses, min(threads, len(poses)) if player.coarse.device.type == "cpu" else 1)
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return [result for part in pool.map(walk, parts) for result in part]
 
 
 class Look:

@@ -26,6 +26,7 @@ import numpy as np
 from lib import rigid
 from lib.base.errors import UserError
 from lib.base.limits import AgentName, Count, Number, Positive, Size, Turn
+from lib.base.pools import one_thread_each
 from lib.base.provenance import ROOT
 from lib.images import values
 from lib.images.normalise import field_of_view_centre
@@ -143,7 +144,8 @@ def register(
     centre = field_of_view_centre(small[0])
     poses = starting_poses(*small, initial, centre, experiment, settings)
     clock["preparing"] = time.perf_counter() - begin
-    result = _look_for_it(small, poses, centre, experiment, settings, (player, calibration), clock, say)
+    with one_thread_each() as threads:
+        result = _look_for_it(small, poses, centre, experiment, settings, (player, calibration), clock, say, threads)
     result.trust.reasons += doubts(fixed, moving, result.trust, *result.walked)
     result.before = np.eye(4) if initial is None else np.asarray(initial, dtype=float)
     result.couch, result.settings = couch(result.pose, fixed, *isocentres), settings
@@ -161,21 +163,31 @@ def _check(scouts: str) -> None:
         raise UserError(f"There is no scout '{scouts}'; choose agent or search, or leave it out for both.")
 
 
-def _look_for_it(small, poses, centre, experiment, settings, played, clock, say) -> Registration:
-    """Both scouts, or one, and who judges them; the seconds of each go into `clock`."""
+def _look_for_it(small, poses, centre, experiment, settings, played, clock, say, threads) -> Registration:
+    """Both scouts side by side, or one, and who judges them; the seconds of each go into `clock`."""
     player, calibration = played
-    results, found, cut = [], np.empty((0, 4, 4)), []
-    if settings.scouts != "search":
+    walkers = max(1, min(threads - (settings.scouts == "both"), len(poses)))  # the search takes the other threads
+
+    def agent():
+        if settings.scouts == "search":
+            return [], []
         say(f"{len(poses)} starts, {settings.coarse_steps} coarse and {settings.fine_steps} fine steps")
         with _timed(clock, "agent"):
-            results = roll_out(player, *small, poses, centre, settings)
-            cut = within(results, experiment, centre)
-    if settings.scouts != "agent":
+            results = roll_out(player, *small, poses, centre, settings, walkers)
+            return results, within(results, experiment, centre)
+
+    def search():
+        if settings.scouts == "agent":
+            return np.empty((0, 4, 4))
         from lib.registration import scouts
 
         say("search of all shifts at a lattice of rotations")
         with _timed(clock, "search"):
-            found = scouts.search(*small, poses[0], experiment == "spine")
+            return scouts.search(*small, poses[0], experiment == "spine", max(1, threads - walkers))
+
+    with ThreadPoolExecutor(1 if threads == 1 else 2) as pool:
+        walked, found = pool.submit(agent), pool.submit(search)
+        (results, cut), found = walked.result(), found.result()
     with _timed(clock, "judging"):
         look = Look(*small, centre, experiment)
         if settings.scouts == "agent":

@@ -32,10 +32,10 @@ class Place:
     nearest: int | None
 
 
-def search(fixed: Volume, moving: Volume, initial: np.ndarray, bone: bool = True) -> np.ndarray:
+def search(fixed: Volume, moving: Volume, initial: np.ndarray, bone: bool = True, threads: int = 1) -> np.ndarray:
     """The places (n, 4, 4) that the search finds within its reach of `initial`, best first. bone: it looks at the CT's bone
     (E1), else at all of it."""
-    return fft_search.search(fixed, moving, initial, FftSearchSettings(), bone).poses
+    return fft_search.search(fixed, moving, initial, FftSearchSettings(), bone, threads).poses
 
 
 def choose(fixed: Volume, moving: Volume, look: Look, found: np.ndarray, ends: np.ndarray, calibration: Calibration):
