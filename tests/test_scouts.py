@@ -20,7 +20,7 @@ QUICK = register.RegisterSettings(starts=2, coarse_steps=4, fine_steps=2)
 def walks_to(monkeypatch, *ends):
     """An agent whose starts end at these poses (4, 4), whatever it sees."""
 
-    def roll_out(player, fixed, moving, poses, centre, settings):
+    def roll_out(player, fixed, moving, poses, centre, settings, threads):
         paths = [np.stack([poses[0], *[end] * 4]) for end in ends]
         return [AgentResult(RollOut(path, np.eye(12)[:4], centre)) for path in paths]
 
