@@ -163,3 +163,11 @@ def displacement(first: np.ndarray, second: np.ndarray, centre) -> np.ndarray:
     back = apply(invert(np.asarray(first)), points)
     moved = apply(np.asarray(second), back)
     return np.linalg.norm(moved - points, axis=-1).mean(axis=-1)
+
+
+def orthogonal(matrix: np.ndarray) -> np.ndarray:
+    """The rigid transform nearest to a (4, 4) whose rotation is one but for rounding: tools refuse it otherwise."""
+    u, _, vt = np.linalg.svd(matrix[:3, :3])
+    out = np.array(matrix, dtype=np.float64)
+    out[:3, :3] = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+    return out

@@ -151,7 +151,7 @@ def to_versor(pose: np.ndarray, centre: np.ndarray):
     """
     import SimpleITK as sitk
 
-    inverse = orthogonal(rigid.invert(pose))
+    inverse = rigid.orthogonal(rigid.invert(pose))
     transform = sitk.VersorRigid3DTransform()
     transform.SetCenter([float(c) for c in centre])
     transform.SetMatrix([float(m) for m in inverse[:3, :3].ravel()], 1e-6)
@@ -169,15 +169,7 @@ def from_mapping(transform_point) -> np.ndarray:
     columns = [(np.array(transform_point(tuple(1000.0 * e))) - origin) / 1000.0 for e in np.eye(3)]
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = np.stack(columns, axis=1), origin
-    return rigid.invert(orthogonal(matrix))
-
-
-def orthogonal(matrix: np.ndarray) -> np.ndarray:
-    """The nearest rigid transform: tools refuse a rotation that is a rounding error away from one."""
-    u, _, vt = np.linalg.svd(matrix[:3, :3])
-    out = np.array(matrix, dtype=np.float64)
-    out[:3, :3] = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
-    return out
+    return rigid.invert(rigid.orthogonal(matrix))
 
 
 def moved_origin(moving: Volume, pose: np.ndarray) -> Volume:
@@ -187,7 +179,7 @@ def moved_origin(moving: Volume, pose: np.ndarray) -> Volume:
     For tools that start best from the identity. A pose P found from there means `P @ pose` for the image
     itself.
     """
-    pose = orthogonal(pose)
+    pose = rigid.orthogonal(pose)
     return Volume(
         moving.array,
         moving.spacing,

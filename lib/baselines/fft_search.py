@@ -21,7 +21,6 @@ from scipy.ndimage import maximum_filter
 from scipy.spatial.transform import Rotation
 
 from lib import rigid
-from lib.baselines import common
 from lib.cases import Result
 from lib.images.ascent import Ascent
 from lib.images.correlation import MaskedCorrelation
@@ -49,7 +48,7 @@ def search(fixed: Volume, moving: Volume, initial: np.ndarray, options, bone: bo
     """Every place worth a look, brought to its optimum, best first. bone: compare at the CT's bone (E1), else all of it.
     threads: rotations side by side; in each of them torch should have one thread (`lib.base.pools.one_thread_each`)."""
     fixed = shrink(fixed, options.fine / 2, True)
-    moving, initial = resample(moving, np.maximum(moving.spacing, options.fine)), common.orthogonal(initial)
+    moving, initial = resample(moving, np.maximum(moving.spacing, options.fine)), rigid.orthogonal(initial)
     centre = field_of_view_centre(fixed)
     _, poses = places(fixed, moving, initial, centre, options, threads)
     reach = np.array(options.reach) + 120.0

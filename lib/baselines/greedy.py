@@ -54,4 +54,4 @@ def _run(fixed, moving, initial, settings, mask, rng, search) -> Result:
     with common.silence():  # its line search comments on each failed step
         tool.execute(command, out=log, err=log, result=None, **images)
     found = RAS @ np.array(tool["result"], dtype=np.float64) @ RAS
-    return Result(rigid.invert(common.orthogonal(found)) @ initial, time.process_time() - begin)
+    return Result(rigid.invert(rigid.orthogonal(found)) @ initial, time.process_time() - begin)

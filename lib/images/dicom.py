@@ -116,6 +116,8 @@ def find_series(folder: Path) -> list[Series]:
             raise UserError(f"{path.name}: damaged DICOM file; copy the folder again.") from None
         if not rows:
             continue  # RTSTRUCT, dose report: no image
+        if not header.get("Columns"):
+            raise UserError(f"{path.name}: damaged, it does not say how many columns it has; copy the folder again.")
         words = (str(header.get(tag) or "") for tag in ("SeriesDescription", "SeriesNumber", "Modality"))
         series = found.setdefault(uid, Series(uid, *words))
         series.paths.append(path)

@@ -67,8 +67,7 @@ def frames_of(path: Path, header, name: str) -> list[Frame]:
                 place,
                 axes,
                 pixel,
-                1.0 if slope in (None, "") else float(slope),
-                0.0 if intercept in (None, "") else float(intercept),
+                *_rescale(slope, intercept, path, name),
                 str(header.get("SOPInstanceUID", "")),
             )
         )
@@ -89,9 +88,16 @@ def _stack(path: Path, header, count: int, name: str) -> list[Frame]:
     _complete(place, axes, pixel, header, name)
     along = np.array([float(x) for x in offsets]) if step in (None, "") else np.arange(count) * float(step)
     normal = np.cross(axes[:3], axes[3:])
-    slope, intercept = (header.get(tag) for tag in ("RescaleSlope", "RescaleIntercept"))
-    values = (1.0 if slope in (None, "") else float(slope), 0.0 if intercept in (None, "") else float(intercept))
+    values = _rescale(header.get("RescaleSlope"), header.get("RescaleIntercept"), path, name)
     return [Frame(path, n, place + d * normal, axes, pixel, *values) for n, d in enumerate(along)]
+
+
+def _rescale(slope, intercept, path: Path, name: str) -> tuple[float, float]:
+    """Slope and intercept, 1 and 0 where none is said. Raises UserError where they are no numbers."""
+    found = (1.0 if slope in (None, "") else float(slope), 0.0 if intercept in (None, "") else float(intercept))
+    if not np.isfinite(found).all():
+        raise UserError(f"{name}: the rescale slope or intercept of {path.name} is no number; export it again.")
+    return found
 
 
 def _complete(place, axes, pixel, header, name: str) -> None:
@@ -152,7 +158,11 @@ def stack(frames: list[Frame], sizes: set, label: str, same=None) -> Grid:
     _check_tilt(places[order], normal, name)
     order = _without_copies(frames, order, height, label, same)
     steps = np.diff(height[order])
-    if len(steps) == 0 or np.abs(steps - np.median(steps)).max() > max(0.15 * np.median(steps), 0.05):
+    usual = max(0.15 * np.median(steps), 0.05) if len(steps) else 0.0
+    even = np.linspace(
+        *height[order[[0, -1]]], len(order)
+    )  # where the volume will have its slices: errors must not add up
+    if len(steps) == 0 or max(np.abs(steps - np.median(steps)).max(), np.abs(height[order] - even).max()) > usual:
         raise UserError(f"{name}: {series} has slices missing or unevenly spaced; export it whole.")
     places = places[order]
     between = np.linalg.norm(places[-1] - places[0]) / (len(order) - 1)

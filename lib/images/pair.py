@@ -124,11 +124,9 @@ class Likeness:
 
 
 def near_bone(ct: Volume, voxel: float) -> Volume:
-    """1 where a CT exceeds 200 HU or a neighbour (`voxel` mm) does, else 0; air is -1000 HU, also if stored with an offset."""
+    """1 where a CT, in HU, exceeds 200 or a neighbour (`voxel` mm) does, else 0."""
     small = resample(ct, voxel)
-    air = float(small.array.flatten()[:: max(1, small.array.numel() // 100_000)].quantile(0.01))
-    bone = small.array - (air + 1000.0 if air > -500 else 0.0) > 200
-    return small.with_array(F.max_pool3d(bone.float()[None, None], 3, 1, 1)[0, 0])
+    return small.with_array(F.max_pool3d((small.array > 200).float()[None, None], 3, 1, 1)[0, 0])
 
 
 def _codes(volume: Volume, is_cbct: bool, voxel: float) -> Volume:

@@ -40,7 +40,7 @@ def write_transform(pose: np.ndarray, path, centre=(0.0, 0.0, 0.0), kind: str = 
     """
     import SimpleITK as sitk
 
-    inverse = rigid.invert(np.asarray(pose, dtype=np.float64))
+    inverse = rigid.invert(rigid.orthogonal(np.asarray(pose, dtype=np.float64)))
     transform = sitk.Euler3DTransform() if kind == "Euler3DTransform" else sitk.AffineTransform(3)
     transform.SetCenter([float(c) for c in centre])
     matrix = [float(m) for m in inverse[:3, :3].ravel()]
@@ -74,12 +74,27 @@ def read_transform(path) -> np.ndarray:
     if not transform.IsLinear():
         raise UserError(f"{path}: the transform is not rigid (it bends); give a rotation and translation only.")
     matrix = _matrix(transform)
-    turn = matrix[:3, :3]
     if not np.isfinite(matrix).all():
         raise UserError(f"{path}: the transform holds NaN or infinite numbers; save it again.")
+    return rigid.invert(_rigid(matrix, str(path)))
+
+
+def as_pose(given) -> np.ndarray | None:
+    """A pose (4, 4) moving -> fixed, from one, or from the path of an ITK file; None stays None. Raises UserError."""
+    if given is None or isinstance(given, str | Path):
+        return None if given is None else read_transform(given)
+    matrix = np.asarray(given, dtype=np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise UserError(f"The initial pose is of shape {matrix.shape}; give a (4, 4) of finite numbers.")
+    return _rigid(matrix, "The initial pose")
+
+
+def _rigid(matrix: np.ndarray, name: str) -> np.ndarray:
+    """The matrix (4, 4), orthogonal to the last digit: files have few. Raises UserError where it is not rigid."""
+    turn = matrix[:3, :3]
     if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or np.linalg.det(turn) < 0:
-        raise UserError(f"{path}: the transform is not rigid; give a rotation and translation only.")
-    return rigid.invert(matrix)
+        raise UserError(f"{name}: the transform is not rigid; give a rotation and translation only.")
+    return rigid.orthogonal(matrix)
 
 
 def _matrix(transform) -> np.ndarray:
@@ -93,8 +108,11 @@ def _matrix(transform) -> np.ndarray:
 
 def _check_parts(path: Path) -> None:
     """Raises UserError where a file of ITK's lacks numbers, has other words than numbers, or is of no rigid kind."""
-    with open(path, "rb") as stream:
-        start = stream.read(132)
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(132)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give an ITK transform file (.tfm).") from None
     if start.startswith(b"\x89HDF"):
         parts = _hdf5_parts(path)
     elif start.startswith(b"#Insight Transform File"):
@@ -109,6 +127,8 @@ def _check_parts(path: Path) -> None:
         raise UserError(f"{path}: not an ITK transform file; save it from 3D Slicer as .tfm.")
     if not parts:
         raise UserError(f"{path}: cut off, it holds no transform; save it again.")
+    if len(parts) > 1 and not parts[0][0].startswith("CompositeTransform"):
+        raise UserError(f"{path}: it holds {len(parts)} transforms side by side; save one, or a composite of them.")
     for kind, parameters, fixed in parts:
         _check_part(path, kind, parameters, fixed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from lib.base.errors import UserError
@@ -41,9 +42,16 @@ def arguments(add: argparse.ArgumentParser) -> None:
     add.add_argument("--series", metavar="NAME", help="which DICOM series of a folder: UID, number or description (CT)")
     add.add_argument("--fixed-series", metavar="NAME", help="the same for the CBCT's folder")
     add.add_argument("--starts", type=int, metavar="N", help="how many starts are compared")
-    point = {"nargs": 3, "type": float, "metavar": ("X", "Y", "Z")}
+    point = {"nargs": 3, "type": _number, "metavar": ("X", "Y", "Z")}
     add.add_argument("--isocentre", **point, help="the CBCT's isocentre, LPS mm, for the six couch numbers")
     add.add_argument("--plan-isocentre", **point, help="the plan's isocentre in the CT (default: the same point)")
+
+
+def _number(text: str) -> float:
+    """A number, not nan or infinite. Raises ValueError."""
+    if not math.isfinite(found := float(text)):
+        raise ValueError(text)
+    return found
 
 
 def run(options) -> int:

@@ -3,6 +3,8 @@ one start, values that had to be guessed."""
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import torch
 
@@ -12,6 +14,7 @@ from lib.images.normalise import field_of_view
 from lib.images.volume import Volume
 from lib.registration import trust
 
+CONE_BEAM = re.compile(r"\b(cbct|xvi|obi|cone[ -]?beam|on-board imager)\b", re.IGNORECASE)  # words: not mOBIle, rOBIn
 SMALL = 80.0  # mm: a field of view of this size holds no vertebra with its neighbours
 # mm: how far training starts from the truth (30, 30, 150; 30, 30, 30), and the spread of the starts.
 FARTHEST = {"spine": 200.0, "heart": 100.0}
@@ -90,7 +93,5 @@ def _says_cone_beam(volume: Volume) -> bool:
     header = volume.given.dicom if volume.given is not None else None
     if header is None:
         return False
-    text = f"{header.get('SeriesDescription') or ''} {header.get('ManufacturerModelName') or ''}".lower()
-    return header.get("Modality") == "XA" or any(
-        word in text for word in ("cbct", "cone", "xvi", "on-board imager", "obi")
-    )
+    text = f"{header.get('SeriesDescription') or ''} {header.get('ManufacturerModelName') or ''}"
+    return header.get("Modality") == "XA" or CONE_BEAM.search(text) is not None

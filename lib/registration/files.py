@@ -42,8 +42,10 @@ def one_pair(options, agent, say):
     """Read, register and write one pair; a `lib.registration.register.Registration`. Raises UserError."""
     import time
 
+    from lib.images.transforms import read_transform
     from lib.registration.register import read_both, register
 
+    initial = None if options.initial is None else read_transform(options.initial)  # at once: scans take seconds
     began = time.perf_counter()
     fixed, moving = read_both(options.fixed, options.moving, (options.fixed_series, options.series))
     if options.format == "dicom":
@@ -53,7 +55,7 @@ def one_pair(options, agent, say):
     reading = time.perf_counter() - began
     points = options.isocentre, options.plan_isocentre
     result = register(
-        *(fixed, moving, options.experiment, options.initial, agent, settings_of(options)),
+        *(fixed, moving, options.experiment, initial, agent, settings_of(options)),
         isocentres=points,
         say=say,
     )
@@ -85,7 +87,8 @@ def _write(options, fixed, moving, result) -> None:
                 report.write_html(place[options.report], fixed, moving, result, names)
             if options.json:
                 said = {"fixed": str(options.fixed), "moving": str(options.moving)} | result.summary()
-                place[options.json].write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+                text = json.dumps(said, indent=2, allow_nan=False)
+                place[options.json].write_text(text + "\n", encoding="utf-8")
         except UserError as error:
             text = str(error)
             for name, temporary in place.items():
@@ -112,8 +115,10 @@ def check_outputs(options) -> None:
         if path.resolve() in taken:
             raise UserError(f"{name}: two outputs have this name; give each its own.")
         taken.add(path.resolve())
-        if not path.name.lower().endswith(suffixes):
-            raise UserError(f"{name}: the name must end in {' or '.join(suffixes)}.")
+        if any(path.exists() and folder in path.resolve().parents for folder in inputs):
+            raise UserError(f"{name}: this file is one of the inputs; name another one, so that it is not overwritten.")
+        if not path.name.endswith(suffixes):
+            raise UserError(f"{name}: the name must end in {' or '.join(suffixes)}, in small letters.")
         _check_place(path, name)
 
 

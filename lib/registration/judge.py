@@ -79,14 +79,12 @@ def judge(
     ascent = Ascent(fixed, moving, centre, around, reach, bone, settings.voxel, settings.points)
     ends, _ = ascent.climb(poses, settings.steps)
     places = _places(ascent, ends, scouts, settings.same_place)
-    by = places[0].scouts
     for _ in range(settings.again):
         first = places[0]
         further = np.stack([rigid.translation([0.0, 0.0, z]) @ first.pose for z in settings.beside])
         further, _ = ascent.climb(further, settings.steps)
         ends, scouts = np.concatenate([ends, further]), scouts + [()] * len(further)
         places = _places(ascent, ends, scouts, settings.same_place)
-        by = places[0].scouts = places[0].scouts or by
         if displacement(places[0].pose, first.pose, centre) <= settings.same_place:
             break
     places[0].pose = _settled(fixed, moving, centre, places[0].pose, bone, settings)

@@ -15,6 +15,12 @@ from lib.registration.trust import BAD, GOOD, LOOK, Calibration, worth
 FILE = "judged.json"  # beside an agent's networks
 AT_BONE = {True: " at bone", False: ""}
 NEXT = {True: "the next vertebrae", False: "places 16 to 48 mm along the body"}
+FOUND = {  # who found it: in a table, in a sentence
+    "both": ("search and agent", "search and agent agree"),
+    "search": ("search alone", "the search found the place"),
+    "agent": ("agent alone", "the agent found the place"),
+    "judge": ("the judge, next to where the scouts ended", "the judge found the place next to where the scouts ended"),
+}
 NUMBERS = ("overlap", "agreement", "scouts", "likeness", "lead", "beside", "shift")
 
 
@@ -37,12 +43,12 @@ class Judged:
 
     overlap: float
     agreement: float  # share of the agent's starts that ended there; 0 where none walked
-    scouts: float  # how many found it: 1 or 2
+    scouts: float  # how many found it: 0 (the judge alone) to 2
     likeness: float
     lead: float
     beside: float
     shift: float
-    found_by: str = "both"  # search | agent | both
+    found_by: str = "both"  # one of FOUND
     bone: bool = True  # whether likeness is that at bone: of the spine
     reasons: list[str] = field(default_factory=list)
     calibration: Calibration = Calibration(JudgedLimits())
@@ -59,13 +65,13 @@ class Judged:
         """The verdict in one line, with what such a verdict was worth so far."""
         if self.reasons:
             return f"{BAD}: " + "; ".join(self.reasons)
-        who = "search and agent agree" if self.found_by == "both" else f"the {self.found_by} found the place"
+        who = FOUND[self.found_by][1]
         return f"{GOOD}: {who} and the images support it; {worth(self.calibration)}. {LOOK}"
 
     def lines(self, starts: int) -> list[tuple[str, str, str]]:
         """What was looked at, what it was, and from where on it is good; for a table. starts: how many walked."""
         limits = self.calibration.limits
-        who = "search and agent" if self.found_by == "both" else f"{self.found_by} alone"
+        who = FOUND[self.found_by][0]
         least = limits.min_lead if self.scouts > 1 else limits.min_lead_alone
         beside = f"at least {limits.min_beside:+g}"
         walked = [("of the agent's starts ended there", f"{self.agreement:.0%} of {starts}", "")] if starts else []
@@ -87,7 +93,7 @@ def judge(
     calibration: Calibration | None = None,
     bone: bool = True,
 ) -> Judged:
-    """A Judged from `NUMBERS`. rival: who found the second best place (search, agent, both), "" where there is none. bone:
+    """A Judged from `NUMBERS`. rival: who found the second best place (of FOUND), "" where there is none. bone:
     whether likeness is that at bone."""
     calibration, n = calibration or Calibration(JudgedLimits()), numbers
     apart = {found_by, rival} == {"search", "agent"}

@@ -6,8 +6,7 @@
 
 Two scouts look for the place: a search of all shifts, and a trained agent from several starts, spread along the body. One
 judge brings their ends to the nearest optimum of the likeness, of the spine at bone, and takes the most alike
-(`lib.registration.scouts`);
-`lib.registration.judged` says when to believe it. The agent alone, as measured in most of this study, is `scouts="agent"`.
+(`lib.registration.scouts`); `lib.registration.judged` says when to believe it. The agent alone: `scouts="agent"`.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -26,12 +25,12 @@ import numpy as np
 from lib import rigid
 from lib.base.errors import UserError
 from lib.base.limits import AgentName, Count, Number, Positive, Size, Turn
-from lib.base.pools import one_thread_each
+from lib.base.pools import one_thread_each, side_by_side
 from lib.base.provenance import ROOT
 from lib.images import values
 from lib.images.normalise import field_of_view_centre
 from lib.images.pair import shrink
-from lib.images.transforms import read_transform
+from lib.images.transforms import as_pose
 from lib.images.volume import Volume
 from lib.registration import judged, trust
 from lib.registration.chosen import Look, choose, roll_out, values_of
@@ -41,7 +40,10 @@ from lib.registration.starts import starting_poses
 
 AGENTS = ROOT / "results" / "agents"  # the released agents: <experiment>/<agent>_<stage>.safetensors
 
-ELSEWHERE = {"search": "the search found this place; the path shown is the agent's, which ended elsewhere"}
+ELSEWHERE = {
+    "search": "the search found this place; the path shown is the agent's, which ended elsewhere",
+    "judge": "the judge found this place, next to where the scouts ended; the path shown is the agent's",
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Registration:
     trust: trust.Trust | judged.Judged
     ends: np.ndarray  # (starts, 4, 4) where each start ended
     seconds: dict[str, float]
-    found_by: str = "agent"  # search | agent | both
+    found_by: str = "agent"  # of `judged.FOUND`
     note: str = ""
     before: np.ndarray = field(
         default_factory=lambda: np.eye(4)
@@ -134,20 +136,19 @@ def register(
     _check(settings.scouts)
     started = time.perf_counter()
     player, calibration = load_agent(agent, experiment, settings.agent, settings.scouts)
+    initial = as_pose(initial)
     fixed, moving = read_both(fixed, moving, series)
     clock["reading"] = time.perf_counter() - started
     begin = time.perf_counter()
     small = shrink(fixed, settings.working_mm, True), shrink(moving, settings.working_mm, False)
     check_size(small[0])
-    if isinstance(initial, str | Path):
-        initial = read_transform(initial)
     centre = field_of_view_centre(small[0])
     poses = starting_poses(*small, initial, centre, experiment, settings)
     clock["preparing"] = time.perf_counter() - begin
     with one_thread_each() as threads:
         result = _look_for_it(small, poses, centre, experiment, settings, (player, calibration), clock, say, threads)
     result.trust.reasons += doubts(fixed, moving, result.trust, *result.walked)
-    result.before = np.eye(4) if initial is None else np.asarray(initial, dtype=float)
+    result.before = np.eye(4) if initial is None else initial
     result.couch, result.settings = couch(result.pose, fixed, *isocentres), settings
     result.notes = [f"{v.given.name}: {note}" for v in (fixed, moving) if v.given is not None for note in v.given.notes]
     clock["total"] = time.perf_counter() - started
@@ -185,9 +186,7 @@ def _look_for_it(small, poses, centre, experiment, settings, played, clock, say,
         with _timed(clock, "search"):
             return scouts.search(*small, poses[0], experiment == "spine", max(1, threads - walkers))
 
-    with ThreadPoolExecutor(1 if threads == 1 else 2) as pool:
-        walked, found = pool.submit(agent), pool.submit(search)
-        (results, cut), found = walked.result(), found.result()
+    (results, cut), found = side_by_side(agent, search, threads=threads)
     with _timed(clock, "judging"):
         look = Look(*small, centre, experiment)
         if settings.scouts == "agent":
@@ -282,19 +281,20 @@ def calibration_of(folder, network, scouts: str) -> trust.Calibration:
 def read_both(fixed, moving, series: tuple[str | None, str | None] = (None, None)) -> tuple[Volume, Volume]:
     """CBCT and CT in HU, from paths (read side by side: unpacking lets other threads work) or Volumes. Raises UserError;
     of two bad files the CBCT's."""
-    with ThreadPoolExecutor(2) as pool:
-        read = [pool.submit(_volume, *one) for one in zip((fixed, moving), ("cbct", "ct"), series, strict=True)]
-        importlib.import_module("lib.registration.scouts")  # takes a while itself; not needed before
-        return read[0].result(), read[1].result()
+    loading = partial(importlib.import_module, "lib.registration.scouts")  # takes a while itself; not needed before
+    read = [partial(_volume, *one) for one in zip((fixed, moving), ("cbct", "ct"), series, strict=True)]
+    still, moved, _ = side_by_side(*read, loading)
+    return still, moved
 
 
 def _volume(source, kind: str, series: str | None) -> Volume:
-    if isinstance(source, Volume):
-        return (
-            source
-            if source.given is not None
-            else values.settle(source, kind, "The CBCT" if kind == "cbct" else "The CT")[0]
-        )
-    from lib.images import read
+    if not isinstance(source, Volume):
+        from lib.images import read
 
-    return read.read_image(source, series, kind, compact=True)
+        return read.read_image(source, series, kind, compact=True)
+    if source.given is not None:  # it was read from a file
+        return source
+    name = "The CBCT" if kind == "cbct" else "The CT"
+    if not bool(source.array.isfinite().all()):
+        raise UserError(f"{name} holds NaN or infinite values; replace them by -1000 (air).")
+    return values.settle(source, kind, name)[0]

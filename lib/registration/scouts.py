@@ -63,4 +63,4 @@ def choose(fixed: Volume, moving: Volume, look: Look, found: np.ndarray, ends: n
 
 
 def _name(scouts: tuple[str, ...]) -> str:
-    return "both" if len(scouts) > 1 else "".join(scouts)
+    return "both" if len(scouts) > 1 else "".join(scouts) or "judge"

@@ -27,8 +27,9 @@ def write(pose: np.ndarray, fixed, moving, path) -> None:
     d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID = STORAGE
     d.file_meta.MediaStorageSOPInstanceUID = d.SOPInstanceUID = generate_uid()
     d.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    d.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: names in any script
     for tag in f"{SAME_PATIENT} {SAME_STUDY}".split():
-        setattr(d, tag, one.get(tag) or "")
+        setattr(d, tag, str(one.get(tag) or ""))
     now = datetime.datetime.now()
     d.Modality, d.SeriesInstanceUID, d.SeriesNumber, d.InstanceNumber = "REG", generate_uid(), "1", "1"
     d.ContentDate, d.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
