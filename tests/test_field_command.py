@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 import lib
 from lib import rigid
@@ -13,7 +14,7 @@ from lib.__main__ import main
 from lib.base.errors import UserError
 from lib.images import pair as images
 from lib.images.volume import Given, Volume, read_transform, write
-from lib.registration import fair, register, trust
+from lib.registration import fair, files, register, trust
 from tests.field_files import folder
 from tests.test_cli import pair  # noqa: F401
 from tests.test_register import GOOD, agent, body, cone, quick  # noqa: F401
@@ -164,3 +165,89 @@ def test_two_series_name_the_right_option(pair, agent, capsys):  # noqa: F811
     folder(pair / "p" / "b", lambda k: {"SeriesInstanceUID": "1.2.4"})
     words = ["register", str(pair / "p"), str(pair / "ct.mha"), "-o", str(pair / "o.tfm"), "--agent", str(agent)]
     assert main(words) == 2 and "--fixed-series" in capsys.readouterr().err
+
+
+def test_cone_beam_is_a_word_of_its_own():
+    """Not a part of mobile, Robin, Mobius: such pairs were never trusted."""
+
+    def says(**header):
+        return fair._says_cone_beam(Volume(torch.zeros(2, 2, 2), 1.0, given=Given("a", dicom=header)))
+
+    no, yes = ("Mobile chest", "Robin", "CT thorax second", ""), ("CBCT pelvis", "kV cone-beam", "XVI", "OBI 1.4")
+    assert not any(says(Modality="CT", SeriesDescription=text) for text in no)
+    assert not says(Modality="CT", ManufacturerModelName="Mobius AIRO") and says(Modality="XA")
+    assert all(says(Modality="CT", SeriesDescription=text) for text in yes)
+
+
+def table(pair, agent, lines, name="pairs.csv"):  # noqa: F811
+    (pair / name).write_text("\n".join(lines) + "\n")
+    words = ["register", "--list", str(pair / name), "-o", str(pair / "r.csv"), "--agent", str(agent)]
+    return main([*words, "--only", "agent", "--starts", "2"])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["fixed,moving,output", "cbct.nii.gz,ct.mha,a.tfm", "cbct.nii.gz,ct.mha,a.tfm"],
+        ["fixed,moving,output", "cbct.nii.gz,ct.mha,", "cbct.nii.gz,ct.mha,r_001.tfm"],
+        ["fixed,moving,json", "cbct.nii.gz,ct.mha,a.json", "cbct.nii.gz,ct.mha,a.json"],
+        ["fixed,moving,resampled", "cbct.nii.gz,ct.mha,", "cbct.nii.gz,ct.mha,ct.mha"],
+    ],
+)
+def test_no_row_of_a_table_writes_over_another_ones_files(pair, agent, capsys, lines):  # noqa: F811
+    """The second transform took the place of the first, and both rows said good."""
+    before = {p: p.read_bytes() for p in pair.iterdir()}
+    assert table(pair, agent, lines) == 2 and "name of its own" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in pair.iterdir() if p.name != "pairs.csv"} == before
+
+
+def test_a_table_goes_on_after_what_nobody_foresaw(pair, agent, capsys, monkeypatch):  # noqa: F811
+    one_pair = files.one_pair
+
+    def work(one, *words):
+        if one.report:
+            raise RuntimeError("something\nin a tool")
+        return one_pair(one, *words)
+
+    monkeypatch.setattr(files, "one_pair", work)
+    lines = ["fixed,moving,report", ",ct.mha,", "cbct.nii.gz,ct.mha,a.html", "cbct.nii.gz,ct.mha,"]
+    assert table(pair, agent, lines) == 2
+    rows = list(csv.DictReader((pair / "r.csv").read_text().splitlines()))
+    assert [row["status"] for row in rows] == ["2", "2", "3"] and "? " not in rows[1]["reasons"]
+    assert "is empty in this row" in rows[0]["reasons"] and rows[1]["reasons"].startswith("unexpected RuntimeError")
+    capsys.readouterr()
+    write(body(), pair / "ct.mha")  # exported again: the same name, another file
+    monkeypatch.setattr(files, "one_pair", one_pair)
+    assert table(pair, agent, lines[:1] + lines[3:] * 2) in (2, 3) and "(kept)" not in capsys.readouterr().out
+    assert table(pair, agent, lines[:1] + lines[3:] * 2) == 3 and capsys.readouterr().out.count("(kept)") == 2
+
+
+@pytest.mark.parametrize("words", [["--isocentre", "nan", "0", "0"], ["--plan-isocentre", "0", "inf", "0"]])
+def test_an_isocentre_is_three_numbers(pair, agent, capsys, words):  # noqa: F811
+    with pytest.raises(SystemExit) as stopped:
+        call(pair, agent, *words)
+    assert stopped.value.code == 2 and not (pair / "o.tfm").exists()
+
+
+def test_names_that_itk_would_refuse_at_the_end_are_refused_at_the_start(pair, agent, capsys):  # noqa: F811
+    """And a file in a folder of slices is no place for a result."""
+    assert call(pair, agent, "-o", str(pair / "o.TFM")) == 2 and "small letters" in capsys.readouterr().err
+    slices = folder(pair / "scan", lambda k: {"FrameOfReferenceUID": "1.2.8.1"})
+    words = ["register", str(slices), str(pair / "ct.mha"), "-o", str(slices / "003.dcm"), "--format", "dicom"]
+    assert main(words) == 2 and "one of the inputs" in capsys.readouterr().err
+
+
+def test_volumes_with_holes_are_refused():
+    moving = body()
+    with pytest.raises(UserError, match="The CT holds NaN"):
+        register.register(
+            cone(moving, np.eye(4)), moving.with_array(moving.array.log()), settings=quick(scouts="search")
+        )
+
+
+def test_bone_is_found_where_a_ct_shows_no_air():
+    """A reconstruction of the spine alone: its darkest voxels are fat, and took the threshold to 1,080 HU."""
+    hu = torch.full((12, 12, 12), 40.0)
+    hu[:, :, :3], hu[4:8, 4:8, 6:9] = -120.0, 400.0
+    found = images.near_bone(Volume(hu, 4.0), 4.0).array
+    assert bool(found[6, 6, 7]) and not bool(found[6, 6, 1])

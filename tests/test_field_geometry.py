@@ -215,3 +215,20 @@ def test_jpeg_and_monochrome1_keep_the_stored_values(tmp_path):
         d.save_as(tmp_path / "jpeg" / f"{k:03d}.dcm")
     assert pydicom.dcmread(tmp_path / "jpeg" / "000.dcm").file_meta.TransferSyntaxUID.is_compressed
     is_phantom(read.read_image(tmp_path / "jpeg", kind="ct"))
+
+
+def test_slices_whose_distance_drifts_are_uneven(tmp_path):
+    """Each step within 15 % of the usual one, and the middle slice 14 mm from where the volume would have it."""
+    heights = np.cumsum([0.0] + [2.0] * 12 + [2.28] * 11)
+    change = lambda k: {"ImagePositionPatient": [-96, -96, float(heights[k])]}  # noqa: E731
+    with pytest.raises(UserError, match="unevenly spaced"):
+        read.read_image(folder(tmp_path / "drift", change))
+    jitter = lambda k: {"ImagePositionPatient": [-96, -96, 2.0 * k + 0.1 * (k % 2)]}  # noqa: E731
+    assert read.read_image(folder(tmp_path / "jitter", jitter)).size[2] == 24
+
+
+@pytest.mark.parametrize(("tags", "word"), [({"Columns": None}, "columns"), ({"RescaleSlope": "nan"}, "is no number")])
+def test_a_slice_with_a_damaged_tag_is_one_sentence(tmp_path, tags, word):
+    with pytest.raises(UserError, match=word) as error:
+        read.read_image(folder(tmp_path / "x", lambda k: tags if k == 5 else {}))
+    assert "005.dcm" in str(error.value) and "\n" not in str(error.value)

@@ -3,6 +3,7 @@
 import struct
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 import torch
@@ -10,6 +11,7 @@ import torch
 from lib import rigid
 from lib.base.errors import UserError
 from lib.images import read
+from lib.images.transforms import as_pose
 from lib.images.volume import Volume, read_transform, write_transform
 from lib.registration import couch, formats, spatial
 from tests.field_files import folder, nifti
@@ -208,3 +210,42 @@ def test_couch_numbers_in_their_convention():
     vertical, longitudinal, lateral = six.numbers[:3]
     landed = np.array([1.0, 2, 3]) + room.T @ [lateral, longitudinal, vertical]
     np.testing.assert_allclose(landed, rigid.apply(whole, np.array([about]))[0], atol=1e-9)
+
+
+def test_a_transform_with_few_decimals_is_made_rigid_to_the_last(tmp_path):
+    """3D Slicer's table has four: such a start was read, and its result could not be written."""
+    numbers = " ".join(f"{x:.4f}" for x in [*rigid.invert(POSE)[:3, :3].ravel(), *rigid.invert(POSE)[:3, 3]])
+    (tmp_path / "a.tfm").write_text(HEAD.format("AffineTransform") + f"Parameters: {numbers}\nFixedParameters: 0 0 0\n")
+    found = read_transform(tmp_path / "a.tfm")
+    np.testing.assert_allclose(found, POSE, atol=6e-3)
+    np.testing.assert_allclose(found[:3, :3] @ found[:3, :3].T, np.eye(3), atol=1e-12)
+    rounded = np.round(POSE, 4)
+    write_transform(rounded, tmp_path / "b.tfm")
+    np.testing.assert_allclose(read_transform(tmp_path / "b.tfm"), POSE, atol=6e-3)
+    np.testing.assert_allclose(as_pose(rounded)[:3, :3] @ as_pose(rounded)[:3, :3].T, np.eye(3), atol=1e-12)
+    for wrong in (np.eye(3), np.diag([2.0, 2, 2, 1]), np.diag([-1.0, 1, 1, 1]), np.full((4, 4), np.nan)):
+        with pytest.raises(UserError, match="not rigid|give a"):
+            as_pose(wrong)
+
+
+def test_two_transforms_in_a_file_or_a_folder_are_refused(tmp_path):
+    part = "Transform: Euler3DTransform_double_3_3\nParameters: 0 0 0 1 2 3\nFixedParameters: 0 0 0 0\n"
+    (tmp_path / "two.tfm").write_text(f"#Insight Transform File V1.0\n#Transform 0\n{part}#Transform 1\n{part}")
+    refused(tmp_path / "two.tfm", "holds 2 transforms")
+    refused(tmp_path, "cannot be read")
+    both = sitk.CompositeTransform([sitk.Euler3DTransform(), sitk.TranslationTransform(3, (1.0, 2, 3))])
+    sitk.WriteTransform(both, str(tmp_path / "c.tfm"))
+    np.testing.assert_allclose(read_transform(tmp_path / "c.tfm")[:3, 3], [-1, -2, -3])
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"), [("ISO_IR 192", "王^小明"), ("ISO_IR 144", "Иванов^Иван"), ("ISO_IR 100", "Müller^Jürgen")]
+)
+def test_names_in_any_script_survive_in_a_dicom_registration(tmp_path, charset, name):
+    who = {"SpecificCharacterSet": charset, "PatientName": name, "PatientID": "7"}
+    fixed, moving = (
+        read.read_image(folder(tmp_path / uid, lambda k, u=uid: {"FrameOfReferenceUID": u, **who}))
+        for uid in ("1.2.8.1", "1.2.8.2")
+    )
+    formats.write("dicom", tmp_path / "r.dcm", Result, fixed, moving)
+    assert str(pydicom.dcmread(tmp_path / "r.dcm").PatientName) == name

@@ -90,7 +90,11 @@ def test_the_search_needs_no_agent(told_apart, tmp_path):  # noqa: F811
     assert found.trajectory.shape == (2, 4, 4) and found.values.shape == (1, 12) and found.parameters().shape == (2, 6)
     report.write_html(tmp_path / "r.html", fixed, moving, found)
     page = (tmp_path / "r.html").read_text()
-    assert page.count("data:image/png;base64,") == 3 and "the judge, next to where the scouts ended" in page and "The agent" not in page
+    assert (
+        page.count("data:image/png;base64,") == 3
+        and "the judge, next to where the scouts ended" in page
+        and "The agent" not in page
+    )
 
 
 def test_scouts_that_are_none_end_in_a_sentence(told_apart, agent):  # noqa: F811

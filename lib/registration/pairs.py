@@ -32,20 +32,19 @@ def run(options) -> int:
         if getattr(options, name) is not None:
             raise UserError(f"--{name} is one pair's: with --list, give a column '{name}' in {options.list}.")
     files.check_outputs(options)
-    wanted = read_list(Path(options.list))
+    wanted = [_options(options, pair, number) for number, pair in enumerate(read_list(Path(options.list)), 1)]
+    _check_names(options, wanted)
     agent, done = files.agent_of(options), kept(Path(options.output))
     rows = []
-    for number, pair in enumerate(wanted, 1):
-        one = _options(options, pair, number)
-        key = _key(number, one)
+    for number, one in enumerate(wanted, 1):
+        key = _key(number, one, agent)
         row = next((r for r in done if all(r.get(k) == v for k, v in key.items())), None)
-        again = row is None or row["status"] == "2" or not Path(one.output).exists()
+        again = row is None or row["status"] == "2" or not all(Path(name).exists() for name in _outputs(one))
         if again:
             row = key | _register(one, agent)
         rows.append(row)
-        print(
-            f"{number}/{len(wanted)} {Path(one.moving).name} -> {Path(one.fixed).name}: {_said(row)}{'' if again else ' (kept)'}"
-        )
+        who = " -> ".join(Path(name).name if name else "?" for name in (one.moving, one.fixed))
+        print(f"{number}/{len(wanted)} {who}: {_said(row)}{'' if again else ' (kept)'}")
         later = [r for r in done if r["row"].isdigit() and int(r["row"]) > number]
         _save(Path(options.output), rows + later)
     _save(Path(options.output), rows)
@@ -92,30 +91,39 @@ def _options(options, pair: dict[str, str], number: int):
     return one
 
 
-def _key(number: int, one) -> dict[str, str]:
-    """What makes a row this pair's, with these settings; a change of either registers it again."""
-    names = (
-        "experiment",
-        "format",
-        "initial",
-        "only",
-        "agent",
-        "series",
-        "fixed_series",
-        "starts",
-        "isocentre",
-        "plan_isocentre",
-    )
-    settings = provenance.fingerprint([str(getattr(one, name)) for name in (*names, "resampled", "report", "json")])[
-        :12
-    ]
-    return {
-        "row": str(number),
-        "fixed": str(one.fixed),
-        "moving": str(one.moving),
-        "output": one.output,
-        "options": settings,
-    }
+def _outputs(one) -> list[str]:
+    """The files that a pair leaves."""
+    return [name for name in (one.output, one.resampled, one.report, one.json) if name]
+
+
+def _check_names(options, wanted: list) -> None:
+    """Raises UserError where a file would be written twice, or over what another row reads."""
+    inputs = {Path(name).resolve() for one in wanted for name in (one.fixed, one.moving, one.initial) if name}
+    taken = {Path(options.output).resolve(): "the table of results"}
+    for number, one in enumerate(wanted, 1):
+        for name in _outputs(one):
+            path = Path(name).resolve()
+            if path in taken or path in inputs:
+                other = f"is {taken[path]} too" if path in taken else "is an input of this table"
+                raise UserError(f"{options.list}: {name} of row {number} {other}; give every file a name of its own.")
+            taken[path] = f"written by row {number}"
+
+
+def _key(number: int, one, agent) -> dict[str, str]:
+    """What makes a row this pair's, with these settings, files and networks; a change of any registers it again."""
+    names = ("experiment", "format", "initial", "only", "agent", "series", "fixed_series", "starts", "isocentre")
+    said = [str(getattr(one, name)) for name in (*names, "plan_isocentre", "resampled", "report", "json")]
+    stamps = [_stamp(Path(name)) for name in (one.fixed, one.moving, one.initial, one.agent) if name]
+    calibration = agent[1]  # of these networks; without a search's it has none
+    settings = provenance.fingerprint([said, stamps, str(calibration)])[:12]
+    files_of = {"fixed": str(one.fixed), "moving": str(one.moving), "output": one.output}
+    return {"row": str(number)} | files_of | {"options": settings}
+
+
+def _stamp(path: Path) -> list:
+    """Names, sizes and times of a file, or of the files in a folder: a scan that is exported again has others."""
+    found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in found if p.exists()]
 
 
 def _register(one, agent) -> dict:
@@ -125,8 +133,9 @@ def _register(one, agent) -> dict:
             raise UserError("fixed or moving is empty in this row; name both files.")
         files.check_outputs(one)
         result = files.one_pair(one, agent, lambda line: None)
-    except UserError as error:
-        return {"status": "2", "verdict": "not registered", "reasons": str(error)}
+    except Exception as error:  # a pair that nobody foresaw must not end the table
+        words = str(error) if isinstance(error, UserError) else f"unexpected {type(error).__name__}: {error}"
+        return {"status": "2", "verdict": "not registered", "reasons": " ".join(words.split())}
     said = result.summary()
     status = str(files.NOT_TRUSTED if result.trust.reasons else 0)
     from lib.registration.couch import NAMES
