@@ -62,11 +62,7 @@ def check(study, source: str) -> None:
                 raise UserError(f"{prefix}the condition {name}: objects are stent and table, of drawn spine patients.")
             if len(found.view) != 2 or not all(0 < x <= 1 for x in found.view) or len(found.turn) != 3:
                 raise UserError(f"{prefix}the condition {name}: view is two shares up to 1, turn three angles.")
-    for block in study.cases:
-        if block.source != "untested" and any(m.method == "semantic" for m in block.methods or study.methods):
-            raise UserError(
-                f"{prefix}semantic registration learns here from half of the patients of the source untested."
-            )
+    _check_semantic(study, prefix)
     for method in [m for some in (study.methods, *(block.methods for block in study.cases)) for m in some]:
         one_of([method.stage], ("coarse", "both"), "stage")
         one_of([method.steps], ("one", "adaptive", "third"), "steps")
@@ -80,6 +76,15 @@ def check(study, source: str) -> None:
             raise UserError(f"{prefix}seeds are of the population reproduce; change training.seed of another one.")
     if any(m.trained() for m in study.methods) and not study.recipe:
         raise UserError(f"{prefix}an agent is tried but there is no recipe; say recipe: {{population: released}}.")
+
+
+def _check_semantic(study, prefix: str) -> None:
+    """Raises UserError where semantic registration would have nobody to learn from."""
+    for block in study.cases:
+        if block.source != "untested" and any(m.method == "semantic" for m in block.methods or study.methods):
+            raise UserError(
+                f"{prefix}semantic registration learns here from half of the patients of the source untested."
+            )
 
 
 def _check_changes(study, source: str) -> None:
