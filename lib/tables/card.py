@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.base import folders, provenance, weights
-from lib.study import config
+from lib.study import config, train_agent
 from lib.tables import real
 from lib.train import AGENTS
 
@@ -61,11 +61,11 @@ def card(paths: list[Path], profile: str, split: int) -> str:
 
 def _settings(paths: list[Path], profile: str) -> list[str]:
     """What the networks' provenance says of how they were trained where the profile now says otherwise."""
-    cfg = config.load(profile, sections=("stream", "training")).as_dict()
-    other = set()
+    usual, other = config.load(profile, sections=("stream", "training")), set()
     for path in paths:
         if not provenance.beside(path).exists():
             continue
+        cfg = train_agent.own(usual, path.stem.rpartition("_")[0]).as_dict()  # an agent has settings of its own
         then = json.loads(provenance.beside(path).read_text(encoding="utf-8"))["config"]["values"]
         for section in ("stream", "training"):
             now = json.loads(json.dumps(cfg[section]))  # tuples as the lists of a file
@@ -115,10 +115,11 @@ def _limits() -> list[str]:
         "",
         "Drawn patients, and for the spine's `dsl_two_channel` patients grown from real CTs, whose organs have moved with the",
         "breath by the time of the CBCT; their cone-beam CTs are computed with real scanner physics. No real CBCT was trained",
-        "on. Three choices were made knowing real scans: `value_weight` on four real CTs with a cut-out as CBCT; which of two",
-        "populations is released, knowing earlier agents of both on the real pair; and that grown patients breathe, after a look",
-        "at where earlier agents had ended on that pair (docs/deviations.md, *On real scans*). Starts within ±30, ±30, ±150 mm",
-        "(spine) or ±30 mm (heart) and ±30 degrees, head-first supine. The spine's agent alone is weak above T8 and below L2: there",
+        "on. Some choices were made knowing real scans, the larger of them `value_weight` on four real CTs with a cut-out as CBCT;",
+        "which of two populations is released, knowing earlier agents of both on the real pair; and that grown patients breathe,",
+        "after a look at where earlier agents had ended on that pair (all are in docs/history.md, *On real scans*). Trained on starts",
+        "within ±30, ±30, ±150 mm and ±30 degrees (spine) or ±60 mm and ±60 degrees (heart, where both images are moved),",
+        "head-first supine. The spine's agent alone is weak above T8 and below L2: there",
         "the search of `register` finds the place (docs/real_scans.md, *Every vertebra*). Not a medical device; licence",
         "Apache-2.0.",
     ]

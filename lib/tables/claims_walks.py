@@ -6,11 +6,12 @@ from lib.baselines.methods import OURS, label
 from lib.tables import claims_variants, intervals
 from lib.tables.evidence import Evidence, pairs_of, trained
 from lib.tables.rules import about, by_rule, line
+from lib.tables.words import percent
 
 
 def c4(data: Evidence):
     """Gain of the fine network, median over cases, from where the same coarse network ended: the fine one's training is the
-    only chance in it. Reproduced: surely above 0; partly: above 0."""
+    only chance in it. Reproduced: surely above 0, and not surely fewer successes; partly: above 0."""
     for agent in data.agents("spine"):
         statement = f"The fine network refines the coarse (E1 spine): {label(agent)}"
         both = pairs_of(data, "spine", agent, f"{agent}_coarse")
@@ -21,8 +22,10 @@ def c4(data: Evidence):
         gain = both["final_error_mm_other"] - both["final_error_mm"]
         d = intervals.median(gain, both["case"], "gain a case").widened(data.spread["mm"], k)
         before, after = both["final_error_mm_other"].median(), both["final_error_mm"].median()
-        verdict = by_rule(d.low > 0 and after < before, after < before)
-        ours = f"median {before:.1f} -> {after:.1f} mm; gain a case {d.value:.2f} mm"
+        lost = intervals.difference(both["success"], both["success_other"], both["case"])
+        verdict = by_rule(d.low > 0 and after < before and not lost.high < 0, after < before)
+        success = f"success {percent(both['success_other'].mean())} -> {percent(both['success'].mean())}"
+        ours = f"median {before:.1f} -> {after:.1f} mm, {success}; gain a case {d.value:.2f} mm"
         yield line("C4", statement, "median 3.4 -> 2.5 mm", ours, d, len(both), k, verdict, about=about(agent))
     yield from claims_variants.c4(data)
 
