@@ -14,8 +14,8 @@ off those of a CT by more than bone stands out, and many a CBCT has next to no b
 target voxels are projected once, and masked normalised correlation is evaluated at *all* shifts by FFT,
 over the pixels that both images cover; the two views share the shift along the body. That is about a
 million evaluations in a second. The best poses are ordered again by mutual information in 3-D, and a few
-that differ are refined by `mattes` and compared fairly (`fair`). The grid covers the study's whole range
-of rotations, which the 2013 method did not: M2 at its best.
+that differ are refined by `mattes` and compared fairly (`fair`). The grid covers E1's whole range
+of rotations, which the 2013 method did not: M2 at its best (a wider one finds no more of E2's hearts).
 """
 
 from __future__ import annotations
