@@ -59,7 +59,7 @@ def _line(dsl: pd.DataFrame, drl: pd.DataFrame, points: pd.DataFrame, statement:
     """One comparison, by the means of the last checkpoints. Reproduced: DSL's worst seed beats DRL's best at the end and in
     the area under the curve, by 20 points on average at the end; partly: better on average in both."""
     best = drl.groupby("method")["end"].mean().idxmax()
-    other, k = drl[drl["method"] == best], min(len(dsl), drl["method"].eq(best).sum())
+    other, k = drl[drl["method"] == best], int(min(len(dsl), drl["method"].eq(best).sum()))
     end, d = (dsl["end"], other["end"]), over_seeds(dsl["end"], other["end"])
     above = dsl["area"].mean() > other["area"].mean()
     surely = end[0].min() > end[1].max() and dsl["area"].min() > other["area"].max()
