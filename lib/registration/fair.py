@@ -14,7 +14,9 @@ from lib.images.normalise import field_of_view
 from lib.images.volume import Volume
 from lib.registration import trust
 
-CONE_BEAM = re.compile(r"\b(cbct|xvi|obi|cone[ -]?beam|on-board imager)\b", re.IGNORECASE)  # words: not mOBIle, rOBIn
+CONE_BEAM = re.compile(
+    r"(?<![a-z])(cbct|xvi|obi|cone[ _-]?beam|on-board imager)(?![a-z])", re.IGNORECASE
+)  # words: not mOBIle, rOBIn
 SMALL = 80.0  # mm: a field of view of this size holds no vertebra with its neighbours
 # mm: how far training starts from the truth (30, 30, 150; 30, 30, 30), and the spread of the starts.
 FARTHEST = {"spine": 200.0, "heart": 100.0}

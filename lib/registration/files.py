@@ -98,6 +98,8 @@ def _write(options, fixed, moving, result) -> None:
 
 def check_outputs(options) -> None:
     """Raises UserError before any work if an output cannot be written or has an impossible name."""
+    from lib.images.dicom import is_dicom
+
     wanted = [
         (options.output, (".csv",) if options.list else FORMATS[options.format]),
         (options.resampled, (".nii", ".nii.gz", ".mha", ".nrrd")),
@@ -115,7 +117,7 @@ def check_outputs(options) -> None:
         if path.resolve() in taken:
             raise UserError(f"{name}: two outputs have this name; give each its own.")
         taken.add(path.resolve())
-        if any(path.exists() and folder in path.resolve().parents for folder in inputs):
+        if path.exists() and is_dicom(path) and any(folder in path.resolve().parents for folder in inputs):
             raise UserError(f"{name}: this file is one of the inputs; name another one, so that it is not overwritten.")
         if not path.name.endswith(suffixes):
             raise UserError(f"{name}: the name must end in {' or '.join(suffixes)}, in small letters.")
