@@ -109,17 +109,18 @@ def command(cfg, agent, case: Case, methods: Sequence[Method]) -> list[Found]:
     return found
 
 
-def taught(cfg, people: Sequence, method: Method) -> Iterator[tuple[Sequence, dict | None]]:
-    """(people, what the method has learnt before it registers them). Semantic registration learns from the other half of
-    the people, each half in its turn; no other baseline learns anything."""
+def taught(cfg, people: Sequence, missing: Sequence, method: Method) -> Iterator[tuple[Sequence, dict | None]]:
+    """(people that are `missing`, what the method has learnt before it registers them). Semantic registration learns from
+    the other half of all `people`, each half in its turn; no other baseline learns anything."""
     if registry.base(method.method) != "semantic":
-        yield people, None
+        yield missing, None
         return
     from lib.baselines import semantic
 
     for mine, others in ((people[::2], people[1::2]), (people[1::2], people[::2])):
-        if mine and others:
-            yield mine, {method.method: semantic.train((one.load() for one in others), settings_of(cfg, method))}
+        some = [one for one in mine if one in missing]
+        if some and others:
+            yield some, {method.method: semantic.train((one.load() for one in others), settings_of(cfg, method))}
 
 
 def baselines(

@@ -237,8 +237,8 @@ class Loop:
         return some
 
     def _baseline(self, task: Task, people: list, method: Method) -> None:
-        for some, models in methods.taught(self._cfg(task.experiment, task.split), task.people, method):
-            self._registered(task, [person for person in some if person in people], method, models)
+        for some, models in methods.taught(self._cfg(task.experiment, task.split), task.people, people, method):
+            self._registered(task, some, method, models)
 
     def _registered(self, task: Task, people: list, method: Method, models) -> None:
         """Rows of a baseline, which has learnt `models` or nothing."""
