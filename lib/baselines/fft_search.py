@@ -50,7 +50,7 @@ def search(fixed: Volume, moving: Volume, initial: np.ndarray, options, bone: bo
     fixed = shrink(fixed, options.fine / 2, True)
     moving, initial = resample(moving, np.maximum(moving.spacing, options.fine)), rigid.orthogonal(initial)
     centre = field_of_view_centre(fixed)
-    _, poses = places(fixed, moving, initial, centre, options, threads)
+    poses = places(fixed, moving, initial, centre, options, threads)
     reach = np.array(options.reach) + 120.0
     coarse = Ascent(fixed, moving, centre, initial, reach, bone, options.coarse, options.points)
     poses, _ = coarse.climb(_kept(coarse, poses, centre, options.ranked, options, thin=4), options.coarse_steps)
@@ -62,7 +62,7 @@ def search(fixed: Volume, moving: Volume, initial: np.ndarray, options, bone: bo
 
 
 def places(fixed: Volume, moving: Volume, initial: np.ndarray, centre: np.ndarray, options, threads: int = 1):
-    """Local maxima of the correlation, for every rotation its best: scores (n,) and poses (n, 4, 4).
+    """Local maxima of the correlation, for every rotation its best: poses (n, 4, 4), the highest first.
 
     The CT is looked at on the CBCT's axes as `initial` lays it there: the range of shifts is a box on those axes.
     """
@@ -93,9 +93,8 @@ def places(fixed: Volume, moving: Volume, initial: np.ndarray, centre: np.ndarra
             scores.append(value)
             poses.append(rigid.about(rotation, centre) @ there @ initial)
     if not poses:  # no shift leaves enough of the field of view inside the CT
-        return np.array([-1.0]), initial[None]
-    order = np.argsort(-np.array(scores), kind="stable")
-    return np.array(scores)[order], np.stack(poses)[order]
+        return initial[None]
+    return np.stack(poses)[np.argsort(-np.array(scores), kind="stable")]
 
 
 def lattice(degrees: float, step: float) -> np.ndarray:

@@ -16,12 +16,8 @@ from lib.tables import limits
 from lib.tables.registration import RIGHT, interval
 from lib.tables.words import percent
 
-HOPELESS = (
-    "other patient",
-    "feet first",
-    "prone",
-    "not in the CT",
-)  # conditions of `judged_calibration`: no pose in reach
+# Conditions of `judged_calibration` that no pose in reach answers.
+HOPELESS = ("other patient", "feet first", "prone", "not in the CT")
 
 
 def success(rows: pd.DataFrame, clusters: str = "case") -> str:
@@ -92,13 +88,10 @@ def real_hearts(folder: Path) -> str:
     """Agent and search on the real hearts, far starts, by the paper's criterion and by the pose."""
     rows = study_rows.read(folder, "real_scans")
     mine = rows[(rows["experiment"] == "heart") & (rows["range"] == "full")]
-    mine = mine.assign(pose=cases.displaced(mine) <= limits.ALIGNED).groupby("method")[["success", "pose"]].sum()
-    agent, search = (mine.loc[name].astype(int) for name in ("dsl_two_channel", "fft_search"))
-    n = len(rows[(rows["experiment"] == "heart") & (rows["range"] == "full") & (rows["method"] == "fft_search")])
-    return (
-        f"by the MME they find {agent['success']} and {search['success']} of {n}, by the pose {agent['pose']} and "
-        f"{search['pose']}"
-    )
+    found = mine.assign(pose=cases.displaced(mine) <= limits.ALIGNED).groupby("method")[["success", "pose"]].sum()
+    (a, a_pose), (s, s_pose) = (found.loc[name].astype(int) for name in ("dsl_two_channel", "fft_search"))
+    n = mine["method"].eq("fft_search").sum()
+    return f"by the MME they find {a} and {s} of {n}, by the pose {a_pose} and {s_pose}"
 
 
 def papers_agent_on_real_scans(folder: Path) -> str:
