@@ -72,7 +72,10 @@ def _line(dsl: pd.DataFrame, drl: pd.DataFrame, points: pd.DataFrame, statement:
     if max(end[0].mean(), end[1].mean()) < LEARNT:
         verdict, ours = "untested", f"{ours}: too few for either"
     elif k < ENOUGH:
-        ours += f"; {k} training{'s' * (k > 1)} each"
+        each = (
+            f"{k} training{'s' * (k > 1)} each" if len(dsl) == len(other) else f"{len(dsl)} and {len(other)} trainings"
+        )
+        ours += f"; {each}"
     return line("C6", statement, PAPER_SAYS, ours, d, 0, k, verdict, COMMAND, whose, FILE)
 
 
