@@ -86,6 +86,7 @@ def test_one_value_may_stand_where_a_list_may(tmp_path):
         (HEAD + CHANGE % "against: nope", "x.yaml names 'nope' as against of the change a; "),
         (HEAD + CHANGE % "networks: a", "x.yaml names 'a' as networks of the change a, which borrows them"),
         (HEAD + CHANGE % "boost: 2", "changes.a.boost in x.yaml is 2.0; it must be a share from 0 to 1."),
+        (HEAD + CHANGE % "boost: 0.2", "x.yaml: boost of the change a is of the study variants alone."),
         (HEAD + CHANGE % "learns: act", "changes.a.learns is 'act'"),
         (HEAD + CHANGE % "stages: corse", "changes.a.stages.0 is 'corse'"),
         (

@@ -11,7 +11,7 @@ from lib.agent import _within
 from lib.base import provenance
 from lib.base.errors import UserError
 from lib.patients.scans import manifest
-from lib.study import config, populations, recipes, run, schema
+from lib.study import config, methods, populations, recipes, run, schema
 from lib.study import rows as study_rows
 from lib.tables import real as tables_real
 from lib.tables import studies
@@ -158,17 +158,41 @@ def test_a_population_without_networks_says_how_to_get_them(monkeypatch):
         recipes.make(run.load_config("smoke"), maker("nosuch"))
 
 
-def test_a_stage_that_a_change_does_not_touch_is_the_populations(everything_here, monkeypatch):
+@pytest.fixture
+def trained(monkeypatch) -> list:
+    """What `recipes.make` would train: (lesson, training pairs, validation pairs, folder) each; eight pairs are there."""
     made = []
     monkeypatch.setattr(recipes.population, "build", lambda *a, **k: None)
     monkeypatch.setattr(recipes.population, "build_tasks", lambda *a, **k: [])
-    monkeypatch.setattr(recipes.pairs, "split_folders", lambda *a: {"train": [], "validation": []})
-    monkeypatch.setattr(recipes.pairs, "prepare_pairs", lambda *a: [])
+    monkeypatch.setattr(recipes.pairs, "split_folders", lambda *a: {"train": list("abcdefgh"), "validation": ["v"]})
+    monkeypatch.setattr(recipes.pairs, "prepare_pairs", lambda folders, *a: folders)
     monkeypatch.setattr(recipes.pairs, "load_pairs", lambda paths: paths)
     monkeypatch.setattr(recipes.provenance, "record", lambda *a, **k: None)
-    monkeypatch.setattr(recipes.train, "train", lambda *a, say: made.append((a[0].stage, a[3].parent.name)))
+    monkeypatch.setattr(recipes.train, "train", lambda *a, say: made.append(a))
+    return made
+
+
+def test_a_stage_that_a_change_does_not_touch_is_the_populations(everything_here, trained):
     recipes.make(run.load_config("smoke"), maker("fresh", "coarse_8mm"))
-    assert made == [("fine", "fresh"), ("coarse", "fresh+coarse_8mm")]
+    assert [(a[0].stage, a[3].parent.name) for a in trained] == [("fine", "fresh"), ("coarse", "fresh+coarse_8mm")]
+
+
+def test_a_study_trains_and_walks_by_all_that_a_change_says(trained):
+    cfg = run.load_config("smoke")
+    makers = {m.change_name: m for m in recipes.makers(schema.load("papers_changes"), "spine")}
+    for name in ("pairs5_plain", "regression", "reference"):
+        recipes.make(cfg, makers[name])
+    (few, few_pairs, _, _), (regression, all_pairs, _, _), (usual, *_) = trained
+    assert few_pairs == list("abcde") and few.stream.affine == 0.0 and all_pairs == list("abcdefgh")
+    assert (regression.objective.name, regression.objective.outputs) == ("parameters", 6)
+    assert usual.objective == recipes.train.Objective() and usual.stream.affine > 0.0
+    lender, borrower = (recipes.networks(cfg, makers[name]) for name in ("regression", "regression_iterated"))
+    assert lender == borrower and recipes.folder(cfg, makers["reference"]) != lender["coarse"].parent
+    walks = schema.Method("agent", stage="coarse")
+    moves = {name: methods.agent_settings(cfg, walks, False, m) for name, m in makers.items()}
+    assert (moves["regression_iterated"].moves, moves["regression_iterated"].coarse_steps) == ("jumps", 10)
+    assert moves["regression_steps"] == moves["reference"] == cfg.agent
+    assert moves["one_network"].coarse_steps == 300
 
 
 def test_the_gain_of_a_change_is_over_the_same_starts():

@@ -38,7 +38,7 @@ def depends(cfg, method: Method, maker: recipes.Maker | None, real: bool) -> lis
         networks = [provenance.sha256(p) for p in recipes.networks(cfg, maker).values() if p.exists()]
     if method.walks():
         polish = dataclasses.asdict(cfg.baselines.polish) if method.then else None
-        return [method.stage, networks, dataclasses.asdict(agent_settings(cfg, method, real)), polish]
+        return [method.stage, networks, dataclasses.asdict(agent_settings(cfg, method, real, maker)), polish]
     if method.trained():
         settings = dataclasses.asdict(register_settings(cfg, method))
         if settings.pop("scouts") == "agent":
@@ -49,9 +49,12 @@ def depends(cfg, method: Method, maker: recipes.Maker | None, real: bool) -> lis
     return [method.method, settings["seed"], registry.settings_of(method.method, settings)]
 
 
-def agent_settings(cfg, method: Method, real: bool):
-    """How an agent walks. On real scans a fine path that leads far away is not followed."""
+def agent_settings(cfg, method: Method, real: bool, maker: recipes.Maker | None = None):
+    """How an agent walks. On real scans a fine path that leads far away is not followed; what its change says of walking
+    has the last word but for the method's own."""
     usual = dataclasses.replace(cfg.agent, fine_limit=cfg.transfer.fine_limit) if real else cfg.agent
+    if maker is not None and maker.change is not None and maker.change.agent:
+        usual = build("agent", merge(dataclasses.asdict(usual), maker.change.agent), f"the change {maker.change_name}")
     if method.refine == "object":
         usual = dataclasses.replace(usual, refine=method.refine)
     if method.steps == "one":
@@ -69,12 +72,12 @@ def settings_of(cfg, method: Method):
     return build("baselines", merged, f"the settings {method.change or method.method}")
 
 
-def walks(cfg, agent, todo: Sequence[Case], method: Method, real: bool) -> list[Found]:
-    """The agent from each case's start; of both networks or of the coarse one alone."""
+def walks(cfg, agent, todo: Sequence[Case], method: Method, real: bool, maker: recipes.Maker | None) -> list[Found]:
+    """The agent of `maker` from each case's start; of both networks or of the coarse one alone."""
     if method.stage == "coarse":
         agent = dataclasses.replace(agent, fine=None)
     device = str(network.device_for())
-    ends = walk.walk(cfg, agent, todo, agent_settings(cfg, method, real))
+    ends = walk.walk(cfg, agent, todo, agent_settings(cfg, method, real, maker))
     return [Found(Result(end.pose, end.seconds, device=device)) for end in ends]
 
 

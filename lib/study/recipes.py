@@ -34,6 +34,7 @@ class Maker:
     change: Change | None = field(default=None, compare=False)
     samples: int = 0
     seed: int = 0
+    lent: Change | None = field(default=None, compare=False)  # whose networks it walks with, where the change borrows them
 
     @property
     def name(self) -> str:
@@ -50,6 +51,12 @@ class Maker:
         """The same without the change."""
         return dataclasses.replace(self, change_name="", change=None)
 
+    def trainer(self) -> Maker:
+        """Who trains the networks: itself, or the change that lends them."""
+        if self.lent is None:
+            return self
+        return dataclasses.replace(self, change_name=self.change.networks, change=self.lent, lent=None)
+
 
 def makers(study: Study, experiment: str) -> list[Maker]:
     """All agents of a study's recipes for an experiment."""
@@ -59,7 +66,9 @@ def makers(study: Study, experiment: str) -> list[Maker]:
             continue
         parts = (recipe.population, recipe.agents, recipe.changes or {"": None}, recipe.samples or (0,), recipe.seeds)
         for name, agent, change, samples, seed in itertools.product(*parts):
-            found.append(Maker(experiment, name, agent, change, recipe.changes.get(change), samples, seed))
+            made = recipe.changes.get(change)
+            lent = recipe.changes[made.networks] if made and made.networks else None
+            found.append(Maker(experiment, name, agent, change, made, samples, seed, lent))
     return found
 
 
@@ -77,6 +86,7 @@ def folder(cfg, maker: Maker) -> Path:
 def networks(cfg, maker: Maker) -> dict[str, Path]:
     """Stage -> the weights that an agent walks with: its own, or, of a stage that its change does not touch, those of the
     population without it."""
+    maker = maker.trainer()
     own = maker.change.stages if maker.change else BOTH
     stages = ("coarse",) if maker.samples else BOTH
     return {s: folder(cfg, maker if s in own else maker.without()) / f"{maker.agent}_{s}.safetensors" for s in stages}
@@ -102,7 +112,8 @@ def load(cfg, maker: Maker) -> Agent:
 
 
 def applied(cfg, maker: Maker):
-    """`cfg` with the change of an agent, and its budget, in its sections."""
+    """`cfg` with the change of an agent, and its budget, in the sections that it trains by."""
+    maker = maker.trainer()
     if maker.population == "reproduce":
         budget = {"samples": maker.samples or cfg.training.samples, "seed": cfg.training.seed + maker.seed}
     else:
@@ -131,6 +142,7 @@ def patients_root(cfg, maker: Maker) -> Path | None:
 
 def make(cfg, maker: Maker, stages=None, say=print) -> None:
     """Patients, pairs and networks of an agent, each made where it is missing."""
+    maker = maker.trainer()
     if maker.population == "released":
         raise UserError(f"{folder(cfg, maker)}: no released agent {maker.agent} here; run `make reproduce` for one.")
     grown = populations.tasks(
@@ -147,10 +159,13 @@ def make(cfg, maker: Maker, stages=None, say=print) -> None:
         train_agent.agent(changed, maker.agent, say)  # as notebook 03
         return
     sides = pairs.split_folders(changed, root)
+    sides["train"] = sides["train"][: (maker.change and maker.change.pairs) or None]
     sides["train"] += population.build_tasks(grown, changed.patients, cfg.profile, root, progress=say)
     for stage in [stage for stage in stages if stage in own]:
         data = [pairs.load_pairs(pairs.prepare_pairs(sides[s], stage, changed.stream)) for s in ("train", "validation")]
-        lesson = train.Lesson(changed.stream, changed.training, maker.experiment, stage, maker.agent)
+        what = dataclasses.replace(changed, change=maker.change)
+        objective = train_agent.objective(what, maker.agent, stage, data[0], say)
+        lesson = train.Lesson(changed.stream, changed.training, maker.experiment, stage, maker.agent, objective)
         path = train.train(lesson, *data, folder(cfg, maker), say=say)
         more = {"population": maker.name, "grown_from": sorted({task.source for task in grown})}
         provenance.record(path, changed, seeds={"training": changed.training.seed}, **more)

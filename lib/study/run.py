@@ -222,7 +222,7 @@ class Loop:
         elif first.then:
             found = [[f] for f in methods.polished(self.cfg, todo, self._before(task, person), first)]
         else:
-            found = [[f] for f in methods.walks(self.cfg, agent, todo, first, real)]
+            found = [[f] for f in methods.walks(self.cfg, agent, todo, first, real, task.maker)]
         self._write(task, person, todo, found)
 
     def _before(self, task: Task, person: sources.Person):

@@ -92,6 +92,8 @@ def _check_changes(study, source: str) -> None:
     for name, change in [item for recipe in study.recipe for item in recipe.changes.items()]:
         for found in limits.wrong(change, f"changes.{name}"):
             raise UserError(f"{found.name} in {source} {found.says}")
+        if change.boost and not study.command:
+            raise UserError(f"{source}: boost of the change {name} is of the study variants alone.")
         for section in ("patients", "stream", "training", "agent"):
             if values := getattr(change, section):
                 build(section, values, f"{source} (change {name})", alone=True)

@@ -78,7 +78,7 @@ def agent(cfg, name: str, say=print) -> dict[str, Path]:
     for stage in stages(cfg):
         data = [pairs.load_pairs(pairs.prepare_pairs(sides[s], stage, cfg.stream)) for s in sides]
         lesson = train.Lesson(
-            cfg.stream, cfg.training, cfg.experiment, stage, name, _objective(cfg, name, stage, data[0], say)
+            cfg.stream, cfg.training, cfg.experiment, stage, name, objective(cfg, name, stage, data[0], say)
         )
         trained[stage] = train.train(lesson, *data, config.agents_dir(cfg), say=say)
     return trained
@@ -94,8 +94,8 @@ def _outputs(cfg) -> int:
     return {"parameters": 6, "stop": 13}.get(cfg.change and cfg.change.learns, 12)
 
 
-def _objective(cfg, name, stage, data, say) -> train.Objective:
-    """What a network is to learn: the paper's action values, or what a variant has instead of them."""
+def objective(cfg, name, stage, data, say=print) -> train.Objective:
+    """What a network is to learn: the paper's action values, or what the change in `cfg` has instead of them."""
     change, stream = cfg.change, Stream
     if change is None:
         return train.Objective()
