@@ -197,6 +197,24 @@ def test_c8_and_c9_pair_a_variant_with_its_reference_not_with_the_agent():
     assert lines["ours"].tolist() == ["80 % against 20 %", "80 % against 100 %"]
 
 
+def test_the_papers_own_agent_has_its_lines_from_a_study():
+    def arm(change, errors, stage="coarse"):
+        method = "dsl_coarse" if stage == "coarse" else "dsl"
+        parts = [some.assign(split=k, seed=k) for k, some in enumerate(thrice(method, errors))]
+        same = {"study": "papers_changes", "agent": "dsl", "condition": "", "stage": stage}
+        return pd.concat(parts).assign(change=change, **same)
+
+    near, far = [2.0] * 45 + [60.0] * 5, [2.0] * 10 + [60.0] * 40
+    arms = [arm("reference_samples_20000", near), arm("regression_samples_20000", far), arm("two_networks", near)]
+    arms += [arm("two_networks", near, "both").assign(final_error_mm=1.0), arm("one_network_samples_40000", near)]
+    data = data_of(rows_of("dsl_reference", far), rows_of("dsl_regression", near), studies=pd.concat(arms))
+    nine, four = (claims.compute(data, [name]).iloc[-1] for name in ("C9", "C4"))
+    assert (nine["about"], nine["ours"], nine["verdict"]) == ("paper", "90 % against 20 %", "reproduced")
+    assert (nine["n"], nine["trainings"], nine["evidence"]) == (150, 3, "rows/papers_changes.csv")
+    assert four["ours"].startswith("median 1.0 mm against 2.0 mm with one network; gain a case 1.00 mm")
+    assert len(claims.compute(data, ["C9"])) == 1, "the variants of the same agent stand back"
+
+
 def test_c4_and_c5_read_the_variants():
     near, far = np.linspace(2, 6, 50), np.linspace(3, 9, 50)
     errors = {"reference": near, "one_network": far, "roi_centre": far * 0.5}

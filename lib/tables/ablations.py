@@ -9,8 +9,10 @@ import pandas as pd
 
 from lib import metrics
 from lib.baselines.methods import OURS
+from lib.study import schema
 from lib.study.variants import FUTURE, KNOWN, REFERENCE
-from lib.tables.evidence import pairs_of
+from lib.tables import claims_variants, intervals
+from lib.tables.evidence import pairs_in, pairs_of
 from lib.tables.words import number, percent
 from lib.tables.words import table as as_markdown
 
@@ -114,6 +116,39 @@ def markdown(made: pd.DataFrame) -> str:
         cells = [known, rate, points + _interval(line, "difference"), f"{line['p50_mm']:.1f}"]
         lines.append([*cells, *(number(line[c], 0) for c in ("settled", "actions")), line["n"]])
     return as_markdown([*head, "settled after", "actions", "n"], lines)
+
+
+def of_the_paper(data) -> str:
+    """The arms of the paper's own agent (the study `papers_changes`) as Markdown: a line each, beside what it is against."""
+    rows, lines = data.asked(claims_variants.OF_THE_PAPER, "spine"), []
+    rows = claims_variants.arms(rows) if len(rows) else rows.assign(arm="")
+    for name, change in schema.load(claims_variants.OF_THE_PAPER).changes().items():
+        mine = rows[rows["arm"] == name]
+        if mine.empty:
+            continue
+        k, spread = mine["split"].nunique(), data.spread["points"]
+        rate = intervals.rate(mine["success"], mine["case"]).widened(spread, k)
+        each = ", ".join(f"{100 * some:.0f}" for some in mine.groupby("split")["success"].mean())
+        both, against = pairs_in(rows, "arm", name, change.against), ""
+        if len(both):
+            d = intervals.difference(both["success"], both["success_other"], both["case"]).widened(spread, k, k)
+            against = f"{100 * d.value:+.0f} {_bounds(d)} (`{change.against}`)"
+        median = number(mine["final_error_mm"].median(), 1)
+        shown = f"{100 * rate.value:.0f} {_bounds(rate)}"
+        lines.append([f"{change.what} (`{name}`)", shown, each, against, median, len(mine)])
+    head = [
+        "what is changed",
+        "success % [95 %: patients, trainings]",
+        "each training",
+        "against, points",
+        "median mm",
+        "n",
+    ]
+    return as_markdown(head, lines)
+
+
+def _bounds(found: intervals.Interval) -> str:
+    return f"[{100 * found.low:.0f}, {100 * found.high:.0f}]"
 
 
 def sentence(made: pd.DataFrame, name: str) -> str:

@@ -1,4 +1,5 @@
-"""What variants say on the claims: each against `<agent>_reference`, which has the same small budget and cases.
+"""What variants say on the claims: each against `<agent>_reference`, which has the same small budget and cases. Of our
+extension they are those of `make claims`; of the paper's own agent those of the study `papers_changes`.
 
 They compare trainings, so the rule of `lib.tables.rules` on too few of them holds for all that have networks of their own.
 """
@@ -15,6 +16,7 @@ from lib.tables.words import percent
 UNTESTED = "untested there"
 FEW = ("pairs5", "pairs10", "pairs20")
 REGRESSIONS = ("regression", "regression_iterated", "regression_steps")
+OF_THE_PAPER = "papers_changes"
 WORSE = -0.1  # success less than that of all patients by which few of them still suffice
 # What must have run for a claim's lines here; `make claims CLAIM=C8` runs these and no others. Those that compare trainings
 # need one more of the reference: the yardstick.
@@ -26,13 +28,37 @@ BEHIND = {
 }
 
 
-def against(data, first: str, second: str):
-    """(experiment, agent, rows side by side) of each agent of which both variants were run."""
+def arms(rows):
+    """Rows of the study `papers_changes` with their `arm`, the change without its budget, as its agent ends: with a fine
+    network where it has one, else the coarse network alone."""
+    rows = rows.assign(arm=rows["change"].str.replace(r"_samples_\d+$", "", regex=True))
+    return rows[(rows["arm"] != "two_networks") | (rows["stage"] == "both")]
+
+
+def of_the_paper(data, first: str, second: str):
+    """Rows of two arms of the paper's agent side by side; none where the study was not run."""
+    rows = data.asked(OF_THE_PAPER, "spine")
+    return (
+        pairs_in(arms(rows), "arm", "two_networks" if second == "one_network" else first, second) if len(rows) else rows
+    )
+
+
+def against(data, claim: str, first: str, second: str):
+    """(experiment and agent in words, rows side by side, what its line says of itself) of each agent of which both were run."""
+    study = of_the_paper(data, first, second)
+    if len(study):
+        behind = {"command": f"python -m lib study {OF_THE_PAPER}", "evidence": f"rows/{OF_THE_PAPER}.csv"}
+        yield f"spine, {label('dsl')}", study, {"about": PAPER} | behind
     for experiment in ("spine", "heart"):
         for agent in OURS:
             both = pairs_of(data, experiment, f"{agent}_{first}", f"{agent}_{second}")
-            if len(both):
-                yield experiment, agent, both
+            if len(both) and not (agent == "dsl" and len(study)):
+                yield f"{experiment}, {label(agent)}", both, {"about": about(agent), "command": alone(claim)}
+
+
+def trainings(both) -> int:
+    """How many trainings are behind each side of rows side by side: one a split."""
+    return both.reset_index()["split"].nunique()
 
 
 def alike(first: str, second: str) -> bool:
@@ -51,16 +77,15 @@ def with_paper(lines: list, claim: str, statement: str) -> list:
 def success(data, claim, statement, first, second, words, rule, limit=0.0):
     """A line a pair of variants: success of the first against that of the second; `rule(difference) -> verdict`, and the
     claim's side lies above `limit`."""
-    for experiment, agent, both in against(data, first, second):
-        k = both.index.get_level_values("split").nunique()
+    for who, both, shown in against(data, claim, first, second):
+        k = trainings(both)
         d = intervals.difference(both["success"], both["success_other"], both["case"])
         d = d.widened(data.spread["points"], k, k)
         rates = f"{percent(both['success'].mean())} against {percent(both['success_other'].mean())}"
         rates += so_few(k, data.spread["points"].half_width(k, k), "points")
-        where = f"{statement} ({experiment}, {label(agent)}): {words}"
+        where = f"{statement} ({who}): {words}"
         verdict = of_trainings(rule(d), d, limit, k)
-        shown = {"verdict": verdict, "command": alone(claim), "about": about(agent)}
-        yield line(claim, where, UNTESTED, rates, d, len(both), k, **shown)
+        yield line(claim, where, UNTESTED, rates, d, len(both), k, verdict, **shown)
 
 
 def better(d: intervals.Interval) -> str:
@@ -105,17 +130,16 @@ def gain(data, claim, statement, first, second, words, also=()):
     """A line a pair of variants: by how many mm a case the first ends nearer than the second; after the lines `also`.
     Reproduced: surely nearer; partly: nearer."""
     lines = [
-        _gain_line(data, claim, f"{statement} ({experiment}, {label(agent)})", both, words, (first, second, agent))
-        for experiment, agent, both in against(data, first, second)
+        _gain_line(data, claim, f"{statement} ({who})", both, words, alike(first, second), shown)
+        for who, both, shown in against(data, claim, first, second)
     ]
     yield from with_paper([*also, *lines], claim, statement)
 
 
-def _gain_line(data, claim, where, both, words, who):
-    """A line of `gain`. Where both walk with the same networks, chance in training is no part of the difference."""
-    first, second, agent = who
-    k, nearer = both.index.get_level_values("split").nunique(), both["final_error_mm_other"] - both["final_error_mm"]
-    d, same = intervals.median(nearer, both["case"], "gain a case"), alike(first, second)
+def _gain_line(data, claim, where, both, words, same, shown):
+    """A line of `gain`. Where both walk with the `same` networks, chance in training is no part of the difference."""
+    k, nearer = trainings(both), both["final_error_mm_other"] - both["final_error_mm"]
+    d = intervals.median(nearer, both["case"], "gain a case")
     mine, other = both["final_error_mm"].median(), both["final_error_mm_other"].median()
     ours = f"median {mine:.1f} mm against {other:.1f} mm {words}; gain a case {d.value:.2f} mm"
     if not same:
@@ -123,8 +147,7 @@ def _gain_line(data, claim, where, both, words, who):
         ours += so_few(k, data.spread["mm"].half_width(k, k), "mm")
     verdict = by_rule(d.low > 0 and mine < other, mine < other)
     verdict = verdict if same else of_trainings(verdict, d, 0.0, k)
-    shown = {"verdict": verdict, "command": alone(claim), "about": about(agent)}
-    return line(claim, where, UNTESTED, ours, d, len(both), k, **shown)
+    return line(claim, where, UNTESTED, ours, d, len(both), k, verdict, **shown)
 
 
 def c4(data):

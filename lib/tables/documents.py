@@ -77,6 +77,9 @@ BLOCKS = {
         "lib.tables.calibration:heart_block",
     ),
     "ABLATIONS": Block("docs/ablations.md", ("cases.csv",), "lib.tables.documents:changed"),
+    "PAPERS_CHANGES": Block(
+        "docs/ablations.md", ("cases.csv", "rows/papers_changes.csv"), "lib.tables.documents:of_the_paper"
+    ),
     "FUTURE": Block("docs/ablations.md", ("cases.csv",), "lib.tables.documents:future"),
 }
 SENTENCE = re.compile(r"<!-- v:(\w+) -->(.*?)<!-- / -->", re.S)
@@ -143,6 +146,11 @@ def changed(folder: Path) -> str:
 def future(folder: Path) -> str:
     """The authors' future work."""
     return ablations.markdown(ablations.parts(_variants(folder))[1])
+
+
+def of_the_paper(folder: Path) -> str:
+    """One thing changed in the paper's own agent."""
+    return ablations.of_the_paper(evidence.load(folder))
 
 
 def _variants(folder: Path) -> pd.DataFrame:

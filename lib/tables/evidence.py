@@ -38,7 +38,7 @@ BODY = -300.0  # HU: tissue, not air
 TRUNCATED = 1 / 3  # of the body
 WALK = ["experiment", "split", "case", "start"]  # what names a walk, with its agent
 SEEDED = ("transfer", "transfer_changes", "papers_agent")  # studies with trainings that differ in their seed alone
-ASKED = ("papers_agent", "objects")  # studies that verdicts rest on
+ASKED = ("papers_agent", "papers_changes", "objects")  # studies that verdicts rest on
 NOTHING = r"|again(_\d+)?|seed_\d+"  # their changes: nothing but the seed
 ONCE_MORE = (REFERENCE, "again")  # the same among the variants
 # Files of a results folder with a line a case -> what names the line.
