@@ -51,6 +51,8 @@ class StreamSettings:
     fine_shift: Size = 12.0  # the same two for the fine network (the paper: 5 mm, 5 degrees)
     fine_turn: Turn = 6.0
     affine: Share = 0.12  # Eq. 6: bound of the nine random elements (the paper: 0.25); 0 turns co-deformation off
+    # What is even within the range: the residual, or the start, whose inverse it is: so test starts are drawn.
+    drawn: Literal["residual", "start"] = "residual"
     dense_share: Share = 0.5  # share of samples drawn near the truth and along greedy paths
     keep_inside: bool = True  # a residual that takes the window past the CT's ends is folded back (not in the paper)
     mirror: bool = True  # half of the samples left-right mirrored (not in the paper)
@@ -135,7 +137,7 @@ class Stream:
         observation: str = "difference",
         seed: int = 0,
         device="cpu",
-        chunk: int = 4,
+        chunk: int = 0,
     ):
         if not pairs:
             raise UserError("no training pairs were found; run notebook 01 (make reproduce does) first.")
@@ -148,7 +150,8 @@ class Stream:
         self.anchors = [torch.as_tensor(p.anchors) for p in pairs]
         self.generator = torch.Generator().manual_seed(seed)
         self._planned = None  # samples drawn but not cut yet
-        self.chunk = chunk if self.device.type == "cpu" else 1 << 30
+        few = chunk or max(1, 4 * 32**3 // settings.window**3)  # windows at a time, as many as stay in the cache
+        self.chunk = few if self.device.type == "cpu" else 1 << 30
         self.noise = torch.randn(1 << 22, generator=self.generator).to(self.device)
         self.looks = Looks(settings.looks, self.voxel, self.generator)
 
@@ -190,7 +193,10 @@ class Stream:
 
     def residuals(self, n: int) -> torch.Tensor:
         """Parameters v (n, 6) of the next n residuals."""
-        return draw_residuals(n, self.limits, self.settings.dense_share, self.generator, self.voxel / 2)
+        v = draw_residuals(n, self.limits, self.settings.dense_share, self.generator, self.voxel / 2)
+        if self.settings.drawn == "residual":
+            return v
+        return rigid.matrix_to_params(rigid.invert(rigid.params_to_matrix(v.double()))).to(v)
 
     def bounded(self, v, which, frames):
         """Keep the window's middle inside the moving image's length: fold the residual's tz back where it leaves."""
@@ -277,8 +283,9 @@ class Stream:
             images.mul_(wide(self._uniform(n, low=1 - gain, high=1 + gain))).add_(wide(self._uniform(n) * 0.4 * gain))
         need = images.numel()
         start = int(torch.randint(max(1, self.noise.numel() - need), (1,), generator=self.generator))
-        grain = self.noise[start : start + need] if need < self.noise.numel() else torch.randn(need, device=self.device)
-        images.addcmul_(grain.view(images.shape), wide(self._uniform(n, low=0, high=noise)))
+        fresh = need >= self.noise.numel()
+        grain = torch.randn(need, generator=self.generator) if fresh else self.noise[start : start + need]
+        images.addcmul_(grain.to(self.device).view(images.shape), wide(self._uniform(n, low=0, high=noise)))
         rows = torch.nonzero(torch.rand(n, generator=self.generator) < 0.3)[:, 0]
         centre, width = (
             self._uniform(len(rows), 3, low=0, high=w),

@@ -133,9 +133,8 @@ def row(case: Case, method: str, result: Result, cfg) -> dict:
     ok = bool(metrics.success(final, patient.experiment)) and not note
     left = rigid.state(patient.truth, pose, case.centre)
     if not ok and not note and method != "initial":
-        first = rigid.state(patient.truth, case.initial, case.centre)
         off = metrics.vertebrae_off(patient.vertebrae, patient.truth, pose, case.centre)
-        note = metrics.classify(ok, False, left, first, off) + (f" {off:+d}" if off else "")
+        note = metrics.classify(ok, False, left, off) + (f" {off:+d}" if off else "")
     values = (
         cfg.profile,
         patient.experiment,

@@ -108,7 +108,7 @@ class _GreedyPath:
 def greedy_value(residuals, gamma=GAMMA, tolerance=TOLERANCE, bonus=BONUS, allowed=ALL_ACTIONS, horizon=HORIZON):
     """Q(s, a*): the discounted reward along the greedy path from each residual (n, 4, 4) -> (n,).
 
-    A state that is already arrived gives the bonus alone: it is what Eq. 3 pays on entering it.
+    A state that is already arrived gives R / gamma: seen one step earlier it is the bonus R that Eq. 3 pays on entering it.
     """
     n, device = len(residuals), residuals.device
     value = torch.zeros(n, dtype=residuals.dtype, device=device)

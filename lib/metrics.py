@@ -16,7 +16,7 @@ from lib.base.errors import UserError
 from lib.base.limits import Count, HalfRanges, Number, PartShare
 
 SUCCESS_MM = {"spine": 10.0, "heart": 20.0}  # the paper: TRE <= 10 mm (E1), MME <= 20 mm (E2)
-COARSE_STEPS = 200  # N1: a start whose L1 norm is larger cannot be undone by steps of one unit
+COARSE_STEPS = 200  # N1
 # The paper's Table 1: success, 10th, 50th, 90th percentile (mm); None: N/A there.
 PAPER = {
     "spine": {
@@ -38,7 +38,7 @@ PAPER = {
         "human": (0.96, 4.0, 6.2, 13.4),
     },
 }
-FAILURES = ("vertebra", "too far", "rotated", "lost", "refused")
+FAILURES = ("vertebra", "rotated", "lost", "refused")
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,11 @@ def vertebrae_off(vertebrae, truth: np.ndarray, pose: np.ndarray, centre, limit:
     return int(best) if gaps[best] <= limit else 0
 
 
-def classify(ok: bool, refused: bool, v_final, v_initial, vertebrae: int = 0) -> str:
+def classify(ok: bool, refused: bool, v_final, vertebrae: int = 0) -> str:
     """One word for how a case ended: "" for a success, else one of `FAILURES`.
 
-    v_final, v_initial (6,): the state (mm, degrees) at the end and the start. Whole vertebrae come first, since such a
-    case did arrive somewhere; "rotated": off by more than 10 degrees but 20 mm or less.
+    v_final (6,): the state (mm, degrees) at the end. Whole vertebrae come first, since such a case did arrive somewhere;
+    "rotated": off by more than 10 degrees but 20 mm or less.
     """
     if ok:
         return ""
@@ -147,8 +147,6 @@ def classify(ok: bool, refused: bool, v_final, v_initial, vertebrae: int = 0) ->
         return "refused"
     if vertebrae:
         return "vertebra"
-    if np.abs(v_initial).sum() > COARSE_STEPS:
-        return "too far"
     rotated = np.linalg.norm(v_final[3:]) > 10 and np.linalg.norm(v_final[:3]) <= 20
     return "rotated" if rotated else "lost"
 

@@ -128,6 +128,16 @@ def test_an_images_own_gain_is_off_unless_asked_for(pair, gain):
         torch.testing.assert_close(levels, torch.ones(32))
 
 
+def test_large_batches_of_noise_come_from_the_streams_seed_too(pair):
+    stream = augment.Stream([pair], augment.StreamSettings(window=24), "spine", "coarse")
+    images = torch.ones(16, 64, 64, 64)  # as many voxels as noise is kept of
+    found = []
+    for _ in range(2):
+        stream.reseed(5)
+        found.append(stream._perturb(images.clone(), 0.1))
+    assert torch.equal(*found)
+
+
 def test_a_known_residual_shifts_the_window_the_right_way(pair):
     """Moving the residual by +8 mm in x (one voxel): moved(x) = I_f(x + 8), so column i shows what column i + 1 did."""
     centre = rigid.translation(pair.anchors[0])
@@ -396,7 +406,8 @@ def oracle(monkeypatch, truth, centre, stage):
 
 
 def test_exact_values_walk_to_the_truth(pair, trained, monkeypatch):
-    """With exact Q in place of the network, 200 actions undo a start; proves the direction of every transform."""
+    """With exact Q in place of the network, 200 actions undo a start; proves the direction of all that `act` does (no
+    window is cut: test_augment proves those)."""
     ct = body()
     cbct, folder = cone(ct), trained[0]
     centre = normalise.field_of_view_centre(cbct)

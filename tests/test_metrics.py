@@ -107,13 +107,12 @@ def test_whole_vertebrae_not_when_turned_away():
 
 
 def test_classify():
-    near, far = np.array([10.0] * 6), np.array([30.0, 30, 145, 5, 5, 5])
-    assert metrics.classify(True, False, near, far) == ""
-    assert metrics.classify(False, True, near, far) == "refused"
-    assert metrics.classify(False, False, near, far, vertebrae=-1) == "vertebra"
-    assert metrics.classify(False, False, near, far) == "too far"
-    assert metrics.classify(False, False, np.array([5.0, 0, 0, 0, 20, 0]), near) == "rotated"
-    assert metrics.classify(False, False, np.array([60.0, 0, 0, 0, 20, 0]), near) == "lost"
+    near, turned = np.array([10.0] * 6), np.array([5.0, 0, 0, 0, 20, 0])
+    assert metrics.classify(True, False, near) == ""
+    assert metrics.classify(False, True, near) == "refused"
+    assert metrics.classify(False, False, near, vertebrae=-1) == "vertebra"
+    assert metrics.classify(False, False, turned) == "rotated"
+    assert metrics.classify(False, False, turned * [12, 1, 1, 1, 1, 1]) == "lost"
 
 
 def test_percentiles_keep_failures():

@@ -76,33 +76,42 @@ def cut(
     return values.mul_(valid), valid
 
 
-def _fetch(bank, which, sizes, x, y, z) -> torch.Tensor:
-    """int8 codes at integer positions given as float tensors; in place on z."""
+def _index(bank, which, sizes, x, y, z) -> torch.Tensor:
+    """Where in the flat buffer integer positions lie that are given as float tensors."""
     integer = torch.int32 if bank.codes.numel() < 2**31 else torch.int64
     index = z.to(integer).mul_(_wide(sizes[:, 1], integer)).add_(y.to(integer))
-    index.mul_(_wide(sizes[:, 0], integer)).add_(x.to(integer)).add_(_wide(bank.starts[which], integer))
+    return index.mul_(_wide(sizes[:, 0], integer)).add_(x.to(integer)).add_(_wide(bank.starts[which], integer))
+
+
+def _fetch(bank, index) -> torch.Tensor:
+    """int8 codes at places of the flat buffer."""
     return bank.codes.index_select(0, index.view(-1)).view(index.shape)
 
 
+def _inside(v, high) -> torch.Tensor:
+    """Index along one axis clamped to the source, in place; in two passes, since `clamp` with tensors is far slower."""
+    return torch.minimum(v.clamp_(min=0), _wide(high), out=v)
+
+
 def _nearest(bank, which, sizes, coordinates) -> torch.Tensor:
-    zero = torch.zeros((), device=sizes.device)
     for axis, v in enumerate(coordinates):
-        v.round_()
-        torch.clamp(v, zero, _wide(sizes[:, axis] - 1), out=v)
-    return _fetch(bank, which, sizes, *coordinates)
+        _inside(v.round_(), sizes[:, axis] - 1)
+    return _fetch(bank, _index(bank, which, sizes, *coordinates))
 
 
 def _linear(bank, which, sizes, coordinates) -> torch.Tensor:
     """Trilinear, over the corners that have data."""
     low, part = [], []
     for axis, v in enumerate(coordinates):
-        torch.clamp(v, torch.zeros((), device=v.device), _wide(sizes[:, axis]) - 1.001, out=v)
+        _inside(v, sizes[:, axis] - 1.001)
         low.append(v.floor())
         part.append(v - low[-1])
     total, weights = torch.zeros_like(part[0]), torch.zeros_like(part[0])
+    first = _index(bank, which, sizes, *low)
+    row, plane = (_wide(n, first.dtype) for n in (sizes[:, 0], sizes[:, 0] * sizes[:, 1]))
     for corner in range(8):
         bits = [(corner >> a) & 1 for a in range(3)]
-        codes = _fetch(bank, which, sizes, *(lo + b for lo, b in zip(low, bits, strict=False)))
+        codes = _fetch(bank, first + bits[0] + bits[1] * row + bits[2] * plane)
         weight = torch.ones_like(total)
         for f, b in zip(part, bits, strict=False):
             weight = weight * (f if b else 1 - f)

@@ -21,7 +21,7 @@ def anchors(patient, stage: str) -> np.ndarray:
     """Where windows may be centred (n, 3), fixed world.
 
     Coarse: the field of view's middle. Fine, E1: the vertebral bodies inside it, and points half-way from them to the
-    middle, because attention is that imprecise (notebook 04); E2: the heart's centre.
+    middle across the body, at their own height, because attention is that imprecise (notebook 04); E2: the heart's centre.
     """
     middle = field_of_view_centre(patient.fixed)
     if stage == "coarse":

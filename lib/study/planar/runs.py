@@ -169,5 +169,5 @@ def replay_bytes(edge: int = 64, dimensions: int = 3, history: int = 1_000_000, 
         "state and next state, float32": 2 * image * history,
         "one image a step, float32": image * history,
         "one image a step, 8 bits": image // value_bytes * history,
-        "two poses and a pair's number": (2 * parameters * 4 + 4 + 1 + 4 + 1) * history,
+        "two poses and a pair's number": (2 * parameters * 4 + 4 + 1 + 4 + 1 + 4) * history,
     }
