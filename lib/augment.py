@@ -283,14 +283,11 @@ class Stream:
             images.mul_(wide(self._uniform(n, low=1 - gain, high=1 + gain))).add_(wide(self._uniform(n) * 0.4 * gain))
         need = images.numel()
         start = int(torch.randint(max(1, self.noise.numel() - need), (1,), generator=self.generator))
-        fresh = need >= self.noise.numel()
-        grain = torch.randn(need, generator=self.generator) if fresh else self.noise[start : start + need]
+        few = need < self.noise.numel()
+        grain = self.noise[start : start + need] if few else torch.randn(need, generator=self.generator)
         images.addcmul_(grain.to(self.device).view(images.shape), wide(self._uniform(n, low=0, high=noise)))
         rows = torch.nonzero(torch.rand(n, generator=self.generator) < 0.3)[:, 0]
-        centre, width = (
-            self._uniform(len(rows), 3, low=0, high=w),
-            self._uniform(len(rows), 1, low=1.0, high=w / 8),
-        )
+        centre, width = self._uniform(len(rows), 3, low=0, high=w), self._uniform(len(rows), 1, low=1.0, high=w / 8)
         axis = torch.exp(-0.5 * ((torch.arange(w) - centre[..., None]) / width[..., None]) ** 2)
         axis[:, 0] *= self._uniform(len(rows), 1)
         axis = axis.to(self.device)

@@ -218,3 +218,13 @@ def test_the_table_shows_the_long_curves_where_they_are_there(tmp_path):
     assert "| 36 | difference | DRL (double, dueling, n-step) | 3 |" in made and "processor hours" in made
     assert "| 36 | both images | DSL | 2 | 100 | 4 [4, 5] |" in made, "what has no long curve is as notebook 09 left it"
     assert "| 64 |" not in made, "nothing to compare it with"
+
+
+def test_trainings_that_scatter_are_not_lent_the_others_calm():
+    """Welch: three alike trainings say nothing about two that are 6 points apart."""
+    first, second = np.array([0.312, 0.310, 0.314]), np.array([0.208, 0.150])
+    found = figure4.over_seeds(first, second)
+    assert found.value == pytest.approx(0.133) and found.low < 0 < found.high
+    assert np.isnan(figure4.over_seeds(first, second[:1]).low)
+    assert np.isnan(figure4.over_seeds(np.full(3, 0.9), np.full(3, 0.3)).low), "neither scatters"
+    assert figure4.over_seeds(first, second[[0, 0, 1]] + [0, 0.001, 0.05]).low > 0

@@ -23,7 +23,7 @@ def test_the_table_and_the_figure_follow_from_the_rows():
     lines = rows_of("dsl", 100, "virtual_spine", "full", [2.0, 30.0, 40.0, 50.0])
     lines += rows_of("dsl", 1000, "virtual_spine", "full", [2.0, 3.0, 4.0, 50.0])
     lines += rows_of("dsl_two_channel", 100, "", "near", [1.0, 2.0])
-    table = learning_curve.table(pd.DataFrame(lines), 50)
+    table = learning_curve.table(pd.DataFrame(lines))
     made = table.set_index(["agent", "samples"])
     assert made["success"].to_dict() == {("dsl", 100): 0.25, ("dsl", 1000): 0.75, ("dsl_two_channel", 100): 1.0}
     assert (made["success_low"] <= made["success"]).all() and (made["success"] <= made["success_high"]).all()

@@ -134,12 +134,45 @@ def test_clustered_interval_is_wider_than_the_naive_one():
 
 def test_perfect_success_is_not_claimed_certain():
     low, high = metrics.success_interval(np.ones(50), np.repeat(list("abcde"), 10))
-    assert high == pytest.approx(1) and low == pytest.approx(metrics.wilson(5, 5)[0]) and low < 0.6
+    t = 2.7764  # Student's, four degrees of freedom
+    assert high == pytest.approx(1) and low == pytest.approx(metrics.wilson(5, 5, t)[0], abs=1e-4) and low < 0.5
+
+
+def test_a_rate_counts_as_many_cases_as_would_vary_as_much():
+    ok = np.concatenate([[1.0] * right + [0.0] * (10 - right) for right in (10, 9, 8, 7, 6)])
+    # Sums left over: 2, 1, 0, -1, -2; variance of the mean 5/4 * 10 / 50**2 = 0.005; 0.8 * 0.2 / 0.005 = 32 cases.
+    expected = metrics.wilson(0.8 * 32, 32, 2.7764)
+    assert metrics.success_interval(ok, np.repeat(list("abcde"), 10)) == pytest.approx(expected, abs=1e-4)
+    single = metrics.success_interval([1, 0, 1], list("aaa"))
+    assert single == pytest.approx(metrics.wilson(2 / 3, 1)), "one patient counts as one case"
+
+
+@pytest.mark.parametrize("patients, rate", [(3, 0.6), (5, 0.85), (12, 0.95), (25, 0.85)])
+def test_95_in_100_intervals_hold_the_truth(patients, rate):
+    """Patients who differ (beta-distributed, correlation 0.3 of a patient's ten starts), as few as some tables have."""
+    rng, held, who = np.random.default_rng(1), 0, np.repeat(np.arange(patients), 10)
+    for _ in range(300):
+        own = rng.beta(rate * 7 / 3, (1 - rate) * 7 / 3, patients)
+        low, high = metrics.success_interval(rng.random(10 * patients) < np.repeat(own, 10), who)
+        held += low <= rate <= high
+    assert held / 300 > 0.925
 
 
 def test_paired():
-    out = metrics.paired([1, 1, 0, 1], [0, 1, 0, 0], list("aabb"))
-    assert out["difference"] == pytest.approx(0.5) and out["low"] <= 0.5 <= out["high"] and out["n"] == 4
+    out = metrics.paired([1, 1, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1], list("aabbcc"))
+    assert out["difference"] == pytest.approx(0.5) and out["n"] == 6
+    half = 4.3027 * 0.5 / 3**0.5  # Student's t of three patients, whose means 1, 0.5, 0 have the deviation 0.5
+    assert (out["low"], out["high"]) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-4)
+    same = metrics.paired([1, 0], [1, 0], list("ab"))
+    assert same["difference"] == 0 and np.isnan([same["low"], same["high"]]).all(), "nothing differs: nothing is known"
+
+
+def test_a_median_of_few_patients_has_a_wider_interval():
+    assert metrics.expanded(25) == pytest.approx((1.76, 98.24), abs=0.02)  # Student's t in place of the normal
+    assert metrics.expanded(5) == pytest.approx((0.096, 99.904), abs=0.005)
+    values = np.arange(25.0)
+    (low, high), (least, most) = (metrics.bootstrap(values, clusters) for clusters in (values, values // 5))
+    assert 2 <= least < 4 < low < 12 < high < 20 < most <= 22
 
 
 def test_capture_range_and_whether_it_is_the_whole():

@@ -149,7 +149,7 @@ CHANGES = {  # notebook: a line that a reader adds to its parameters, and what t
     "03": ('agent_name = "dsl_two_channel"', "agent_name == 'dsl_two_channel' and not hasattr(cfg, 'agent_name')"),
     "04": ('agent = {"coarse_steps": 5}', "cfg.agent.coarse_steps == 5 and cfg.agent.fine_steps == 100"),
     "05": ('baselines = {"methods": ["itk"]}', "methods == ('itk',)"),
-    "06": ('evaluation = {"n_bootstrap": 50}', "cfg.evaluation.n_bootstrap == 50"),
+    "06": ('evaluation = {"n_starts": 7}', "cfg.evaluation.n_starts == 7"),
     "07": ('population = "reproduce"', "population == 'reproduce'"),
     "08": ('profile = "cpu"', "cfg.profile == 'cpu'"),
     "09": ('drl = {"steps": 10}', "cfg.drl.steps == 10"),

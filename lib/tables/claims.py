@@ -81,7 +81,7 @@ def interval(row: dict) -> str:
 
 def markdown(table: pd.DataFrame) -> str:
     """Lines of claims.csv as a Markdown table."""
-    head = ["", "claim", "paper", "ours", "95 % interval of what: what was resampled", "n", "trainings", "verdict"]
+    head = ["", "claim", "paper", "ours", "95 % interval of what: over what", "n", "trainings", "verdict"]
     lines = [
         [
             *(row["claim"], row["statement"], row["paper"], row["ours"], interval(row), int(row["n"]) or ""),

@@ -32,7 +32,7 @@ def explained(d: intervals.Interval) -> str:
 
 def c15(data: Evidence):
     """Quasi-global search (`build_of`) from starts turned less than the median start (root of the sum of the three squared
-    angles) against starts turned more; the rule of `explained`. It learns nothing, so patients alone are resampled."""
+    angles) against starts turned more; the rule of `explained`. It learns nothing, so its interval is over patients alone."""
     for experiment, name in EXPERIMENT.items():
         statement = f"Quasi-global search fails through large rotations ({name})"
         build = build_of(data, experiment, "quasi_global")

@@ -22,7 +22,7 @@ BETTER = {"quasi_global": "quasi_global_tuned"}  # nobody published its settings
 
 
 def rate_of(data: Evidence, some: pd.DataFrame) -> intervals.Interval:
-    """Success of an agent's rows, patients resampled, and the chance of its trainings added."""
+    """Success of an agent's rows, over patients, and the chance of its trainings added."""
     return intervals.rate(some["success"], some["case"]).widened(data.spread["%"], trained(some))
 
 
@@ -119,8 +119,8 @@ def c3(data: Evidence):
 
 
 def c10(data: Evidence):
-    """Share of cases that end off by whole vertebrae, on simulated patients and, a line of its own, on real CTs (scans
-    resampled). Reproduced: at most 2 %; partly: at most 10 %."""
+    """Share of cases that end off by whole vertebrae, on simulated patients and, a line of its own, on real CTs (over
+    scans). Reproduced: at most 2 %; partly: at most 10 %."""
     for agent in data.agents("spine"):
         statement = f"It is not fooled by the next vertebra: {label(agent)}"
         yield _vertebrae(statement, data.of("spine", agent), "case", about(agent))
@@ -132,7 +132,7 @@ def c10(data: Evidence):
 
 
 def _vertebrae(statement: str, some: pd.DataFrame, clusters: str, whose: str):
-    """A line of C10; `clusters`: the column whose values are resampled."""
+    """A line of C10; `clusters`: the column over whose values the interval goes."""
     if some.empty:
         return line("C10", statement, "none reported", about=whose)
     off = np.array([kind(s, n) == "vertebra" for s, n in zip(some["success"], some["note"], strict=True)])

@@ -60,10 +60,13 @@ def c11(data):
         yield line("C11", statement, paper)
         return
     for agent, some in table.groupby("agent"):
-        bad = (some["cycle"] > 5) | (some["spread"] > 3)
+        cycle = some["cycle"] > 5
+        bad = cycle | (some["spread"] > 3)
         found = intervals.rate(bad, some["case"], "share of paths")
         widest = f"{some['cycle'].max():.0f}"
-        ours = f"{bad.sum()} of {len(some)} paths cycle or wander; the widest loop {widest} units"
+        ours = (
+            f"of {len(some)} paths {cycle.sum()} cycle, {(bad & ~cycle).sum()} wander; the widest loop {widest} units"
+        )
         verdict = by_rule(bad.mean() <= 0.01, bad.mean() <= 0.1)
         shown = (found, len(some), trained(some), verdict)
         yield line("C11", f"{statement}: {label(agent)}", paper, ours, *shown, about=about(agent))

@@ -13,26 +13,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import cases, metrics
+from lib import cases
 from lib.base import provenance
 from lib.base.folders import ROOT
 from lib.study import config
 from lib.tables import claims, documents, evidence, studies, table1
 
 
-def resamples(rows: pd.DataFrame) -> int:
-    """The number of bootstrap resamples that the rows' profile asks for."""
-    names = rows["profile"].unique()
-    known = len(names) == 1 and names[0] in config.profiles()
-    settings = config.load(names[0], sections=("evaluation",)).evaluation if known else None
-    return (settings or metrics.EvaluationSettings()).n_bootstrap
-
-
 def write(folder) -> list[str]:
     """Every table from the folder's cases.csv, with provenance where the rows' profile is known; their names."""
     folder = Path(folder)
     rows = cases.read_rows(folder / "cases.csv")
-    made = table1.write(rows, folder, resamples(rows))
+    made = table1.write(rows, folder)
     profiles = rows["profile"].unique()
     if len(profiles) == 1 and profiles[0] in config.profiles():
         cfg = config.load(profiles[0], sections=("patients", "evaluation"))
@@ -45,8 +37,8 @@ def verify(folder) -> list[str]:
     """What differs between the tables in `folder` and those recomputed from its rows, a sentence each."""
     folder, wrong = Path(folder), []
     rows = cases.read_rows(folder / "cases.csv")
-    expected = table1.all_tables(rows, resamples(rows))
-    expected |= {name: table for name, (table, _) in studies.tables(folder, resamples(rows)).items()}
+    expected = table1.all_tables(rows)
+    expected |= {name: table for name, (table, _) in studies.tables(folder).items()}
     if (folder / "claims.csv").exists():
         expected["claims.csv"] = claims.compute(evidence.load(folder, rows["profile"].iloc[0]))
     for name, table in expected.items():

@@ -154,7 +154,7 @@ def of_the_paper(folder: Path) -> str:
 
 
 def _variants(folder: Path) -> pd.DataFrame:
-    """The table of the variants; resampling takes seconds, and three things are made of it."""
+    """The table of the variants; it takes seconds, and three things are made of it."""
     return _table_of(folder, (folder / "cases.csv").stat().st_mtime_ns)
 
 

@@ -114,7 +114,7 @@ def seeds(rows: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
         for agent in OURS
         for name in ONCE_MORE
     ]
-    whole = (studies["stage"] == "both") & (studies["steps"] == "one") & (studies["then"] == "")
+    whole = (studies["stage"] == "both") & (studies["method"] == studies["agent"])  # as it usually walks
     alike = whole & (studies["condition"] == "") & studies["change"].str.fullmatch(NOTHING)
     some = studies[alike & (studies["experiment"] == "spine")]
     who = some["recipe"] + " " + some["agent"] + " split " + some["split"].astype(str)

@@ -28,16 +28,14 @@ SEES = {"": "difference", "two_channel": "both images", curves.CONTROL: "the mov
 
 
 def over_seeds(first, second) -> Interval:
-    """Mean of the first trainings' success minus that of the second's, with Student's interval over the seeds; the test
-    images are the same. NaN bounds where there is but one of each."""
-    degrees = len(first) + len(second) - 2
-    value = first.mean() - second.mean()
-    squares = sum(((some - some.mean()) ** 2).sum() for some in (first, second))
-    error = np.sqrt(squares / degrees * (1 / len(first) + 1 / len(second))) if degrees else np.nan
-    half = float(stats.t.ppf(0.975, degrees) * error) if degrees else np.nan
-    return Interval(
-        float(value), float(value - half), float(value + half), "points", "difference: same test, trainings"
-    )
+    """Mean of the first trainings' success minus that of the second's, with Welch's interval over the seeds (one side may
+    scatter more than the other); the test images are the same. NaN bounds where a side has one training, or neither
+    scatters."""
+    value, known = float(np.mean(first) - np.mean(second)), min(len(first), len(second)) > 1
+    low, high = np.nan, np.nan
+    if known and np.ptp(first) + np.ptp(second) > 0:
+        low, high = np.clip(stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95), -1.0, 1.0)
+    return Interval(value, float(low), float(high), "points", "difference: same test, trainings")
 
 
 def lines(points: pd.DataFrame):

@@ -1,6 +1,6 @@
 """The interval of a claim: of what, in which unit, and whether it covers what another training would do.
 
-Resampling patients says how far other patients would move a number, not how far another seed would. That was measured:
+The spread between patients says how far other patients would move a number, not how far another seed would. That was measured:
 trainings that differ in their seed alone were tried on the same cases (`Evidence.tables["seeds"]`). Their pooled
 variance s², with its degrees of freedom, is added to the patients': a number from k trainings gets
 
@@ -40,7 +40,7 @@ class Spread(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A number (a share, or mm) with its 95 % interval, what it is a number of, and what was resampled."""
+    """A number (a share, or mm) with its 95 % interval, what it is a number of, and over what it goes."""
 
     value: float = np.nan
     low: float = np.nan
@@ -64,39 +64,40 @@ class Interval(NamedTuple):
 
 
 def rate(ok, clusters, what: str = "success") -> Interval:
-    """A share of cases, patients resampled."""
+    """A share of cases, over patients."""
     return Interval(float(np.mean(ok)), *metrics.success_interval(ok, clusters), "%", f"{what}: patients")
 
 
 def difference(first, second, clusters) -> Interval:
-    """Success of the first minus that of the second on the same cases, patients resampled."""
+    """Success of the first minus that of the second on the same cases, over patients."""
     d = metrics.paired(first, second, clusters)
     return _points(d["difference"], d["low"], d["high"])
 
 
 def _points(value, low, high) -> Interval:
-    """A difference of success; without bounds where no patient shows any, as at the ceiling: resampling then sees nothing."""
-    bounds = (float(low), float(high)) if low or high else (np.nan, np.nan)
-    return Interval(float(value), *bounds, "points", "difference: patients")
+    """A difference of success, which is at most all."""
+    low, high = np.clip([low, high], -1.0, 1.0)
+    return Interval(float(value), float(low), float(high), "points", "difference: patients")
 
 
 def median(values, clusters, what: str) -> Interval:
-    """A median in mm, patients resampled."""
+    """A median in mm, over patients."""
     return Interval(
         float(np.median(values)), *metrics.bootstrap(values, clusters, np.median), "mm", f"{what}: patients"
     )
 
 
-def between(values, flag, clusters, n: int = 500, seed: int = 2017) -> Interval:
-    """Mean of the flagged cases minus that of the others, patients resampled; a patient may have cases of both kinds."""
+def between(values, flag, clusters, n: int = 20_000, seed: int = 2017) -> Interval:
+    """Mean of the flagged cases minus that of the others, over patients; a patient may have cases of both kinds."""
     values, flag = np.asarray(values, dtype=np.float64), np.asarray(flag, dtype=bool)
     lines = pd.DataFrame({"a": values * flag, "na": flag, "b": values * ~flag, "nb": ~flag})
     sums = lines.astype(float).groupby(np.asarray(clusters)).sum().to_numpy()
     draws = np.random.default_rng(seed).integers(len(sums), size=(n, len(sums)))
     a, na, b, nb = sums[draws].sum(axis=1).T
     there = (na > 0) & (nb > 0)
-    low, high = np.percentile(a[there] / na[there] - b[there] / nb[there], (2.5, 97.5))
-    return _points(values[flag].mean() - values[~flag].mean(), low, high)
+    low, high = np.percentile(a[there] / na[there] - b[there] / nb[there], metrics.expanded(len(sums)))
+    bounds = (low, high) if low or high else (np.nan, np.nan)  # where no patient shows any difference, none is known
+    return _points(values[flag].mean() - values[~flag].mean(), *bounds)
 
 
 def success_difference(both: pd.DataFrame) -> float:

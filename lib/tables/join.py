@@ -60,7 +60,7 @@ def run(options) -> None:
     folder = folders.results_root()
     rows = join(folder, options.other)
     cfg = config.load(rows["profile"].iloc[0], sections=("patients", "evaluation"))
-    for name in table1.write(rows, folder, cfg.evaluation.n_bootstrap):
+    for name in table1.write(rows, folder):
         provenance.record(folder / name, cfg, inputs=[folder / "cases.csv"])
     counts = rows[rows["method"] == "initial"].groupby(["experiment", "split"]).size()
     print("; ".join(f"{e} split {s}: {n} cases" for (e, s), n in counts.items()))

@@ -10,14 +10,14 @@ TABLE = ("experiment", "range", "agent", "samples", "n", "success", "success_low
 VIRTUAL = "virtual"  # the test cases of split 0; the real scans' ranges are `near` and `full`
 
 
-def table(rows: pd.DataFrame, n_bootstrap: int) -> pd.DataFrame:
-    """`TABLE` from the rows of the study `learning_curve`; intervals resample patients, and scans."""
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """`TABLE` from the rows of the study `learning_curve`; intervals are over patients, and scans."""
     drawn = rows["dataset"].str.startswith("virtual_")
     rows = rows.assign(range=rows["range"].where(~drawn, VIRTUAL), samples=rows["samples"].astype(int))
     lines = []
     for (experiment, reach, agent, samples), some in rows.groupby(["experiment", "range", "agent", "samples"]):
         clusters = some["case"] if reach == VIRTUAL else some["dataset"]
-        spread = metrics.success_interval(some["success"], clusters, n_bootstrap)
+        spread = metrics.success_interval(some["success"], clusters)
         errors = metrics.percentiles(some["final_error_mm"]).round(2)
         shares = [round(x, 3) for x in (some["success"].mean(), *spread)]
         lines.append((experiment, reach, agent, samples, len(some), *shares, *errors))

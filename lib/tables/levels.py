@@ -18,8 +18,8 @@ BY_REGION = [*REGIONS, "all"]
 
 
 def by_region(rows: pd.DataFrame, judged: bool) -> list[str]:
-    """Of how many starts in each part of the spine how many ended within 10 mm, and all of them with the interval (CTs are
-    resampled: levels of one share body, day and scanner)."""
+    """Of how many starts in each part of the spine how many ended within 10 mm, and all of them with the interval (over CTs:
+    levels of one share body, day and scanner)."""
     level = rows["case"].str.extract(r"_([CTLS]\d+)_second")[0].map(marks.level_number)
     right = rows["final_error_mm"] <= RIGHT
     parts = [right[level.isin(list(numbers))] for numbers in REGIONS.values()]

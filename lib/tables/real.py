@@ -6,7 +6,6 @@ import pandas as pd
 
 from lib.baselines.methods import label, order
 from lib.patients.scans.manifest import real_cbct
-from lib.study import config
 from lib.study import rows as study_rows
 from lib.tables import transfer
 from lib.tables.shares import NUMBERS, numbers, rounded
@@ -40,7 +39,7 @@ def released(rows: pd.DataFrame, settings) -> pd.DataFrame:
     return rows[[p in ({"", shown[e]} if real_cbct(scan) else keep[e]) for p, e, scan in kinds]]
 
 
-def real(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
+def real(rows: pd.DataFrame) -> pd.DataFrame:
     """`REAL` for every range, scan and method, then over all scans."""
     lines = []
     for (experiment, reach), mine in rows.groupby(["experiment", "range"], sort=False):
@@ -52,13 +51,13 @@ def real(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
                 if scan == ALL and set(found["dataset"]) != set(group["dataset"]):
                     continue  # tried on some of them only
                 clusters = found["dataset"] if scan == ALL else found["case"]
-                lines.append((experiment, reach, scan, kind, method, *numbers(found, clusters, n_bootstrap)))
+                lines.append((experiment, reach, scan, kind, method, *numbers(found, clusters)))
     return rounded(pd.DataFrame(lines, columns=REAL))
 
 
-def of_run(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
+def of_run(rows: pd.DataFrame) -> pd.DataFrame:
     """`REAL` for what `make reproduce` left on real scans: agents of split 0, the paper's range, a few starts."""
-    return real(rows[~rows["dataset"].str.startswith("virtual_")].assign(range="full"), n_bootstrap)
+    return real(rows[~rows["dataset"].str.startswith("virtual_")].assign(range="full"))
 
 
 def read_rows(folder) -> pd.DataFrame:
@@ -69,20 +68,14 @@ def read_rows(folder) -> pd.DataFrame:
     )
 
 
-def tables(rows: pd.DataFrame, settings, n_bootstrap: int = 500) -> dict[str, pd.DataFrame]:
+def tables(rows: pd.DataFrame, settings) -> dict[str, pd.DataFrame]:
     """File name -> table. settings: `transfer` of the rows' profile, which knows what is released."""
     by = ["experiment", "range"]  # spine before heart, near before full
     rows = rows.sort_values(by, ascending=False, kind="stable")
     return {
-        "table_real.csv": real(released(rows, settings), n_bootstrap),
-        "transfer.csv": transfer.table(rows, n_bootstrap),
+        "table_real.csv": real(released(rows, settings)),
+        "transfer.csv": transfer.table(rows),
     }
-
-
-def read(folder, n_bootstrap: int) -> tuple:
-    """What `tables` needs, for the rows in a folder."""
-    rows = read_rows(folder)
-    return rows, config.load(rows["profile"].iloc[0], sections=("transfer",)).transfer, n_bootstrap
 
 
 def markdown(table: pd.DataFrame, methods=None) -> str:

@@ -28,7 +28,7 @@ CASE = ["recipe", "condition", "range", "dataset", "case", "start"]
 
 
 def interval(right, clusters) -> str:
-    """` [low, high]`, percent; clusters are resampled."""
+    """` [low, high]`, percent; over clusters."""
     low, high = metrics.success_interval(right, clusters)
     return f" [{100 * low:.0f}, {100 * high:.0f}]"
 
@@ -58,7 +58,7 @@ def pair(rows: pd.DataFrame) -> str:
 
 
 def real(rows: pd.DataFrame) -> str:
-    """Real CTs (study `register_real`): a line a range and scan, then all scans with the interval (scans resampled)."""
+    """Real CTs (study `register_real`): a line a range and scan, then all scans with the interval (over scans)."""
     head = ["starts", "scan", "n", METHODS["register_once"], "as `--only agent`", "median mm", "called good"]
     lines = []
     for reach, words in RANGES.items():
@@ -95,7 +95,7 @@ def organs_moved(command: pd.DataFrame, optimisers: pd.DataFrame) -> str:
 
 
 def by_method(rows: pd.DataFrame, study: schema.Study) -> str:
-    """A line a condition and method, a cell a range: success with its interval (levels resampled: their starts mostly
+    """A line a condition and method, a cell a range: success with its interval (over levels: their starts mostly
     succeed or fail together), of how many starts, median; of the command also what it called good."""
     conditions, ranges = study.conditions(), [r for r in RANGES if r in set(rows["range"])]
     several = len(conditions) > 1

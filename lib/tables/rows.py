@@ -28,7 +28,7 @@ def kind(ok: bool, note: str) -> str:
     return next((k for k in metrics.FAILURES if note.startswith(k)), "refused")
 
 
-def paired(rows: pd.DataFrame, agent: str, n_bootstrap: int = 500) -> pd.DataFrame:
+def paired(rows: pd.DataFrame, agent: str) -> pd.DataFrame:
     """The agent against each method on the same cases: difference of success (agent minus method) and of
     the error (mm), with 95 % intervals clustered by patient."""
     lines = []
@@ -39,8 +39,8 @@ def paired(rows: pd.DataFrame, agent: str, n_bootstrap: int = 500) -> pd.DataFra
             if both.empty:
                 continue
             who = both.index.get_level_values("case")
-            ok = metrics.paired(both["success"], both["success_other"], who, n_bootstrap)
-            mm = metrics.paired(both["final_error_mm"], both["final_error_mm_other"], who, n_bootstrap)
+            ok = metrics.paired(both["success"], both["success_other"], who)
+            mm = metrics.paired(both["final_error_mm"], both["final_error_mm_other"], who)
             lines.append(
                 (
                     experiment,

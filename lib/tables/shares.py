@@ -9,9 +9,9 @@ from lib import metrics
 NUMBERS = ("n", "success", "success_low", "success_high", "within_20_mm", "vertebra_off", "p10", "p50", "p90")
 
 
-def numbers(some: pd.DataFrame, clusters, n_bootstrap: int) -> tuple:
-    """`NUMBERS` of rows; intervals resample `clusters` (the starts of one image are dependent)."""
-    low, high = metrics.success_interval(some["success"], clusters, n_bootstrap)
+def numbers(some: pd.DataFrame, clusters) -> tuple:
+    """`NUMBERS` of rows; intervals are over `clusters` (the starts of one image are dependent)."""
+    low, high = metrics.success_interval(some["success"], clusters)
     off = some["note"].str.startswith("vertebra").sum()
     near = (some["final_error_mm"] <= 20).mean()
     values = (*metrics.percentiles(some["final_error_mm"]),)

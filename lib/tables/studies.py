@@ -17,15 +17,15 @@ from lib.study import rows as study_rows
 from lib.tables import learning_curve, real
 
 
-def tables(folder, n_bootstrap: int) -> dict[str, tuple[pd.DataFrame, tuple[str, ...]]]:
+def tables(folder) -> dict[str, tuple[pd.DataFrame, tuple[str, ...]]]:
     """File name -> the table and the studies whose rows it is made of, for the rows in a folder of results."""
     made, rows = {}, real.read_rows(folder)
     if len(rows):
         settings = config.load(rows["profile"].iloc[0], sections=("transfer",)).transfer
-        made = {name: (table, real.STUDIES) for name, table in real.tables(rows, settings, n_bootstrap).items()}
+        made = {name: (table, real.STUDIES) for name, table in real.tables(rows, settings).items()}
     curve = study_rows.read(folder, "learning_curve")
     if len(curve):
-        made["learning_curve.csv"] = learning_curve.table(curve, n_bootstrap), ("learning_curve",)
+        made["learning_curve.csv"] = learning_curve.table(curve), ("learning_curve",)
     return made
 
 
@@ -33,7 +33,7 @@ def write(profile: str = "cpu") -> list[Path]:
     """The tables and figures of a profile's results; returns the files."""
     cfg = config.load(profile, sections=("evaluation", "transfer"))
     folder, written = config.results_dir(cfg), []
-    for name, (table, studies) in tables(folder, cfg.evaluation.n_bootstrap).items():
+    for name, (table, studies) in tables(folder).items():
         with provenance.atomic(folder / name) as temporary:
             table.to_csv(temporary, index=False)
         inputs = [path for path in (study_rows.path_of(folder, study) for study in studies) if path.exists()]

@@ -24,10 +24,10 @@ COLUMNS = (
 TABLE1 = (*PAPER_METHODS, "dsl_two_channel")  # the last is ours: both images instead of their difference
 
 
-def summarise(rows: pd.DataFrame, experiment: str, dataset: str, method: str, n_bootstrap: int = 500) -> dict:
+def summarise(rows: pd.DataFrame, experiment: str, dataset: str, method: str) -> dict:
     """One line of a table. Without rows: n = 0 and no numbers but the paper's."""
     some = rows.query("experiment == @experiment and dataset == @dataset and method == @method")
-    low, high = metrics.success_interval(some["success"], some["case"], n=n_bootstrap)
+    low, high = metrics.success_interval(some["success"], some["case"])
     p10, p50, p90 = metrics.percentiles(some["final_error_mm"])
     paper = PAPER[experiment].get(method, (None,) * 4)
     values = (
@@ -38,7 +38,7 @@ def summarise(rows: pd.DataFrame, experiment: str, dataset: str, method: str, n_
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def gather(rows: pd.DataFrame, n_bootstrap: int = 500) -> tuple[pd.DataFrame, pd.DataFrame]:
+def gather(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(table1, table1_today) from case rows of one profile. Table 1 holds every method of the paper, run
     or not; today's holds the two agents and every method the paper does not have."""
     if rows["profile"].nunique() > 1:
@@ -48,7 +48,7 @@ def gather(rows: pd.DataFrame, n_bootstrap: int = 500) -> tuple[pd.DataFrame, pd
         for dataset in sorted(set(rows.loc[rows["experiment"] == experiment, "dataset"])):
             found = set(rows.query("experiment == @experiment and dataset == @dataset")["method"])
             for method in order({*TABLE1, *found}):
-                line = summarise(rows, experiment, dataset, method, n_bootstrap)
+                line = summarise(rows, experiment, dataset, method)
                 if method in TABLE1:
                     first.append(line)
                 if (method not in PAPER_METHODS and not learnt_on(method)) or method == "dsl":
@@ -97,11 +97,11 @@ def _cells(line: dict, paper: bool) -> list[str]:
     return cells
 
 
-def all_tables(rows: pd.DataFrame, n_bootstrap: int = 500) -> dict[str, pd.DataFrame]:
+def all_tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """File name -> table, for every table made from the rows; variants have their own (lib.tables.ablations)."""
     rows = main_methods(rows)
-    table1, today = gather(rows, n_bootstrap)
-    pairs = [paired(rows, agent, n_bootstrap) for agent in ("dsl", "dsl_two_channel")]
+    table1, today = gather(rows)
+    pairs = [paired(rows, agent) for agent in ("dsl", "dsl_two_channel")]
     pairs = [p for p in pairs if len(p)] or pairs[:1]
     starved = starvation(rows)
     return {
@@ -110,14 +110,14 @@ def all_tables(rows: pd.DataFrame, n_bootstrap: int = 500) -> dict[str, pd.DataF
         "failures.csv": failures(rows),
         "paired.csv": pd.concat(pairs, ignore_index=True),
         "capture_range.csv": capture(rows),
-        "table_reproduce_real.csv": real.of_run(rows, n_bootstrap),
+        "table_reproduce_real.csv": real.of_run(rows),
         **({"starvation.csv": starved} if len(starved) else {}),
     }
 
 
-def write(rows: pd.DataFrame, folder, n_bootstrap: int = 500) -> dict[str, pd.DataFrame]:
+def write(rows: pd.DataFrame, folder) -> dict[str, pd.DataFrame]:
     """Write every table into `folder`, each to a temporary name first; returns them."""
-    tables = all_tables(rows, n_bootstrap)
+    tables = all_tables(rows)
     for name, table in tables.items():
         with provenance.atomic(Path(folder) / name) as temporary:
             table.to_csv(temporary, index=False)

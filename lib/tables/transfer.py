@@ -26,7 +26,7 @@ SHOWN = (
 )
 
 
-def table(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
+def table(rows: pd.DataFrame) -> pd.DataFrame:
     """`TRANSFER`: a line for every population's agent and range, over all scans it may be tried on."""
     lines, mine = [], rows[rows["population"] != ""]
     for (experiment, reach, population, method), found in mine.groupby(["experiment", "range", "population", "method"]):
@@ -34,8 +34,8 @@ def table(rows: pd.DataFrame, n_bootstrap: int = 500) -> pd.DataFrame:
         command = f"make reproduce && python -m lib study {study}" if population == "reproduce" else None
         command = command or f"python -m lib study {study} --only {population}"
         same = mine[(mine["experiment"] == experiment) & (mine["range"] == reach) & (mine["method"] == method)]
-        compared = gain(found, same[same["population"] == reference(population)], n_bootstrap)
-        values = numbers(found, found["dataset"], n_bootstrap)
+        compared = gain(found, same[same["population"] == reference(population)])
+        values = numbers(found, found["dataset"])
         lines.append((experiment, reach, population, method, found["dataset"].nunique(), *values, *compared, command))
     return rounded(pd.DataFrame(lines, columns=TRANSFER)).round(dict.fromkeys(GAIN, 3))
 
@@ -47,15 +47,21 @@ def reference(population: str) -> str:
     return f"{base}+{against}" if against else base
 
 
-def gain(changed: pd.DataFrame, without: pd.DataFrame, n_bootstrap: int) -> tuple[float, float, float]:
+def gain(changed: pd.DataFrame, without: pd.DataFrame) -> tuple[float, float, float]:
     """`GAIN` of case rows over those of the population that it is compared with, on the starts of both, with its 95 % interval
-    (scans resampled); NaN where there is nothing to compare."""
+    (over scans); NaN where there is nothing to compare."""
     key = ["dataset", "case", "start"]
     both = changed.merge(without, on=key, suffixes=("", "_without"))
     if not len(both) or changed["population"].iloc[0] == without["population"].iloc[0]:
         return np.nan, np.nan, np.nan
-    found = metrics.paired(both["success"], both["success_without"], both["dataset"], n_bootstrap)
+    found = metrics.paired(both["success"], both["success_without"], both["dataset"])
     return found["difference"], found["low"], found["high"]
+
+
+def _bounds(line) -> str:
+    """The interval of a gain; nothing where no start ended otherwise."""
+    low, high = line["gain_low"], line["gain_high"]
+    return "" if pd.isna(low) else f" [{100 * low:+.0f}, {100 * high:+.0f}]"
 
 
 def markdown(lines: pd.DataFrame) -> str:
@@ -75,10 +81,6 @@ def markdown(lines: pd.DataFrame) -> str:
             f"{100 * line['success']:.0f} % [{100 * line['success_low']:.0f}, {100 * line['success_high']:.0f}]"
             for line in both
         ]
-        compared = [
-            f"{100 * x['gain']:+.0f} [{100 * x['gain_low']:+.0f}, {100 * x['gain_high']:+.0f}]"
-            for x in both
-            if pd.notna(x["gain"])
-        ]
+        compared = [f"{100 * x['gain']:+.0f}{_bounds(x)}" for x in both if pd.notna(x["gain"])]
         out.append([*cells, ", ".join(compared)])
     return as_markdown(head, out)
