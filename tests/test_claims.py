@@ -164,6 +164,19 @@ def test_c13_takes_the_same_patients_where_they_were_scanned_twice():
     assert (made["n"], made["verdict"], made["evidence"]) == (50, "partly", "rows/objects.csv")
 
 
+def test_all_trainings_of_the_papers_agent_count_where_there_are_more_than_table_1_has():
+    table1 = pd.concat([*thrice("dsl", [2.0] * 50), *thrice("dsl_coarse", [4.0] * 50), *thrice("itk", [60.0] * 50)])
+    seeds = [some.assign(seed=seed) for seed in "01" for some in thrice("dsl", [2.0] * 40 + [60.0] * 10)]
+    seeds += [some.assign(seed=seed) for seed in "01" for some in thrice("dsl_coarse", [3.0] * 50)]
+    studies = pd.concat(seeds).assign(study="papers_agent", agent="dsl", condition="")
+    rows = evidence.all_trainings(table1, studies)
+    made = {name: claims.compute(data_of(rows), [name]).iloc[0] for name in ("C1", "C2", "C4")}
+    assert {name: (one["n"], one["trainings"]) for name, one in made.items()} == dict.fromkeys(made, (300, 6))
+    assert made["C1"]["ours"] == "80 %" and made["C2"]["ours"].startswith("+80 points over ITK")
+    assert "success 100 % -> 80 %; gain a case 1.00 mm" in made["C4"]["ours"], "each with its own coarse network"
+    assert evidence.all_trainings(table1, studies[studies["seed"] == "0"]) is table1
+
+
 def test_c5_asks_the_papers_agent_where_the_window_should_lie():
     saliency, there = study_of("papers_agent"), study_of("papers_agent", method="dsl_object")
     saliency["success"] = [True] * 35 + [False] * 15

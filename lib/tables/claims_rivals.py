@@ -9,7 +9,7 @@ from lib.baselines.methods import label, learnt_on, order
 from lib.metrics import PAPER
 from lib.tables import intervals
 from lib.tables.claims_success import EXPERIMENT, build_of
-from lib.tables.evidence import Evidence, pairs_of
+from lib.tables.evidence import Evidence, pairs_of, trained
 from lib.tables.rules import at_ceiling, by_rule, line, too_easy
 from lib.tables.words import percent
 
@@ -91,7 +91,7 @@ def c17(data: Evidence):
         if both.empty:
             yield line("C17", statement, TOO_DEAR)
             continue
-        k = both.index.get_level_values("split").nunique()
+        k = trained(data.of(experiment, "dsl"))
         d = intervals.difference(both["success"], both["success_other"], both["case"])
         d = d.widened(data.spread["points"], k)
         took, walked = both["seconds"].median(), both["seconds_other"].median()

@@ -93,9 +93,9 @@ def _difference(data, head, both, words, wanted, incomplete, whose):
     """A line for a paired difference of success; not all rivals measured: `partly` at best. words: over whom, why the
     starts are too easy, whether the other was trained too."""
     over, easy, learnt = words
-    k = both.index.get_level_values("split").nunique()
+    k, splits = trained(both.reset_index()), both.index.get_level_values("split").nunique()
     d = intervals.difference(both["success"], both["success_other"], both["case"])
-    d = d.widened(data.spread["points"], *([k, k] if learnt else [k]))
+    d = d.widened(data.spread["points"], *([k, splits] if learnt else [k]))
     verdict = by_rule(d.low > 0 and d.value >= wanted and not incomplete, d.value > 0)
     ours = f"{100 * d.value:+.0f} points{over}" + (" (not all run)" if incomplete else "")
     untold = at_ceiling(both["success"].mean(), both["success_other"].mean()) or easy

@@ -18,7 +18,7 @@ def c4(data: Evidence):
         if both.empty:
             yield line("C4", statement, "median 3.4 -> 2.5 mm", about=about(agent))
             continue
-        k = both.index.get_level_values("split").nunique()
+        k = trained(both.reset_index())
         gain = both["final_error_mm_other"] - both["final_error_mm"]
         d = intervals.median(gain, both["case"], "gain a case").widened(data.spread["mm"], k)
         before, after = both["final_error_mm_other"].median(), both["final_error_mm"].median()

@@ -98,6 +98,7 @@ def load(folder, profile: str = "cpu") -> Evidence:
     real, rows = rows[~drawn], rows[drawn]
     tables = {"real": real, "seeds": seeds(rows, study_rows.read(folder, *SEEDED))}
     tables["studies"] = study_rows.read(folder, *ASKED)
+    rows = all_trainings(rows, tables["studies"])
     for name in ("attention", "walks", "patients", "fig4", "fig4_long"):
         path = folder / f"{name}.csv"
         tables[name] = pd.read_csv(path) if path.exists() else pd.DataFrame()
@@ -124,9 +125,23 @@ def seeds(rows: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
     return table.assign(key=key)[["recipe", "training", "range", "key", "success", "final_error_mm"]]
 
 
+def all_trainings(rows: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
+    """Case rows with all trainings of the paper's agent on the spine, which a column `seed` tells apart: those of the study
+    `papers_agent` in place of Table 1's, where it has more of them."""
+    mine = (
+        studies[(studies["study"] == "papers_agent") & (studies["experiment"] == "spine")] if len(studies) else studies
+    )
+    kinds = ["dsl", "dsl_coarse"]
+    if not len(mine) or trained(mine) <= trained(rows[rows["method"] == "dsl"]):
+        return rows
+    usual = rows[~(rows["method"].isin(kinds) & (rows["experiment"] == "spine"))]
+    more = mine.loc[mine["method"].isin(kinds), [*cases.COLUMNS, "seed"]]
+    return pd.concat([usual.assign(seed=""), more], ignore_index=True)
+
+
 def trained(*rows: pd.DataFrame) -> int:
-    """How many trainings are behind case rows, on the side that has fewest: one a split."""
-    return min(some["split"].nunique() for some in rows)
+    """How many trainings are behind case rows, on the side that has fewest: one a split, or a split and seed."""
+    return min(len(some[[n for n in ("split", "seed") if n in some]].drop_duplicates()) for some in rows)
 
 
 def pairs_in(rows: pd.DataFrame, column: str, first: str, second: str) -> pd.DataFrame:
@@ -140,8 +155,10 @@ def pairs_in(rows: pd.DataFrame, column: str, first: str, second: str) -> pd.Dat
 def pairs_of(data, experiment: str, method: str, other: str):
     """Rows of two methods on the same cases, side by side; the second's columns end in `_other`. May be
     empty."""
-    keys = [k for k in cases.KEY if k != "case"]
-    first, second = (data.of(experiment, m).set_index([*keys, "case"]) for m in (method, other))
+    first, second = data.of(experiment, method), data.of(experiment, other)
+    alike = "seed" in first and set(first["seed"]) == set(second["seed"])  # two stages of the same trainings
+    keys = [k for k in (*cases.KEY, *["seed"] * alike) if k != "case"]
+    first, second = (some.set_index([*keys, "case"]) for some in (first, second))
     return first.join(second, rsuffix="_other", how="inner").reset_index("case")
 
 
