@@ -65,10 +65,16 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
         dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS, prog="python -m lib"
     )
     for name, found in COMMANDS.items():
-        add = commands.add_parser(name, description=f"{found.help[0].upper()}{found.help[1:]}.")
+        add = commands.add_parser(name, description=_sentence(found.help))
         if name == command:
             importlib.import_module(found.module).arguments(add)
     return top
+
+
+def _sentence(words: str) -> str:
+    """A line of the listing as a sentence; a path keeps its small letter."""
+    first = words if "/" in words.split()[0] else f"{words[0].upper()}{words[1:]}"
+    return first if first[-1] in ".?" else f"{first}."
 
 
 def _listing() -> str:

@@ -192,3 +192,12 @@ def test_help_is_quick_because_heavy_things_are_imported_late():
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]" and time.perf_counter() - start < 10
+
+
+def test_every_help_is_a_sentence():
+    from lib.__main__ import COMMANDS, _sentence
+
+    for found in COMMANDS.values():
+        said = _sentence(found.help)
+        assert said[-1] in ".?" and said[-2] not in ".?", said
+        assert said[0].isupper() or "/" in said.split()[0], said

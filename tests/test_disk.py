@@ -73,6 +73,18 @@ def test_other_errors_stay_what_they_are(tmp_path):
         raise IsADirectoryError(errno.EISDIR, "Is a directory")
 
 
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_may_not_be_written_is_one_sentence(tmp_path, monkeypatch, number):
+    def closed(self, *words, **names):
+        raise OSError(number, os.strerror(number), str(self))
+
+    with pytest.raises(OSError), provenance.atomic(tmp_path / "a.csv"):
+        raise OSError(number, os.strerror(number), "/elsewhere/b/c.csv")  # of a file that the writer reads
+    monkeypatch.setattr(disk.Path, "mkdir", closed)
+    with pytest.raises(UserError, match="a.csv was not written"), provenance.atomic(tmp_path / "new" / "a.csv"):
+        raise AssertionError("began to write")
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_a_kill_left_is_swept_at_the_next_write(tmp_path, kind):
     """A process is killed while it writes; the next one that writes the same name removes what it left, and no more."""

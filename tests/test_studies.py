@@ -12,7 +12,7 @@ import lib.__main__ as door
 from lib import rigid
 from lib.base.errors import UserError
 from lib.cases import Result
-from lib.study import command, listing, methods, populations, recipes, rows, run, schema, sources
+from lib.study import batch, command, listing, methods, pairs, populations, recipes, rows, run, schema, sources
 
 HEAD = "name: x\nquestion: Why?\n"
 CHANGE = "recipe: {population: fresh, changes: {a: {what: b, %s}}}\n"
@@ -129,6 +129,37 @@ def test_a_misspelt_study_is_one_sentence(capsys):
     assert door.main(["study", "beyond_trainin"]) == 2
     assert "There is no study 'beyond_trainin'; did you mean beyond_training?" in capsys.readouterr().err
     assert door.main(["study", "variants"]) == 2 and "is run by `make claims`" in capsys.readouterr().err
+    assert door.main(["study", "../cpu"]) == 2, "a profile is no study"
+    assert "There is no study '../cpu'" in capsys.readouterr().err
+    assert door.main(["study", "figure4", "--again"]) == 2 and "--again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("studies", "--profile", "nosuch"),
+        ("verify", "--profile", "nosuch"),
+        ("claims", "write", "nosuch"),
+        ("baselines", "nosuch_polish", "--profile", "smoke"),
+    ],
+)
+def test_a_name_that_is_none_is_not_taken_for_another(words, capsys):
+    assert door.main(list(words)) == 2
+    assert "nosuch" in capsys.readouterr().err or words[0] == "claims"
+
+
+@pytest.mark.parametrize("name", ["semantic_0", "semantic_999"])
+def test_semantic_registration_does_not_learn_from_patients_that_are_not_there(name, monkeypatch):
+    monkeypatch.setattr(pairs, "split_folders", lambda cfg: {"train": ["a", "b"]})
+    with pytest.raises(UserError, match="2 training patients"):
+        batch.semantic_models(run.load_config("smoke"), [name])
+
+
+def test_a_study_that_finds_nobody_says_so(bench):
+    bench.people = []
+    with pytest.raises(UserError, match="nobody to register"):
+        bench.go()
+    assert not rows.path_of(bench.folder, "x").exists()
 
 
 def test_names_in_the_tables_say_what_walked():

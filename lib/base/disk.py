@@ -22,6 +22,7 @@ from pathlib import Path
 from lib.base.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 LITTLE = 1 << 16  # bytes free, below which a disk is full: some libraries write NIfTI to one without a word
 OURS = re.compile(r"\.(\d+)-([0-9a-f]{6})-[0-9a-f]{6}-")  # begins a temporary's name: process, machine, chance
 DAY = 86400  # seconds, after which a temporary of another machine is no longer being written
@@ -59,11 +60,18 @@ def atomic(path: str | os.PathLike, needs: int = 0) -> Iterator[Path]:
             )
         elif number in FULL or _no_room(path):
             message = f"The disk is full: {_named(path)} was not written; {_missing(needs, free)} free some space and run again."
+        elif number in CLOSED and _within(path, getattr(error, "filename", None)):
+            message = f"{_named(path)} was not written: nothing may be written into its folder; allow that, or name another one."
         else:
             raise
         raise UserError(message) from error
     finally:
         _remove(temporary)
+
+
+def _within(path: Path, named) -> bool:
+    """Whether an error is about the file itself, a temporary of it, or its folder: a writer reads other files, too."""
+    return named is not None and Path(named).parent in (path.parent, *path.parent.parents)
 
 
 def sweep(path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from lib import cases as case_rows
 from lib.base import provenance
 from lib.base.errors import UserError
+from lib.base.sections import hint
 from lib.baselines import ground_truth, methods, run
 from lib.cases import Case, Result
 from lib.study import config
@@ -108,10 +109,14 @@ def run_split(cfg, names: Sequence[str]) -> Iterator[tuple]:
     """(name, rows) of each method named that was not complete for the split's cases: what `python -m
     lib baselines` calls. Patients are not made here. Raises UserError."""
     from lib.study import walk
+    from lib.train import AGENTS
 
     polished = [name for name in names if name.endswith("_polish")]
     asked = [name for name in names if name not in polished]
     run.check(asked)
+    for name in polished:
+        if name.removesuffix("_polish") not in AGENTS:
+            raise UserError(f"There is no {name}; {hint(name, [f'{agent}_polish' for agent in AGENTS])}")
     cases = walk.cases_of(cfg)
     learns = [n for n in asked if run.base(n) == "semantic" and not complete(cfg, n, cases)]
     yield from run_all(cfg, asked, cases, semantic_models(cfg, learns) if learns else None)
@@ -162,6 +167,11 @@ def semantic_models(cfg, names: Sequence[str]) -> dict:
 
     folders = pairs.split_folders(cfg)["train"]
     counts = {name: None if name == "semantic" else int(name.rpartition("_")[2]) for name in names}
+    for name, count in counts.items():
+        if count is not None and not 1 <= count <= len(folders):
+            raise UserError(
+                f"{name}: this split has {len(folders)} training patients; name 1 to {len(folders)} of them."
+            )
     try:
         return {name: semantic_model(cfg, folders, count) for name, count in counts.items()}
     except ImportError:

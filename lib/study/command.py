@@ -38,6 +38,10 @@ def run(options) -> None:
     if study.command:
         raise UserError(f"{study.name} is run by `{study.command}`.")
     if study.planar:
+        if options.again or options.train:
+            raise UserError(
+                f"{study.name} knows neither --again nor --train; delete a curve's folder to train it again."
+            )
         cfg = config.load(options.profile, sections=("patients", "drl"), experiment="spine", split=0)
         figure4.Long(cfg, study.planar).run(options.only)
         return

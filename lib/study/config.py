@@ -157,7 +157,10 @@ def agents_dir(cfg: Profile) -> Path:
 
 
 def results_dir(cfg: Profile | str) -> Path:
-    """Where tables and figures go: results/ for `cpu`, results/runs/<profile>/summary/ for the others."""
+    """Where tables and figures go: results/ for `cpu`, results/runs/<profile>/summary/ for the others. Raises UserError for
+    a profile that is none."""
+    if isinstance(cfg, str):
+        known([cfg], profiles(), "profile")
     return summary(_name(cfg))
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lib.base.folders import summary
-from lib.study import figure4, recipes, rows, schema
+from lib.study import config, figure4, recipes, rows, schema
 
 
 def state(study: schema.Study, results: Path) -> str:
@@ -54,8 +53,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options) -> None:
     """Three lines a study. Raises UserError for a file that is none."""
+    results = config.results_dir(options.profile)
     for name in schema.names():
         study = schema.load(name)
         print(f"{name}: {study.question}")
-        print(f"    rows {state(study, summary(options.profile))}; {duration(study.cost)} on one core")
+        print(f"    rows {state(study, results)}; {duration(study.cost)} on one core")
     print("\n`python -m lib study NAME` runs one. docs/develop.md says how to add one.")

