@@ -260,3 +260,23 @@ def test_eq5_is_a_matter_of_scale():
     assert all(0.8 < ratio[name] < 4 for name in ("E1, fine", "Figure 4, 2-D")), ratio
     committed = json.loads((ROOT / "results" / "theory.json").read_text())["eq5"]
     assert set(committed) == set(found)
+
+
+def test_intervals_are_over_patients_not_cases():
+    """Ten alike starts of five patients are five numbers."""
+    ok, who, each = np.repeat([1.0, 1, 0, 1, 0], 10), np.repeat(list("abcde"), 10), np.arange(50)
+    for made in (
+        lambda clusters: intervals.rate(ok, clusters),
+        lambda clusters: intervals.difference(ok, np.zeros(50), clusters),
+        lambda clusters: intervals.median(ok + 0.01 * each, clusters, "x"),
+    ):
+        wide, narrow = made(who), made(each)
+        assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low) > 0
+
+
+def test_intervals_of_what_was_trained_have_its_trainings_in_them():
+    spread = {"seeds": seeds([0.96, 0.84, 0.83])}
+    starved = [rows_of("semantic", [2.0] * 35 + [60.0] * 15), rows_of("semantic_5", [2.0] * 27 + [60.0] * 23)]
+    made = claims.compute(data_of(*starved, rows_of("dsl", [2.0] * 50), **spread), ["C1", "C16"])
+    known = made[made["interval_of"].str.startswith(("success", "difference"), na=False)]
+    assert set(known["claim"]) == {"C1", "C16"} and known["interval_of"].str.endswith(", trainings").all()
