@@ -12,7 +12,7 @@ from lib.base import provenance
 from lib.base.errors import UserError
 from lib.base.folders import ROOT
 from lib.study import config, schema
-from lib.tables import crate, verify
+from lib.tables import crate, figure4, verify
 
 RESULTS = ROOT / "results"
 
@@ -80,7 +80,11 @@ def test_the_command_writes_it_and_nothing_of_it_is_committed(tmp_path, monkeypa
 
 
 def sound(line: str) -> None:
-    """Assert that a command line's words are of the Makefile or of the door."""
+    """Assert that a command line's words are of the Makefile, of the door or of a notebook."""
+    if " && " in line:
+        for part in line.split(" && "):
+            sound(part)
+        return
     words = [word for word in shlex.split(line) if not re.match(r"[A-Z_]+=", word)]
     variables = {word.split("=")[0] for word in shlex.split(line) if re.match(r"[A-Z_]+=", word)}
     makefile = (ROOT / "Makefile").read_text()
@@ -88,6 +92,8 @@ def sound(line: str) -> None:
         assert re.search(rf"^{name} \?=", makefile, re.M), line
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:.*##", makefile, re.M), line
+    elif words[0] == "papermill":
+        assert (ROOT / words[3]).is_file(), line
     else:
         assert words[:3] == ["python", "-m", "lib"] and words[3] in COMMANDS, line
         assert words[3] != "study" or schema.load(words[4]).name == words[4]
@@ -95,10 +101,39 @@ def sound(line: str) -> None:
 
 def test_the_command_beside_each_file_exists():
     names = [path.relative_to(RESULTS).as_posix() for path in crate.files(RESULTS)]
-    for line in {crate.command(name) for name in names if not name.endswith(".json")}:
+    for line in {crate.command(name) for name in names if not name.endswith(".provenance.json")} - {""}:
         sound(line)
     used = {next(p for p in crate.MADE_BY if crate.fnmatch(name, p)) for name in names}
     assert used == set(crate.MADE_BY), "a pattern that fits nothing"
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("fig4.csv", "make claims CLAIM=C6"),
+        ("fig4_long.csv", figure4.COMMAND),
+        ("fig4_trials.csv", figure4.COMMAND),
+        ("figures/fig4.png", f"{figure4.COMMAND} && make claims CLAIM=C6"),
+        ("agents/heart/judged.json", "python -m lib calibrate --experiment heart"),
+        ("agents/spine/trust.json", "python -m lib calibrate --experiment spine"),
+        ("agents/MODEL_CARD.md", "python -m lib card"),
+        ("agents/DATA_SHEET.md", ""),
+        ("agents/spine/dsl_fine.safetensors", "python -m lib release"),
+        ("notebooks/spine/split0/10_theory.ipynb", "make claims CLAIM=C7"),
+        ("notebooks/spine/split0/05_baselines.ipynb", "make reproduce SPLITS=all"),
+    ],
+)
+def test_the_special_files_have_the_command_that_makes_them(name, line):
+    assert crate.command(name) == line
+
+
+@pytest.mark.parametrize("name", ["11_register_your_own", "12_registration_by_hand"])
+def test_a_notebook_that_no_run_needs_is_executed_with_the_parameters_that_it_kept(name):
+    path = RESULTS / f"notebooks/spine/split0/{name}.ipynb"
+    kept = json.loads(path.read_text())["metadata"]["papermill"]["parameters"]
+    words = shlex.split(crate.command(path.relative_to(RESULTS).as_posix()))
+    given = {words[n + 1]: words[n + 2] for n, word in enumerate(words) if word in ("-r", "-p")}
+    assert words[3] == f"notebooks/{name}.ipynb" and given == {key: str(value) for key, value in kept.items()}
 
 
 def test_codecheck_names_what_is_there_and_commands_that_exist():
@@ -107,8 +142,8 @@ def test_codecheck_names_what_is_there_and_commands_that_exist():
         name = entry["file"].removeprefix("results/")
         assert (ROOT / entry["file"]).is_file(), name
         sound(entry["command"])
-        place, command = entry["command"].split(" ", 1)
-        assert place == 'RESULTS_DIR="$PWD/codecheck"' and command == crate.command(name), name
+        place = 'RESULTS_DIR="$PWD/codecheck" '
+        assert entry["command"] == " && ".join(place + part for part in crate.command(name).split(" && ")), name
     said = " ".join(entry["comment"] for entry in listed)
     for part in ("Table 1", "Figure 1", "Figure 3", "Figure 4", "Figure 5", "Appendix A"):
         assert part in said

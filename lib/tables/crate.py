@@ -24,14 +24,28 @@ NAME = "ro-crate-metadata.json"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 LICENCE = "https://spdx.org/licenses/Apache-2.0"
 TITLE = "Results of a reproducibility study of An Artificial Agent for Robust Image Registration"
-# Which command makes a file again; the first pattern that fits counts. codecheck.yml names the same.
+# Which command makes a file again, "" where a person wrote it; the first pattern that fits counts. codecheck.yml names the
+# same. {stem} is the file's name without its ending, {folder} that of its folder.
 REPRODUCE = "make reproduce SPLITS=all"
+FIGURE4, C6, C7 = "python -m lib study figure4", "make claims CLAIM=C6", "make claims CLAIM=C7"
+UNIT = "papermill -k python3 notebooks/{stem}.ipynb results/runs/cpu/spine/split0/{stem}.ipynb"
+UNIT += " -r profile cpu -r experiment spine -p split 0"
+PAIR = "-r fixed_path data/pancreatic_ct_cbct_001/cbct.nii.gz -r moving_path data/pancreatic_ct_cbct_001/ct.nii.gz"
 MADE_BY = {
     "rows/*.csv": "python -m lib study {stem}",
+    "agents/*/trust.json": "python -m lib calibrate --experiment {folder}",
+    "agents/*/judged.json": "python -m lib calibrate --experiment {folder}",
+    "agents/MODEL_CARD.md": "python -m lib card",
+    "agents/DATA_SHEET.md": "",
     "agents/*": "python -m lib release",
-    "*theory.json": "make claims CLAIM=C7",
-    "figures/eq5.png": "make claims CLAIM=C7",
-    "*fig4.*": "make claims CLAIM=C6",
+    "notebooks/*/10_*": C7,
+    "notebooks/*/11_*": f"{UNIT} {PAIR}",
+    "notebooks/*/12_*": UNIT,
+    "*theory.json": C7,
+    "figures/eq5.png": C7,
+    "fig4_*.csv": FIGURE4,
+    "figures/fig4.png": f"{FIGURE4} && {C6}",  # the left panel shows fig4_long.csv, the right one fig4.csv
+    "fig4.csv": C6,
     "*ablations.*": "make claims",
     "claims.csv": "make claims",
     "baseline_choice.csv": "python -m lib study choice_of_settings",
@@ -48,9 +62,9 @@ MADE_BY = {
 
 
 def command(name: str) -> str:
-    """The command that makes a file again; `name` is relative to the results folder."""
+    """The command that makes a file again, "" for one that a person wrote; `name` is relative to the results folder."""
     pattern = next(pattern for pattern in MADE_BY if fnmatch(name, pattern))
-    return MADE_BY[pattern].format(stem=Path(name).stem)
+    return MADE_BY[pattern].format(stem=Path(name).stem, folder=Path(name).parent.name)
 
 
 def files(folder: Path) -> Iterator[Path]:

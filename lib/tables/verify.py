@@ -28,7 +28,7 @@ VOUCHED = {
     "DATA_SHEET.md": "written by hand; `tests/test_crate.py` compares its numbers with the settings",
     "MODEL_CARD.md": "filled from the networks and the tables by `python -m lib card`",
     "judged.json": "computed from the study judged_calibration by `python -m lib calibrate`",
-    "[0-9][0-9]_*.ipynb": "executed by `make reproduce`, as its metadata say; `make site` compares its cells with the committed one's",
+    "[0-9][0-9]_*.ipynb": "executed with the parameters in its metadata; `make site` compares its cells with the committed one's",
     "*.jsonl": "the path of a person who registered by hand, written move by move (`human_sessions/`)",
     "trust.json": "computed from the study trust_calibration or heart_calibration by `python -m lib calibrate`",
     "ro-crate-metadata.json": "read from the provenance files by `python -m lib crate`",
