@@ -25,7 +25,8 @@ def release(profile: str = "cpu", split: int = 0, target: Path | None = None) ->
     target = target or folders.results_root() / "agents"
     copied = []
     for experiment in config.EXPERIMENTS:
-        cfg = config.load(profile, sections=("stream", "training", "transfer"), experiment=experiment, split=split)
+        sections = ("patients", "stream", "training", "transfer")
+        cfg = config.load(profile, sections=sections, experiment=experiment, split=split)
         folder = config.agents_dir(cfg)
         found = [p for agent in AGENTS for p in sorted(folder.glob(f"{agent}_*.safetensors"))]
         released = getattr(cfg.transfer, f"released_{experiment}")
@@ -62,4 +63,4 @@ def run(options) -> None:
     """Copy, and name what was copied."""
     for path in release(options.profile, options.split):
         print(path)
-    print("next: python -m lib card")
+    print("next: python -m lib card", *[options.profile] * (options.profile != "cpu"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.base import folders, provenance, weights
+from lib.base.errors import UserError
 from lib.study import config, train_agent
 from lib.tables import real
 from lib.train import AGENTS
@@ -17,19 +18,36 @@ NAME = "MODEL_CARD.md"
 IDLE = {"spine": "heart_range", "heart": "spine_range"}  # has no say in that experiment's networks
 
 
-def write(target: Path, paths: list[Path] | None = None, profile: str = "cpu", split: int = 0) -> Path:
-    """The card in the folder `target` of released agents, of all networks there unless `paths` are given."""
-    found = [path for e in config.EXPERIMENTS for path in sorted((target / e).glob("*.safetensors"))]
+def write(target: Path, profile: str = "cpu") -> Path:
+    """The card in the folder `target` of released agents, of all networks there."""
+    found = networks(target)
     with provenance.atomic(target / NAME) as temporary:
-        temporary.write_text(card(paths or found, profile, split), encoding="utf-8")
+        temporary.write_text(card(found, profile, split_of(found)), encoding="utf-8")
     return target / NAME
+
+
+def networks(target: Path) -> list[Path]:
+    """The released networks in the folder `target`."""
+    return [path for e in config.EXPERIMENTS for path in sorted((target / e).glob("*.safetensors"))]
+
+
+def split_of(paths: list[Path]) -> int:
+    """The split whose agents were released, as the provenance beside the networks says. Networks of a population of
+    grown patients say nothing of it: they stay where another split is released."""
+    for path in paths:
+        beside = provenance.beside(path)
+        value = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+        split = value.get("config", {}).get("values", {}).get("split")
+        if split is not None and "population" not in value:
+            return split
+    return 0  # what a release without a split in its provenance means
 
 
 def verify(target: Path, profile: str = "cpu") -> list[str]:
     """A sentence where the card in `target` is not what its networks, their logs and the tables give. Empty: it is."""
-    found = [path for e in config.EXPERIMENTS for path in sorted((target / e).glob("*.safetensors"))]
+    found = networks(target)
     there = (target / NAME).read_text(encoding="utf-8") if (target / NAME).exists() else ""
-    same = there == card(found, profile, 0)
+    same = there == card(found, profile, split_of(found))
     return [] if same else [f"{NAME} is not what the networks and the tables say; run `python -m lib card`."]
 
 
@@ -128,9 +146,17 @@ def _limits() -> list[str]:
 def arguments(add: argparse.ArgumentParser) -> None:
     """What the command takes."""
     add.add_argument("profile", nargs="?", default="cpu", help="whose training settings they are compared with")
-    add.add_argument("split", nargs="?", type=int, default=0, help="the split whose agents were released")
+    add.add_argument("split", nargs="?", type=int, help="the split whose agents were released (default: as they say)")
 
 
 def run(options) -> None:
-    """Write the card of the agents that are in results/agents/."""
-    print(write(folders.results_root() / "agents", profile=options.profile, split=options.split))
+    """Write the card of the agents that are in results/agents/. Raises UserError for a split that is not theirs."""
+    target = folders.results_root() / "agents"
+    released = split_of(networks(target))
+    if options.split not in (None, released):
+        config.load(options.profile, sections=("patients",), split=options.split)  # is there such a split?
+        raise UserError(
+            f"The agents in {target} are of split {released}; for those of split {options.split}, run first: "
+            f"python -m lib release {options.profile} {options.split}"
+        )
+    print(write(target, options.profile))
