@@ -235,38 +235,3 @@ def test_what_was_changed_is_not_as_committed(tmp_path, monkeypatch):
     assert provenance.committed(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text("2")
     assert not provenance.committed(tmp_path / "a.csv")
-
-
-def test_splits_run_elsewhere_are_joined(rows, tmp_path):
-    from lib.tables import join
-
-    here, there = tmp_path / "here", tmp_path / "there"
-    cases.write_rows(here / "cases.csv", rows)
-    other = pd.concat([rows.assign(final_error_mm=9.0), rows.assign(split=1)])
-    cases.write_rows(there / "cases.csv", other)
-    for folder, seed in ((here, 0), (there, 0), (there, 1)):
-        path, line = folder / "fig4.csv", pd.DataFrame({"method": ["dsl"], "seed": [seed], "step": [10]})
-        line.to_csv(path, index=False, mode="a", header=not path.exists())
-    both = join.join(here, there)
-    assert len(both) == 2 * len(rows)
-    assert pd.read_csv(here / "fig4.csv")["seed"].tolist() == [0, 1]
-    kept = both[both["split"] == 0].sort_values(["experiment", "method", "case", "start"])["final_error_mm"]
-    mine = rows.sort_values(["experiment", "method", "case", "start"])["final_error_mm"]
-    assert kept.tolist() == mine.tolist(), "what stands here stays"
-    pd.testing.assert_frame_equal(cases.read_rows(here / "cases.csv"), both, check_dtype=False)
-
-
-def test_joining_other_patients_or_profiles_is_refused(rows, tmp_path):
-    from lib.tables import join
-
-    cases.write_rows(tmp_path / "here" / "cases.csv", rows)
-    for name, other in {
-        "profile": rows.assign(profile="cpu"),
-        "same starts": rows.assign(initial_error_mm=7.0),
-    }.items():
-        cases.write_rows(tmp_path / name / "cases.csv", other)
-        with pytest.raises(UserError, match=name):
-            join.join(tmp_path / "here", tmp_path / name)
-    with pytest.raises(UserError, match="no cases.csv"):
-        join.join(tmp_path / "here", tmp_path / "empty")
-    pd.testing.assert_frame_equal(cases.read_rows(tmp_path / "here" / "cases.csv"), rows, check_dtype=False)

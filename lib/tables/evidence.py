@@ -201,7 +201,9 @@ def joined(mine: pd.DataFrame, other: pd.DataFrame, key: list[str]) -> pd.DataFr
     """`mine`, then the lines of `other` whose key is not in `mine`, in the order of the key's experiment and split."""
     both = pd.concat([mine, other], ignore_index=True).drop_duplicates(key, keep="first")
     order = [name for name in ("experiment", "dataset", "split") if name in both]
-    return (both.sort_values(order, kind="stable") if order else both).reset_index(drop=True)
+    if order:
+        both = both.sort_values(order, kind="stable", key=lambda c: c.astype(int) if c.name == "split" else c)
+    return both.reset_index(drop=True)
 
 
 def beside(new: pd.DataFrame, old: pd.DataFrame, rows: pd.DataFrame, key: list[str]) -> pd.DataFrame:

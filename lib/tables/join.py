@@ -1,13 +1,14 @@
 """`python -m lib join OTHER_RESULTS`: splits that were run elsewhere, added to `results/`.
 
-Five splits take half a working day on two cores; this lets five machines run one each, or one machine on five evenings.
-Rows of an experiment and split that stand in `results/` stay as they are. Afterwards every table is written again from
-the joined rows, as `python -m lib tables write` does.
+Five splits take under three hours on two cores; this lets five machines run one each. Lines that stand in `results/` stay
+as they are, to the letter. Afterwards every table is written again from the joined rows, as `python -m lib tables write`
+does, and the claims are judged again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,7 @@ from lib import cases
 from lib.base import folders, provenance
 from lib.base.errors import UserError
 from lib.study import config
-from lib.tables import table1
+from lib.tables import command, verdicts
 from lib.tables.evidence import KEYS, joined
 
 
@@ -31,23 +32,41 @@ def _check(mine: pd.DataFrame, rows: pd.DataFrame, folder: Path, other: Path) ->
 
 
 def join(folder: Path, other: Path) -> pd.DataFrame:
-    """Join the files of `KEYS`; returns all case rows. Raises UserError before anything is written."""
+    """Join the files of `KEYS`, with provenance where something is new; returns all case rows. Raises UserError before
+    anything is written."""
     if not (other / "cases.csv").exists():
         raise UserError(f"{other}: no cases.csv; name the results folder of a run that reached notebook 06.")
+    rows = cases.read_rows(other / "cases.csv")
+    if (folder / "cases.csv").exists():
+        _check(cases.read_rows(folder / "cases.csv"), rows, folder, other)
+    cfg = config.load(rows["profile"].iloc[0], sections=("patients", "evaluation"))
     found = {}
     for name, key in KEYS.items():
         paths = [path / name for path in (folder, other) if (path / name).exists()]
-        read = [cases.read_rows(path) if name == "cases.csv" else pd.read_csv(path) for path in paths]
-        if len(read) == 2:
-            if name == "cases.csv":
-                _check(*read, folder, other)
-            found[name] = joined(*read, key)
-        elif read:
-            found[name] = read[0]
-    for name, table in found.items():
+        if other / name not in paths:
+            continue
+        first, *rest = (_text(path) for path in paths)
+        table = joined(first, *rest, key) if rest else first
+        if not rest or len(table) > len(first):  # else nothing is new
+            found[name] = table, [_part(path) for path in paths]
+    for name, (table, parts) in found.items():
         with provenance.atomic(folder / name) as temporary:
             table.to_csv(temporary, index=False)
-    return found["cases.csv"]
+        provenance.record(folder / name, cfg, joined=parts)
+    return cases.read_rows(folder / "cases.csv")
+
+
+def _text(path: Path) -> pd.DataFrame:
+    """A CSV whose cells stay as they are written: a number read and written again may differ from its file."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def _part(path: Path) -> dict:
+    """What is known of a file whose lines go into a joined one: its digest, and by which code and settings it was made."""
+    beside = provenance.beside(path)
+    said = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+    kept = ("git", "config", "seeds", "planar", "joined", "finished_utc")
+    return {"sha256": provenance.sha256(path)} | {name: said[name] for name in kept if name in said}
 
 
 def arguments(add: argparse.ArgumentParser) -> None:
@@ -56,11 +75,10 @@ def arguments(add: argparse.ArgumentParser) -> None:
 
 
 def run(options) -> None:
-    """Join, write the tables again, and say in one line what there is. Raises UserError for bad input."""
+    """Join, write tables and claims again, and say in one line what there is. Raises UserError for bad input."""
     folder = folders.results_root()
     rows = join(folder, options.other)
-    cfg = config.load(rows["profile"].iloc[0], sections=("patients", "evaluation"))
-    for name in table1.write(rows, folder):
-        provenance.record(folder / name, cfg, inputs=[folder / "cases.csv"])
+    command.write(folder)
+    verdicts.judge(rows["profile"].iloc[0], folder)
     counts = rows[rows["method"] == "initial"].groupby(["experiment", "split"]).size()
     print("; ".join(f"{e} split {s}: {n} cases" for (e, s), n in counts.items()))

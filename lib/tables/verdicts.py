@@ -22,11 +22,15 @@ from lib.tables import ablations, claims, evidence
 
 
 def write(profile: str = "cpu", folder=None) -> pd.DataFrame:
-    """Gather the evidence of the runs, compute, write claims.csv and ablations.csv and their figures; returns the claims."""
+    """Gather the evidence of the runs, then `judge`; returns the claims."""
+    evidence.gather(profile)
+    return judge(profile, Path(folder or config.results_dir(profile)))
+
+
+def judge(profile: str, folder: Path) -> pd.DataFrame:
+    """Write claims.csv, ablations.csv and their figures from the evidence that lies in the folder; returns the claims."""
     from lib.figures import claims as figures
 
-    folder = Path(folder or config.results_dir(profile))
-    evidence.gather(profile)
     data = evidence.load(folder, profile)
     table = claims.compute(data)
     with provenance.atomic(folder / "claims.csv") as temporary:
