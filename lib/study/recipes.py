@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,6 +73,20 @@ def makers(study: Study, experiment: str) -> list[Maker]:
             lent = recipe.changes[made.networks] if made and made.networks else None
             found.append(Maker(experiment, name, agent, change, made, samples, seed, lent))
     return found
+
+
+def study_of(studies: Iterable[Study], experiment: str, population: str, agents: Sequence[str]) -> Study:
+    """The first study that tries all these agents of a population. Raises UserError, with all there are, if none does."""
+    studies, asked = list(studies), {Maker(experiment, population, agent) for agent in agents}
+    for study in studies:
+        if asked and asked <= set(makers(study, experiment)):
+            return study
+    some = (maker for study in studies for e in config.EXPERIMENTS for maker in makers(study, e))
+    there = dict.fromkeys(f"{one.experiment} {one.population} {one.agent}" for one in some if not one.label)
+    raise UserError(
+        f"No study tries {experiment} {population} {', '.join(agents) or 'without agents'}; "
+        f"there are: {'; '.join(there)}."
+    )
 
 
 def folder(cfg, maker: Maker) -> Path:
