@@ -113,7 +113,7 @@ data: $(READY) ## fetch a data set of data_manifests/: DATASET=name; without one
 
 report: $(READY) ## executed notebooks of PROFILE as web pages in results/runs/<profile>/report
 	$(CHECK)
-	find "$(RUNS)" -name '[01][0-9]_*.ipynb' -exec "$(BIN)/jupyter" nbconvert --to html --output-dir "$(RUNS)/report" {} +
+	@$(PYTHON) -m workflow.report --profile $(PROFILE)
 
 site: $(READY) ## README, docs, studies and executed notebooks as a web site, readable without Python: results/runs/<profile>/site
 	$(CHECK)

@@ -106,6 +106,24 @@ def test_bad_words_end_in_one_sentence(words, sentence):
     assert len(own) == 1 and own[0].startswith(sentence)
 
 
+def test_report_keeps_the_folders_of_the_run(tmp_path, monkeypatch):
+    """Hearts overwrote spines: all pages lay in one folder under the notebook's bare name."""
+    monkeypatch.setenv("RESULTS_DIR", str(tmp_path / "a b"))
+    done = make("report", "PROFILE=smoke")
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert done.returncode != 0 and len(lines) == 1 and "`make reproduce PROFILE=smoke`" in lines[0]
+    run, places = tmp_path / "a b/runs/smoke", ("06_table1", "spine/split0/10_theory", "heart/split0/10_theory")
+    for place in (*places, "site/notebooks/10_theory"):
+        (run / place).parent.mkdir(parents=True, exist_ok=True)
+        cell = {"cell_type": "markdown", "id": "a", "metadata": {}, "source": f"of {place}"}
+        notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+        (run / f"{place}.ipynb").write_text(json.dumps(notebook))
+    assert make("report", "PROFILE=smoke").returncode == 0
+    pages = {str(path.relative_to(run / "report")): path.read_text() for path in (run / "report").rglob("*.html")}
+    assert pages.keys() == {f"{place}.html" for place in places}
+    assert all(f"of {name.removesuffix('.html')}" in page for name, page in pages.items())
+
+
 def dry_run(tmp_path, *words) -> str:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
