@@ -9,8 +9,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir)))
 from lib.base import folders, provenance
 from lib.study import config as settings
+from lib.study import rows as study_rows
 from lib.study import schema
-from lib.tables import claims_variants
+from lib.tables import claims_variants, evidence
 from workflow import graph
 
 PROFILE = config.get("profile", "cpu")
@@ -112,7 +113,12 @@ def memory(base, images=0, mm=1.0, width=4):
 
 
 # The rules of the verdicts: whatever `python -m lib claims write` is made of, asked of the code and not listed by hand.
-VERDICTS = graph.files_behind("lib/tables/verdicts.py", rooms=("lib/tables/", "lib/figures/claims", "lib/metrics"))
+RULES = ("lib/tables/", "lib/figures/claims", "lib/metrics", "lib/cases.")
+RULES += ("lib/study/course.", "lib/study/rows.", "lib/study/planar/curves.")
+VERDICTS = graph.files_behind("lib/tables/verdicts.py", rooms=RULES)
+# And the rows of studies that they rest on, as far as there are any.
+STUDIED = [str(study_rows.path_of(SUMMARY, study)) for study in dict.fromkeys(evidence.ASKED + evidence.SEEDED)]
+STUDIED = [path for path in STUDIED if os.path.exists(path)]
 
 
 # Agents on real scans that they never saw (notebook 07). A population is the scans that training patients grew from.
@@ -359,6 +365,7 @@ rule claims_so_far:
     input:
         rules.summary.output,
         VERDICTS,
+        STUDIED,
         **made_of("08_claims"),
     output:
         touch(f"{RUNS}/08_claims.done"),
@@ -484,6 +491,7 @@ rule claim:
     input:
         behind(CLAIM),
         VERDICTS,
+        STUDIED,
     output:
         touch(f"{RUNS}/claim_{CLAIM}.done"),
     shell:
@@ -497,6 +505,7 @@ rule verdicts:
         rules.theory.output,
         expand(rules.variant_walk.output, variant=VARIANTS.known),
         VERDICTS,
+        STUDIED,
         **made_of("08_claims"),
     output:
         touch(f"{RUNS}/claims.done"),  # claims.csv itself stands already, without what is above

@@ -166,6 +166,28 @@ def test_graph(tmp_path):
     assert set(jobs) - {"reproduce", "claims", "total"} <= set(progress.MINUTES)
 
 
+def inputs_of(text: str) -> dict[str, set[str]]:
+    """Rule -> what its last job takes, as a dry run says."""
+    jobs = (job.split(":", 1) for job in re.split(r"^(?:local)?rule ", text, flags=re.M)[1:])
+    return {
+        name: set(re.search(r"^    input: (.*)$", job + "\n    input: ", re.M)[1].split(", ")) for name, job in jobs
+    }
+
+
+@pytest.mark.parametrize("words", [("claims", "--config"), ("claim", "--config", "claim=C6")])
+def test_verdicts_are_made_again_when_what_they_rest_on_changes(tmp_path, words):
+    for study in ("objects", "transfer", "every_level"):
+        (tmp_path / "rows").mkdir(exist_ok=True)
+        (tmp_path / "rows" / f"{study}.csv").touch()
+    found = inputs_of(dry_run(tmp_path, *words, "profile=cpu"))
+    code = {"lib/cases.py", *(f"lib/study/{name}.py" for name in ("course", "rows", "planar/curves"))}
+    for rule in {"claims_so_far", "verdicts", "claim"} & found.keys():
+        assert code <= found[rule], rule
+        rows = {Path(name).name for name in found[rule] if Path(name).parent.name == "rows"}
+        assert rows == {"objects.csv", "transfer.csv"}, "of studies that verdicts rest on, those that are there"
+    assert len({"claims_so_far", "verdicts", "claim"} & found.keys()) == (2 if "claims" in words else 1)
+
+
 def test_one_claim_alone_runs_only_what_is_behind_it(tmp_path):
     text = dry_run(tmp_path, "claim", "--config", "profile=cpu", "claim=C9")
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", text, re.M))
