@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from lib import __main__ as door
 from lib.base import pools
 from lib.base.folders import ROOT
 from workflow import slurm
@@ -169,6 +170,15 @@ def test_the_profile_calls_what_is_here():
     assert "python -m workflow.slurm submit" in text and "python -m workflow.slurm status" in text
     done = subprocess.run([sys.executable, "-m", "workflow.slurm", "status"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "job" in done.stderr
+
+
+def test_without_slurm_a_run_ends_in_one_sentence_before_it_starts(cluster, tmp_path, monkeypatch, capsys):
+    asked = ["check", "smoke", "--where", "slurm"]
+    assert door.main(asked) == 0, "where sbatch is"
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert door.main(asked) == 2 and door.main(asked[:2]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "sbatch" in said[0]
 
 
 def test_what_is_fetched_is_fetched_where_make_runs():

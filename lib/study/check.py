@@ -5,7 +5,9 @@ sound? What make asks first.
 from __future__ import annotations
 
 import argparse
+import shutil
 
+from lib.base.errors import UserError
 from lib.base.folders import ROOT
 from lib.base.sections import known
 from lib.study import config, schema
@@ -33,3 +35,5 @@ def run(options) -> None:
         schema.load(name)
     places = [path.parent.name for path in (ROOT / "profiles").glob("*/config*.yaml")]
     known([options.where], places, "place to run (WHERE)")
+    if options.where == "slurm" and shutil.which("sbatch") is None:
+        raise UserError("WHERE is slurm, but there is no sbatch here: run make where Slurm is, or leave WHERE out.")
