@@ -110,6 +110,13 @@ def test_checks_its_parameters(path, cells):
     assert set(shown) & set(config.SECTIONS) <= set(graph.sections(path))
 
 
+def test_what_it_loads_besides_counts_as_used(path, cells):
+    """Or a change of those settings is no reason to run it again: of `stream`, in which notebook 10 draws residuals."""
+    calls = [node for text in code(cells) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    loads = [call for call in calls if ast.unparse(call.func) == "config.load"]
+    assert {name for call in loads for name in ast.literal_eval(call.args[1])} <= set(graph.sections(path))
+
+
 def test_lib_files_are_found(path):
     found = graph.lib_files(path)
     assert found and all((ROOT / name).is_file() for name in found)
