@@ -297,3 +297,11 @@ def test_code_is_no_link_and_the_front_page_is_the_index():
         "lib/mdp.py", "code/lib/mdp.py.md"
     )
     assert found.code == {"lib/mdp.py"}
+
+
+def test_a_clone_without_a_run_can_make_the_site(tmp_path):
+    """The kept notebooks were executed from the committed ones: a text that changes is executed again."""
+    shown = [page for page in executed.pages(tmp_path, ROOT / "notebooks", executed.KEPT) if page.executed]
+    assert len(shown) > 10
+    for page in shown:
+        executed.check(page.executed, page.committed, "cpu")
