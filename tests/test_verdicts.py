@@ -107,7 +107,7 @@ def test_our_extension_is_no_verdict_on_the_paper():
     nine = made[made["claim"] == "C9"].iloc[0]
     assert (nine["about"], nine["verdict"], nine["ours"]) == ("paper", "untested", "tried with our extension alone")
     assert claims.counted(made[made["claim"] == "C9"]) == (
-        "of 1 lines on the paper 0 are reproduced, 0 partly, 0 not, 1 untested; "
+        "of 1 lines on the paper's method 0 are reproduced, 0 partly, 0 not, 1 untested; "
         "of 1 lines on our extension of it 0 are reproduced, 0 partly, 0 not, 1 untested"
     )
 
@@ -241,7 +241,7 @@ def test_a_seed_is_all_that_may_differ():
 
 def test_the_table_says_what_an_interval_is_of():
     made = pd.read_csv(ROOT / "results" / "claims.csv")
-    assert tuple(made.columns) == rules.COLUMNS and set(made["about"]) == {"paper", "extension"}
+    assert tuple(made.columns) == rules.COLUMNS and set(made["about"]) == {"paper", "rivals", "extension"}
     known = made[made["low"].notna()]
     assert (known["low"] <= known["high"]).all() and known["interval_of"].notna().all()
     assert set(known["unit"]) == {"%", "points", "mm"}

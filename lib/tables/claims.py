@@ -3,9 +3,9 @@
 Verdicts: reproduced, partly, not; untested where the data are missing or cannot tell, or the profile is `smoke`, which
 claims nothing. Ours is measured on the embedded virtual patients unless a line says otherwise. Lines on the paper's own
 agent (difference image) are verdicts on the paper; those on what we put beside it (both images as input, our loss) are
-extensions, and counted apart (`rules.about`). C1 to C14 are of the paper's method, C15 to C17 of what it says of its
-rivals. The rules stand in the docstrings of `rules` and of the claims_* files; to add a claim, write a function there that
-yields `rules.line`s and name it in `CLAIMS`.
+extensions, and those of C15 to C17 are on what it says of its rivals: both are counted apart (`rules.about`). The rules
+stand in the docstrings of `rules` and of the claims_* files; to add a claim, write a function there that yields
+`rules.line`s and name it in `CLAIMS`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 from lib.base.errors import UserError
 from lib.tables import claims_learning, claims_rivals, claims_success, claims_variants, claims_walks
 from lib.tables.evidence import Evidence
-from lib.tables.rules import COLUMNS, EXTENSION, PAPER, VERDICTS
+from lib.tables.rules import COLUMNS, EXTENSION, PAPER, RIVALS, VERDICTS
 from lib.tables.words import table as as_markdown
 
 CLAIMS = {
@@ -59,8 +59,8 @@ def compute(data: Evidence, wanted=()) -> pd.DataFrame:
 
 
 def counted(table: pd.DataFrame) -> str:
-    """How many lines have which verdict, in words: those on the paper, then those on our extension of it."""
-    words = {PAPER: "on the paper", EXTENSION: "on our extension of it"}
+    """How many lines have which verdict, in words: those on the paper's method, on its rivals, on our extension."""
+    words = {PAPER: "on the paper's method", RIVALS: "on what it says of rivals", EXTENSION: "on our extension of it"}
     found = {name: table.loc[table["about"] == name, "verdict"] for name in words}
     return "; ".join(
         f"of {len(some)} lines {words[name]} "

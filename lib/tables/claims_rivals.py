@@ -10,7 +10,7 @@ from lib.metrics import PAPER
 from lib.tables import intervals
 from lib.tables.claims_success import EXPERIMENT, build_of
 from lib.tables.evidence import Evidence, pairs_of, trained
-from lib.tables.rules import at_ceiling, by_rule, line, too_easy
+from lib.tables.rules import RIVALS, at_ceiling, by_rule, line, too_easy
 from lib.tables.words import percent
 
 EFFECT = 0.2  # a difference of success that would explain something: 20 points
@@ -38,7 +38,7 @@ def c15(data: Evidence):
         build = build_of(data, experiment, "quasi_global")
         both = pairs_of(data, experiment, build, "initial")
         if both.empty:
-            yield line("C15", statement, MUCH_WORSE)
+            yield line("C15", statement, MUCH_WORSE, about=RIVALS)
             continue
         turned = np.linalg.norm(both[[f"{angle}_other" for angle in ROTATIONS]], axis=1)
         middle = float(np.median(turned))
@@ -54,7 +54,7 @@ def c15(data: Evidence):
         untold = at_ceiling(near, far) or too_easy(data.unmoved(experiment), PAPER[experiment]["dsl"][0])
         if untold:
             ours, verdict = f"{ours}: {untold}", "untested"
-        yield line("C15", statement, MUCH_WORSE, ours, d, len(both), 0, verdict)
+        yield line("C15", statement, MUCH_WORSE, ours, d, len(both), 0, verdict, about=RIVALS)
 
 
 def c16(data: Evidence):
@@ -65,7 +65,7 @@ def c16(data: Evidence):
         fewer = [m for m in order(data.rows["method"].unique()) if learnt_on(m)]
         found = {learnt_on(m): pairs_of(data, experiment, "semantic", m) for m in fewer}
         lines = [_starved(data, experiment, statement, n, both) for n, both in found.items() if len(both)]
-        yield from lines or [line("C16", statement, STARVED)]
+        yield from lines or [line("C16", statement, STARVED, about=RIVALS)]
 
 
 def _starved(data: Evidence, experiment: str, statement: str, few: int, both):
@@ -77,7 +77,7 @@ def _starved(data: Evidence, experiment: str, statement: str, few: int, both):
     untold = at_ceiling(many, other) or too_easy(data.unmoved(experiment), PAPER[experiment]["dsl"][0])
     if untold:
         ours, verdict = f"{ours}: {untold}", "untested"
-    return line("C16", f"{statement}: {few} against all", STARVED, ours, d, len(both), k, verdict)
+    return line("C16", f"{statement}: {few} against all", STARVED, ours, d, len(both), k, verdict, about=RIVALS)
 
 
 def c17(data: Evidence):
@@ -89,7 +89,7 @@ def c17(data: Evidence):
         statement = f"Searching all shifts and rotations in 3-D costs too much ({name})"
         both = pairs_of(data, experiment, "fft_search", "dsl")
         if both.empty:
-            yield line("C17", statement, TOO_DEAR)
+            yield line("C17", statement, TOO_DEAR, about=RIVALS)
             continue
         k = trained(data.of(experiment, "dsl"))
         d = intervals.difference(both["success"], both["success_other"], both["case"])
@@ -99,4 +99,4 @@ def c17(data: Evidence):
         ours = f"{took:.1f} s of one core a case (the agent: {walked:.1f} s); {percent(mine)} succeed, {percent(agent)}"
         as_good = d.low > -WORSE or at_ceiling(mine, agent)
         verdict = "reproduced" if took > TOO_MUCH else "not" if as_good else "untested"
-        yield line("C17", statement, TOO_DEAR, f"{ours} by the agent", d, len(both), k, verdict)
+        yield line("C17", statement, TOO_DEAR, f"{ours} by the agent", d, len(both), k, verdict, about=RIVALS)

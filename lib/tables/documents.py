@@ -100,8 +100,8 @@ def today(folder: Path) -> str:
 
 
 def claims(folder: Path) -> str:
-    """Claim by claim: the lines on the paper."""
-    return _lines_about(folder, "paper")
+    """Claim by claim: the lines on the paper, of its method and its rivals."""
+    return _lines_about(folder, "paper", "rivals")
 
 
 def extensions(folder: Path) -> str:
@@ -109,11 +109,11 @@ def extensions(folder: Path) -> str:
     return _lines_about(folder, "extension")
 
 
-def _lines_about(folder: Path, what: str) -> str:
+def _lines_about(folder: Path, *what: str) -> str:
     from lib.tables import claims as made
 
     table = pd.read_csv(folder / "claims.csv")
-    return made.markdown(table[table["about"] == what])
+    return made.markdown(table[table["about"].isin(what)])
 
 
 def verdicts(folder: Path) -> str:

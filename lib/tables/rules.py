@@ -1,6 +1,7 @@
 """Parts that every claim is made of: its line, its verdict, and when there is none.
 
-A line is on the *paper*, or on our *extension* of it: the two-channel agent, or a loss of ours. Three rules hold for all:
+A line is on the *paper*'s method, on what it says of its *rivals*, or on our *extension* of it: the two-channel agent, or a
+loss of ours. Three rules hold for all:
 
 * An interval covers patients and, where that was measured, trainings (`lib.tables.intervals`).
 * What compares trainings (C4's one network, C6, C8, C9) wants `ENOUGH` of each. With fewer it is untested; where even the
@@ -19,7 +20,7 @@ COLUMNS = (
     *("claim", "about", "statement", "paper", "ours", "low", "high", "unit", "interval_of", "n", "trainings"),
     *("verdict", "command", "evidence"),
 )
-PAPER, EXTENSION = "paper", "extension"  # what a line is about
+PAPER, RIVALS, EXTENSION = "paper", "rivals", "extension"  # what a line is about
 VERDICTS = ("reproduced", "partly", "not", "untested")
 ENOUGH = 3  # trainings of each side
 CEILING = 0.95  # success at which two arms can no longer differ
