@@ -100,7 +100,7 @@ def nearly(d: intervals.Interval) -> str:
 
 def c8(data):
     """With augmentation against without, at each number of patients, and few patients with augmentation against
-    all. Reproduced: surely better, and surely at most 10 points worse than all; partly: the same, not surely."""
+    all. Reproduced: surely better, and surely at most 10 points worse than all; not: surely not; untested: between."""
     statement = "Augmentation lets few pairs suffice"
     lines = []
     for name in (*FEW, REFERENCE):
@@ -117,8 +117,8 @@ def c8(data):
 
 
 def c9(data):
-    """Success of stepwise actions against regression of the six parameters. Reproduced: surely better; partly:
-    better."""
+    """Success of stepwise actions against regression of the six parameters. Reproduced: surely better; not: surely not;
+    untested: between."""
     statement = "Stepwise actions are easier to learn than one-shot regression"
     lines = []
     for name in REGRESSIONS:
@@ -128,7 +128,7 @@ def c9(data):
 
 def gain(data, claim, statement, first, second, words, also=()):
     """A line a pair of variants: by how many mm a case the first ends nearer than the second; after the lines `also`.
-    Reproduced: surely nearer; partly: nearer."""
+    Reproduced: surely nearer; where no training is compared partly: nearer."""
     lines = [
         _gain_line(data, claim, f"{statement} ({who})", both, words, alike(first, second), shown)
         for who, both, shown in against(data, claim, first, second)

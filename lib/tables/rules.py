@@ -6,7 +6,7 @@ loss of ours. Three rules hold for all:
 * An interval covers patients and, where that was measured, trainings (`lib.tables.intervals`).
 * What compares trainings (C4's one network, C6, C8, C9) wants `ENOUGH` of each. With fewer it is untested; where even the
   interval that covers another training lies wholly on the claim's side, it is `partly` (88 % against 12 %), and `not`
-  where it lies wholly on the other.
+  where it lies wholly on the other. With enough it is untested where the interval lies on both sides.
 * What is at the ceiling is untested: both of two arms at `CEILING` or more, or an experiment whose starts, unmoved, reach
   `NEAR_ENOUGH` of the success that the paper has. A success there would say nothing of the agent.
 """
@@ -103,7 +103,7 @@ def reach(interval: Interval, target: float) -> str:
 def of_trainings(verdict: str, interval: Interval, limit: float, trainings: int) -> str:
     """The verdict of a comparison of trainings, by the second rule above; the claim's side lies above `limit`."""
     if trainings >= ENOUGH:
-        return verdict
+        return "untested" if interval.covers_trainings and interval.low <= limit <= interval.high else verdict
     if not interval.covers_trainings:
         return "untested"
     return "partly" if interval.low > limit else "not" if interval.high < limit else "untested"
