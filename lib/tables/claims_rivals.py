@@ -91,7 +91,7 @@ def c17(data: Evidence):
         if both.empty:
             yield line("C17", statement, TOO_DEAR, about=RIVALS)
             continue
-        k = trained(data.of(experiment, "dsl"))
+        k, whose = trained(data.of(experiment, "dsl")), {"about": RIVALS, **data.shown(experiment, "dsl")}
         d = intervals.difference(both["success"], both["success_other"], both["case"])
         d = d.widened(data.spread["points"], k)
         took, walked = both["seconds"].median(), both["seconds_other"].median()
@@ -99,4 +99,4 @@ def c17(data: Evidence):
         ours = f"{took:.1f} s of one core a case (the agent: {walked:.1f} s); {percent(mine)} succeed, {percent(agent)}"
         as_good = d.low > -WORSE or at_ceiling(mine, agent)
         verdict = "reproduced" if took > TOO_MUCH else "not" if as_good else "untested"
-        yield line("C17", statement, TOO_DEAR, f"{ours} by the agent", d, len(both), k, verdict, about=RIVALS)
+        yield line("C17", statement, TOO_DEAR, f"{ours} by the agent", d, len(both), k, verdict, **whose)

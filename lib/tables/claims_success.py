@@ -40,7 +40,7 @@ def c1(data: Evidence):
         paper = PAPER[experiment]["dsl"]
         for agent in data.agents(experiment):
             some, statement = data.of(experiment, agent), f"The agent registers {name}: {label(agent)}"
-            whose = {"n": len(some), "about": about(agent)}
+            whose = {"n": len(some), "about": about(agent), **data.shown(experiment, agent)}
             if some.empty:
                 yield line("C1", statement, percent(paper[0]), **whose)
                 continue
@@ -84,9 +84,8 @@ def c2(data: Evidence):
             rival = max(both, key=lambda m: both[m]["success_other"].mean())
             easy = too_easy(data.unmoved(experiment), PAPER[experiment]["dsl"][0])
             words = (f" over {label(rival)}", easy, rival in LEARNT)
-            yield _difference(
-                data, ("C2", statement, theirs), both[rival], words, margin / 2, len(both) < 3, about(agent)
-            )
+            whose = {"about": about(agent), **data.shown(experiment, agent)}
+            yield _difference(data, ("C2", statement, theirs), both[rival], words, margin / 2, len(both) < 3, whose)
 
 
 def _difference(data, head, both, words, wanted, incomplete, whose):
@@ -101,7 +100,7 @@ def _difference(data, head, both, words, wanted, incomplete, whose):
     untold = at_ceiling(both["success"].mean(), both["success_other"].mean()) or easy
     if untold:
         ours, verdict = f"{ours}: {untold}", "untested"
-    return line(*head, ours, d, len(both), k, verdict, about=whose)
+    return line(*head, ours, d, len(both), k, verdict, **whose)
 
 
 def c3(data: Evidence):
@@ -115,7 +114,7 @@ def c3(data: Evidence):
             yield line(*head, "no human was measured", command=by_hand)
         else:
             easy = too_easy(data.unmoved(experiment), paper["dsl"][0])
-            yield _difference(data, head, both, ("", easy, False), 0.0, False, about("dsl"))
+            yield _difference(data, head, both, ("", easy, False), 0.0, False, {"about": about("dsl")})
 
 
 def c10(data: Evidence):
@@ -123,25 +122,26 @@ def c10(data: Evidence):
     scans). Reproduced: at most 2 %; partly: at most 10 %."""
     for agent in data.agents("spine"):
         statement = f"It is not fooled by the next vertebra: {label(agent)}"
-        yield _vertebrae(statement, data.of("spine", agent), "case", about(agent))
+        whose = {"about": about(agent)}
+        yield _vertebrae(statement, data.of("spine", agent), "case", whose | data.shown("spine", agent))
         real = data.tables.get("real", pd.DataFrame())
         if len(real):
             some = real[(real["experiment"] == "spine") & (real["method"] == agent)]
             where = statement.replace(":", f", on {some['dataset'].nunique()} real scans:", 1)
-            yield _vertebrae(where, some, "dataset", about(agent))
+            yield _vertebrae(where, some, "dataset", whose)
 
 
-def _vertebrae(statement: str, some: pd.DataFrame, clusters: str, whose: str):
+def _vertebrae(statement: str, some: pd.DataFrame, clusters: str, whose: dict):
     """A line of C10; `clusters`: the column over whose values the interval goes."""
     if some.empty:
-        return line("C10", statement, "none reported", about=whose)
+        return line("C10", statement, "none reported", **whose)
     off = np.array([kind(s, n) == "vertebra" for s, n in zip(some["success"], some["note"], strict=True)])
     found = intervals.rate(off, some[clusters], "share of cases")
     if clusters == "dataset":
         found = found._replace(of="share of cases: scans")
     ours = f"{off.sum()} of {len(some)} cases off by whole vertebrae ({percent(off.mean())})"
     verdict = by_rule(off.mean() <= 0.02, off.mean() <= 0.1)
-    return line("C10", statement, "none reported", ours, found, len(some), trained(some), verdict, about=whose)
+    return line("C10", statement, "none reported", ours, found, len(some), trained(some), verdict, **whose)
 
 
 def c12(data: Evidence):
@@ -161,7 +161,8 @@ def c12(data: Evidence):
             said.append(percent(found.value) + (f" ({easy})" if easy else ""))
         worse = max(verdicts, key=("reproduced", "partly", "untested", "not").index)
         n, k = sum(len(some) for some in parts.values()), trained(*parts.values())
-        yield line("C12", statement, "92 % and 100 %", " and ".join(said), None, n, k, worse, about=about(agent))
+        whose = {"about": about(agent), **data.shown("spine", agent)}
+        yield line("C12", statement, "92 % and 100 %", " and ".join(said), None, n, k, worse, **whose)
 
 
 def c13(data: Evidence):

@@ -24,9 +24,10 @@ def c4(data: Evidence):
         before, after = both["final_error_mm_other"].median(), both["final_error_mm"].median()
         lost = intervals.difference(both["success"], both["success_other"], both["case"])
         verdict = by_rule(d.low > 0 and after < before and not lost.high < 0, after < before)
+        whose = {"about": about(agent), **data.shown("spine", agent)}
         success = f"success {percent(both['success_other'].mean())} -> {percent(both['success'].mean())}"
         ours = f"median {before:.1f} -> {after:.1f} mm, {success}; gain a case {d.value:.2f} mm"
-        yield line("C4", statement, "median 3.4 -> 2.5 mm", ours, d, len(both), k, verdict, about=about(agent))
+        yield line("C4", statement, "median 3.4 -> 2.5 mm", ours, d, len(both), k, verdict, **whose)
     yield from claims_variants.c4(data)
 
 

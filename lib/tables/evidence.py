@@ -69,6 +69,11 @@ class Evidence:
         """The paper's agent, always, and ours where it was run."""
         return [a for a in OURS if a == "dsl" or len(self.of(experiment, a))]
 
+    def shown(self, experiment: str, agent: str) -> dict:
+        """Command and files behind an agent's rows, where they are not those of its claim: all its trainings."""
+        studied = experiment == "spine" and agent == "dsl" and "seed" in self.rows
+        return {"command": "python -m lib study papers_agent", "evidence": "rows/papers_agent.csv"} if studied else {}
+
     def asked(self, study: str, experiment: str) -> pd.DataFrame:
         """Rows of one of the studies `ASKED`; none where it was not run."""
         rows = self.tables.get("studies", pd.DataFrame())
