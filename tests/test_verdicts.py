@@ -71,6 +71,10 @@ def test_a_difference_between_two_sets_of_patients():
     d = intervals.between(values, flag, ["a", "a", "b", "c", "d", "d"])
     assert d.value == pytest.approx(1 / 3) and d.low < 0 < d.high and d.unit == "points"
     assert np.isnan(intervals.between([1, 1], [True, False], ["a", "b"]).low), "no spread is no interval"
+    assert np.isnan(intervals.between([1, 0], [True, False], ["a", "a"]).low), "nor is one patient, as in a smoke run"
+    one = [intervals.rate([1, 0], ["a"] * 2), intervals.difference([1, 0], [0, 0], ["a"] * 2)]
+    assert [made.value for made in one] == [0.5, 0.5] and np.isnan(one[1].low)
+    assert np.isnan(intervals.median([1, 2], ["a"] * 2, "x").low)
 
 
 @pytest.mark.parametrize(

@@ -92,12 +92,15 @@ def between(values, flag, clusters, n: int = 20_000, seed: int = 2017) -> Interv
     values, flag = np.asarray(values, dtype=np.float64), np.asarray(flag, dtype=bool)
     lines = pd.DataFrame({"a": values * flag, "na": flag, "b": values * ~flag, "nb": ~flag})
     sums = lines.astype(float).groupby(np.asarray(clusters)).sum().to_numpy()
+    value = values[flag].mean() - values[~flag].mean()
+    if len(sums) < 2:
+        return _points(value, np.nan, np.nan)
     draws = np.random.default_rng(seed).integers(len(sums), size=(n, len(sums)))
     a, na, b, nb = sums[draws].sum(axis=1).T
     there = (na > 0) & (nb > 0)
     low, high = np.percentile(a[there] / na[there] - b[there] / nb[there], metrics.expanded(len(sums)))
     bounds = (low, high) if low or high else (np.nan, np.nan)  # where no patient shows any difference, none is known
-    return _points(values[flag].mean() - values[~flag].mean(), *bounds)
+    return _points(value, *bounds)
 
 
 def success_difference(both: pd.DataFrame) -> float:
