@@ -166,7 +166,7 @@ def semantic_models(cfg, names: Sequence[str]) -> dict:
     from lib.study import pairs
 
     folders = pairs.split_folders(cfg)["train"]
-    counts = {name: None if name == "semantic" else int(name.rpartition("_")[2]) for name in names}
+    counts = {name: methods.learnt_on(name) for name in names}
     for name, count in counts.items():
         if count is not None and not 1 <= count <= len(folders):
             raise UserError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from lib.baselines.methods import OURS, label
 from lib.study.variants import KNOWN, REFERENCE
 from lib.tables import intervals
-from lib.tables.evidence import ONCE_MORE, pairs_in, pairs_of
+from lib.tables.evidence import ONCE_MORE, pairs_in, pairs_of, trained
 from lib.tables.rules import PAPER, about, alone, by_rule, line, of_trainings, so_few
 from lib.tables.words import percent
 
@@ -56,11 +56,6 @@ def against(data, claim: str, first: str, second: str):
                 yield f"{experiment}, {label(agent)}", both, {"about": about(agent), "command": alone(claim)}
 
 
-def trainings(both) -> int:
-    """How many trainings are behind each side of rows side by side: one a split."""
-    return both.reset_index()["split"].nunique()
-
-
 def alike(first: str, second: str) -> bool:
     """Whether two variants walk with the same networks, so that no training is compared."""
     return (KNOWN[first].networks or first) == (KNOWN[second].networks or second)
@@ -78,7 +73,7 @@ def success(data, claim, statement, first, second, words, rule, limit=0.0):
     """A line a pair of variants: success of the first against that of the second; `rule(difference) -> verdict`, and the
     claim's side lies above `limit`."""
     for who, both, shown in against(data, claim, first, second):
-        k = trainings(both)
+        k = trained(both.reset_index())
         d = intervals.difference(both["success"], both["success_other"], both["case"])
         d = d.widened(data.spread["points"], k, k)
         rates = f"{percent(both['success'].mean())} against {percent(both['success_other'].mean())}"
@@ -138,7 +133,7 @@ def gain(data, claim, statement, first, second, words, also=()):
 
 def _gain_line(data, claim, where, both, words, same, shown):
     """A line of `gain`. Where both walk with the `same` networks, chance in training is no part of the difference."""
-    k, nearer = trainings(both), both["final_error_mm_other"] - both["final_error_mm"]
+    k, nearer = trained(both.reset_index()), both["final_error_mm_other"] - both["final_error_mm"]
     d = intervals.median(nearer, both["case"], "gain a case")
     mine, other = both["final_error_mm"].median(), both["final_error_mm_other"].median()
     ours = f"median {mine:.1f} mm against {other:.1f} mm {words}; gain a case {d.value:.2f} mm"
@@ -175,6 +170,6 @@ def papers_window(data, statement: str):
     both = pairs_in(data.asked("papers_agent", "spine"), "method", "dsl", "dsl_object")
     d = intervals.difference(both["success"], both["success_other"], both["case"])
     ours = f"{percent(both['success'].mean())} against {percent(both['success_other'].mean())} there"
-    k, shown = both.groupby("seed")["split"].nunique().sum(), {"command": "python -m lib study papers_agent"}
+    k, shown = trained(both), {"command": "python -m lib study papers_agent"}
     where = f"{statement} (E1 spine): {label('dsl')}"
     return line("C5", where, UNTESTED, ours, d, len(both), k, better(d), evidence="rows/papers_agent.csv", **shown)
