@@ -71,7 +71,7 @@ def atomic(path: str | os.PathLike, needs: int = 0) -> Iterator[Path]:
 
 def _within(path: Path, named) -> bool:
     """Whether an error is about the file itself, a temporary of it, or its folder: a writer reads other files, too."""
-    return named is not None and Path(named).parent in (path.parent, *path.parent.parents)
+    return named is not None and (Path(named) in path.parents or Path(named).parent == path.parent)
 
 
 def sweep(path: Path) -> None:
