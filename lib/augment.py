@@ -137,7 +137,6 @@ class Stream:
         observation: str = "difference",
         seed: int = 0,
         device="cpu",
-        chunk: int = 0,
     ):
         if not pairs:
             raise UserError("no training pairs were found; run notebook 01 (make reproduce does) first.")
@@ -150,7 +149,7 @@ class Stream:
         self.anchors = [torch.as_tensor(p.anchors) for p in pairs]
         self.generator = torch.Generator().manual_seed(seed)
         self._planned = None  # samples drawn but not cut yet
-        few = chunk or max(1, 4 * 32**3 // settings.window**3)  # windows at a time, as many as stay in the cache
+        few = max(1, 4 * 32**3 // settings.window**3)  # windows at a time, as many as stay in the cache
         self.chunk = few if self.device.type == "cpu" else 1 << 30
         self.noise = torch.randn(1 << 22, generator=self.generator).to(self.device)
         self.looks = Looks(settings.looks, self.voxel, self.generator)

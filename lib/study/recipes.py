@@ -35,9 +35,8 @@ class Maker:
     change: Change | None = field(default=None, compare=False)
     samples: int = 0
     seed: int = 0
-    lent: Change | None = field(
-        default=None, compare=False
-    )  # whose networks it walks with, where the change borrows them
+    # Whose networks it walks with, where the change borrows them.
+    lent: Change | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
