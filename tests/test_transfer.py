@@ -152,6 +152,21 @@ def test_only_changed_patients_are_made_again_and_elsewhere():
             assert recipes.population.folder_of(task, "cpu", root).is_relative_to(root)
 
 
+def test_a_change_may_have_one_network_and_shares_its_patients(everything_here, trained):
+    cfg = run.load_config("cpu")
+    makers = {m.change_name: m for m in recipes.makers(schema.load("wider_training"), "spine")}
+    one, two = makers["all_one_network"], makers["all"]
+    recipes.make(cfg, one)
+    recipes.make(cfg, two)
+    assert [(a[0].stage, a[0].training.samples) for a in trained] == [("coarse", 240000)] + [
+        ("coarse", cfg.transfer.samples),
+        ("fine", cfg.transfer.fine_samples),
+    ]
+    assert recipes.networks(cfg, one).keys() == {"coarse"} and recipes.wanted(cfg, one) == ["coarse"]
+    assert recipes.patients_root(cfg, one) == recipes.patients_root(cfg, two) is not None
+    assert methods.agent_settings(cfg, schema.Method("agent"), True, one).coarse_steps == 300
+
+
 def test_a_population_without_networks_says_how_to_get_them(monkeypatch):
     monkeypatch.setattr(recipes.population, "build", lambda *a, **k: pytest.fail("patients were built"))
     with pytest.raises(UserError, match="no population 'nosuch'"):

@@ -104,14 +104,19 @@ def networks(cfg, maker: Maker) -> dict[str, Path]:
     population without it."""
     maker = maker.trainer()
     own = maker.change.stages if maker.change else BOTH
-    stages = ("coarse",) if maker.samples else BOTH
+    stages = BOTH[:1] if maker.samples or _alone(maker) else BOTH
     return {s: folder(cfg, maker if s in own else maker.without()) / f"{maker.agent}_{s}.safetensors" for s in stages}
 
 
 def wanted(cfg, maker: Maker) -> list[str]:
     """The stages that an agent has: E2 walks with the coarse network alone, unless the profile says otherwise."""
     fine = maker.experiment == "spine" or (cfg.training.heart_fine and maker.population == "reproduce")
-    return list(BOTH if fine and not maker.samples else BOTH[:1])
+    return list(BOTH if fine and not (maker.samples or _alone(maker)) else BOTH[:1])
+
+
+def _alone(maker: Maker) -> bool:
+    """Whether its change gives it one network."""
+    return maker.change is not None and maker.change.alone
 
 
 def there(cfg, maker: Maker) -> bool:
@@ -150,10 +155,11 @@ def applied(cfg, maker: Maker):
 
 
 def patients_root(cfg, maker: Maker) -> Path | None:
-    """Where the patients of an agent are made: None, the usual place, unless its change makes other ones."""
+    """Where the patients of an agent are made: None, the usual place, unless its change makes other ones. Changes that
+    make the same patients share them."""
     if maker.change is None or not maker.change.patients:
         return None
-    return config.data_dir(cfg.profile).parent / "changed" / maker.change_name
+    return config.data_dir(cfg.profile).parent / "changed" / provenance.fingerprint(maker.change.patients)[:12]
 
 
 def make(cfg, maker: Maker, stages=None, say=print) -> None:

@@ -51,6 +51,7 @@ class Change:
         "actions"  # actions | parameters (one-shot regression) | stop (a 13th output)
     )
     boost: Share = 0.0  # share of samples from where the reference fails on training patients
+    alone: bool = False  # the coarse network alone, in place of two
     networks: str = ""  # walks with the networks of this change; empty: with its own
     against: str = ""  # the change that it is compared with; empty: none
     short: bool = False  # with `transfer.samples` also where the population has `transfer.without_samples`
