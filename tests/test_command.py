@@ -9,8 +9,8 @@ import pytest
 from lib.base import provenance
 from lib.figures import studies as figures
 from lib.registration import judged, register, trust
+from lib.study import methods, schema
 from lib.study import rows as study_rows
-from lib.study import schema
 from lib.tables import calibration, levels, limits
 from lib.tables import registration as command
 
@@ -171,6 +171,24 @@ def test_committed_limits_are_those_of_the_committed_rows(kind):
     assert found == trust.load(folder, network, kind.file, kind.limits) and found.n > 0
 
 
+@pytest.mark.parametrize("kind", [limits.BOTH, limits.HEART_BOTH], ids=lambda kind: kind.experiment)
+def test_committed_verdicts_are_those_of_the_committed_limits(kind):
+    results, asked = register.AGENTS.parent, 0
+    folder = register.AGENTS / kind.experiment
+    network = folder / "dsl_two_channel_coarse.safetensors"
+    committed = trust.load(folder, network, kind.file, kind.limits).limits
+    for path in (results / "rows").glob("*.csv"):
+        rows = study_rows.read(results, path.stem)
+        rows = rows[rows["method"].isin(kind.methods) & (rows["recipe"] == "released")]
+        rows = rows[(rows["experiment"] == kind.experiment) & rows["numbers"].str.contains("beside=")]
+        if len(rows):
+            some = pd.concat([rows, study_rows.numbers(rows)], axis=1)
+            good = limits.called_good(some, committed, kind)
+            assert (good == (rows["verdict"] == "good")).all(), path.stem
+            asked += len(rows)
+    assert asked >= 180
+
+
 def test_what_shows_a_scan_and_what_grew_from_it_are_left_out_together():
     rows = limits.read(register.AGENTS.parent, limits.BOTH)
     grown, real = rows["case"].str.startswith("grown_"), rows["case"].str.contains("_second_tuning")
@@ -179,24 +197,47 @@ def test_what_shows_a_scan_and_what_grew_from_it_are_left_out_together():
     assert (drawn["group"] == drawn["case"]).all() and drawn["group"].nunique() == 16
 
 
+def test_a_doubt_that_is_no_limits_is_told_from_those_that_are():
+    numbers = {
+        "overlap": 0.9,
+        "agreement": 1.0,
+        "scouts": 2.0,
+        "likeness": 0.1,
+        "lead": 0.3,
+        "beside": 0.2,
+        "shift": 0.0,
+    }
+    unlike = judged.judge(numbers, "both")
+    assert len(unlike.reasons) == 1 and methods._numbers(unlike) == numbers
+    unlike.reasons.append("the CT and the CBCT look exchanged")
+    assert methods._numbers(unlike) == numbers | {"doubts": 1}
+
+
 def test_verdicts_of_committed_rows_follow_the_limits(tmp_path):
-    """Judged again by other limits; what was not trusted for another reason than a limit stays so, and nothing else moves."""
+    """Judged again by other limits; what is doubted for another reason than a limit stays so, and nothing else moves."""
     folder = tmp_path / "rows"
     folder.mkdir()
     numbers = "overlap=0.9 agreement=1 scouts=2 likeness=0.6 lead={} beside=0.3 shift=0"
+    cases = (("a", "0.05", "good"), ("b", "0.2", "good"), ("c", "0.2 doubts=1", "do not trust"))
     lines = [
         study_row("register_both", 1.0, case, recipe="released", numbers=numbers.format(lead), verdict=said, study="s")
-        for case, lead, said in (("a", 0.05, "good"), ("b", 0.2, "good"), ("c", 0.2, "do not trust"))
+        for case, lead, said in (*cases, ("e", "0.2", "do not trust"))
     ]
     lines.append(
         study_row("register", 1.0, "d", recipe="released", numbers="lead=0.0 shift=4", verdict="good", study="s")
     )
     pd.DataFrame(lines, columns=list(study_rows.COLUMNS)).to_csv(folder / "s.csv", index=False)
     provenance.beside(folder / "s.csv").write_text('{"sha256": "x", "seeds": {"starts": 1}}')
-    before, after = judged.JudgedLimits(min_lead=0.04), judged.JudgedLimits(min_lead=0.1)
-    assert calibration.judged_again(tmp_path, before, after, limits.HEART_BOTH) == []
-    assert calibration.judged_again(tmp_path, before, after, limits.BOTH) == ["s"]
-    assert study_rows.read(tmp_path, "s")["verdict"].tolist() == ["do not trust", "good", "do not trust", "good"]
+    after = judged.JudgedLimits(min_lead=0.1)
+    assert calibration.judged_again(tmp_path, after, limits.HEART_BOTH) == []
+    assert calibration.judged_again(tmp_path, after, limits.BOTH) == ["s"]
+    assert study_rows.read(tmp_path, "s")["verdict"].tolist() == [
+        "do not trust",
+        "good",
+        "do not trust",
+        "good",
+        "good",
+    ]
     beside = json.loads(provenance.beside(folder / "s.csv").read_text())
     assert beside["sha256"] == provenance.sha256(folder / "s.csv") and beside["judged_by"]["min_lead"] == 0.1
-    assert beside["seeds"] == {"starts": 1} and calibration.judged_again(tmp_path, after, after, limits.BOTH) == []
+    assert beside["seeds"] == {"starts": 1} and calibration.judged_again(tmp_path, after, limits.BOTH) == []

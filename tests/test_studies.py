@@ -12,6 +12,7 @@ import lib.__main__ as door
 from lib import rigid
 from lib.base.errors import UserError
 from lib.cases import Result
+from lib.registration import judged
 from lib.study import batch, command, listing, methods, pairs, populations, recipes, rows, run, schema, sources
 
 HEAD = "name: x\nquestion: Why?\n"
@@ -440,8 +441,8 @@ def test_a_word_after_only_that_is_none_is_one_sentence(capsys):
 
 def test_the_command_gives_all_its_methods_from_one_run(bench, monkeypatch):
     truth, asked = rigid.translation([0.0, 0.0, 20.0]), []
-    numbers = {"overlap": 1.0, "likeness": 0.71234567}
-    trust = SimpleNamespace(verdict="good", numbers=lambda: numbers)
+    numbers = {"overlap": 1.0, "agreement": 1.0, "scouts": 2.0, "likeness": 0.71234567, "lead": 0.3, "beside": 0.2}
+    trust = judged.judge(numbers | {"shift": 0.0}, "both")
 
     def register(fixed, moving, experiment, initial, agent, settings):
         asked.append(settings.scouts)
@@ -456,7 +457,7 @@ def test_the_command_gives_all_its_methods_from_one_run(bench, monkeypatch):
     assert found["seconds"].first().to_dict() == {"register": 6.0, "register_both": 6.0, "register_once": 1.0}
     assert found["success"].all().to_dict()["register"] and set(found["verdict"].first()) == {"", "good"}
     one = found.get_group("register")
-    assert rows.numbers(one).iloc[0].to_dict() == {"overlap": 1.0, "likeness": 0.7123}
+    assert rows.numbers(one).iloc[0].to_dict() == numbers | {"likeness": 0.7123, "shift": 0.0}
 
 
 def test_settings_are_chosen_on_patients_never_tested(tmp_path, monkeypatch):

@@ -53,6 +53,8 @@ class Calibration:
     right_when_good: float = float("nan")  # share within 10 mm (E1) or 20 mm (E2), of those called good
     right_when_not: float = float("nan")
     networks: str = ""  # SHA-256 of the coarse network that walked
+    bodies: int = 0  # bodies with a case called good, a scan and what grew from it being one; 0: not counted
+    bodies_wrong: int = 0  # of them, bodies with a wrong case called good
 
 
 @dataclass
@@ -109,8 +111,10 @@ def worth(c: Calibration) -> str:
         return "the verdict is not calibrated for this agent"
     judged = round(c.n * c.called_good)
     wrong = judged - round(judged * c.right_when_good)
-    most = f"exact 95 % interval: up to {at_most(wrong, judged):.0%}"
-    return f"of {judged} calibration cases so judged {wrong} wrong ({most})"
+    if not c.bodies:
+        return f"of {judged} calibration cases so judged {wrong} wrong (exact 95 % interval: up to {at_most(wrong, judged):.0%})"
+    most = f"exact 95 % interval over bodies: up to {at_most(c.bodies_wrong, c.bodies):.0%}"  # cases of one are not independent
+    return f"of {judged} calibration cases of {c.bodies} bodies so judged {wrong} wrong ({most})"
 
 
 def at_most(wrong: int, n: int) -> float:

@@ -16,7 +16,7 @@ from lib.baselines import methods as registry
 from lib.baselines import run
 from lib.baselines.settings import FftSearchSettings
 from lib.cases import Case, Result
-from lib.registration import register
+from lib.registration import judged, register, trust
 from lib.registration.judge import JudgeSettings
 from lib.study import recipes, walk
 from lib.study.schema import Method
@@ -103,13 +103,20 @@ def command(cfg, agent, case: Case, methods: Sequence[Method]) -> list[Found]:
     words = {"initial": case.initial, "agent": agent, "settings": settings}
     one = register.register(who.fixed, who.moving, who.experiment, **words)
     taken, found = one.seconds, []
-    words = " ".join(f"{name}={round(value, 4):g}" for name, value in one.trust.numbers().items())
+    words = " ".join(f"{name}={round(value, 4):g}" for name, value in _numbers(one.trust).items())
     for method in methods:
         if method.method == "register_once":
             found.append(Found(Result(one.ends[0], taken["agent"] / len(one.ends))))
         else:
             found.append(Found(Result(one.pose, taken["total"]), one.trust.verdict, words))
     return found
+
+
+def _numbers(verdict: trust.Trust | judged.Judged) -> dict[str, float]:
+    """The numbers behind a verdict and, where there are some, how many `doubts` it has besides what the limits say."""
+    numbers, module = verdict.numbers(), judged if isinstance(verdict, judged.Judged) else trust
+    doubts = len(verdict.reasons) - sum(map(bool, module.failed(numbers, verdict.calibration.limits).values()))
+    return numbers | ({"doubts": doubts} if doubts else {})
 
 
 def taught(cfg, people: Sequence, missing: Sequence, method: Method) -> Iterator[tuple[Sequence, dict | None]]:

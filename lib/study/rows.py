@@ -70,7 +70,7 @@ def judge_again(path: Path, rows: pd.DataFrame, verdicts, limits: dict) -> None:
 
 
 def numbers(rows: pd.DataFrame) -> pd.DataFrame:
-    """The column `numbers` as columns of numbers, in the rows' order."""
+    """The column `numbers` as columns of numbers, in the rows' order; NaN where a row lacks one (`doubts`: it has none)."""
     parsed = [dict(word.split("=") for word in text.split()) for text in rows["numbers"]]
     return pd.DataFrame(parsed, index=rows.index).astype(float)
 

@@ -120,10 +120,10 @@ def run(options) -> None:
             continue
         if rows.empty:
             raise UserError(f"There are no rows to find limits on; run `python -m lib study {kind.study}` first.")
-        before, found = trust.load(folder, network, kind.file, kind.limits), limits.calibrate(rows, network, kind)
+        found = limits.calibrate(rows, network, kind)
         trust.save(found, folder, kind.file)
-        if judges and before.limits != found.limits:
-            for study in judged_again(results, before.limits, found.limits, kind):
+        if judges:
+            for study in judged_again(results, found.limits, kind):
                 print(f"rows/{study}.csv: judged again by the limits found")
         if kind is limits.AGENT:
             _draw(rows, found, experiment, results)
@@ -133,10 +133,9 @@ def run(options) -> None:
         )
 
 
-def judged_again(results, before, after, kind: limits.Kind) -> list[str]:
+def judged_again(results, after, kind: limits.Kind) -> list[str]:
     """Verdicts of the released command in the rows of all studies of the kind's experiment, from the numbers that stand in
-    them, by the limits `after` in place of those `before`. What was not trusted for another reason than a limit stays so.
-    Returns the studies changed."""
+    them, by the limits `after`. What is doubted for another reason than a limit stays so. Returns the studies changed."""
     changed = []
     for path in sorted((Path(results) / "rows").glob("*.csv")):
         rows = study_rows.read(results, path.stem)
@@ -147,9 +146,8 @@ def judged_again(results, before, after, kind: limits.Kind) -> list[str]:
         if not mine.any():
             continue
         some = pd.concat([rows[mine], study_rows.numbers(rows[mine])], axis=1)
-        then, now = (limits.called_good(some, one, kind) for one in (before, after))
-        doubted = then & (some["verdict"] != "good").to_numpy()
-        verdicts = np.where(now & ~doubted, "good", "do not trust")
+        doubted = some["doubts"].to_numpy() > 0 if "doubts" in some else np.zeros(len(some), dtype=bool)
+        verdicts = np.where(limits.called_good(some, after, kind) & ~doubted, "good", "do not trust")
         if (verdicts != some["verdict"]).any():
             study_rows.judge_again(
                 path, rows, rows["verdict"].mask(mine, pd.Series(verdicts, rows.index[mine])), asdict(after)

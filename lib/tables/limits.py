@@ -143,4 +143,5 @@ def calibrate(rows: pd.DataFrame, network: Path, kind: Kind = AGENT) -> trust.Ca
         return float(right[part].mean()) if part.any() else float("nan")
 
     worth = (float(good.mean()), share(good), share(~good))
-    return trust.Calibration(fit(rows, kind), len(rows), *worth, provenance.sha256(network))
+    bodies = (rows.loc[part, "group"].nunique() for part in (good, good & ~right))
+    return trust.Calibration(fit(rows, kind), len(rows), *worth, provenance.sha256(network), *bodies)
