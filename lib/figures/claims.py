@@ -30,13 +30,22 @@ def write(folder, cfg, known=(), future=(), long=()) -> list[Path]:
         if len(table):
             path = folder / "figures" / f"{name}.png"
             record = {"cfg": cfg, "inputs": [path for path in sources if path.exists()]}
-            made.append(charts.save(draw(table), path, record))
+            made.append(_saved(draw(table), path, record))
     theory = folder / "theory.json"
     found = json.loads(theory.read_text(encoding="utf-8")).get("eq5") if theory.exists() else None
     if found:
         record = {"cfg": cfg, "inputs": [theory]}
-        made.append(charts.save(eq5(found), folder / "figures" / "eq5.png", record))
+        made.append(_saved(eq5(found), folder / "figures" / "eq5.png", record))
     return made
+
+
+def _saved(figure, path: Path, record: dict) -> Path:
+    """Saved and closed: a notebook shows it where it speaks of it."""
+    import matplotlib.pyplot as plt
+
+    charts.save(figure, path, record)
+    plt.close(figure)
+    return path
 
 
 def eq5(found: dict):

@@ -60,7 +60,9 @@ def walk(params, margins, title: str = ""):
 
 
 def learning_curves(logs, title: str = ""):
-    """Loss and agreement against samples. logs: name -> CSV path or DataFrame with the columns
+    """Loss and agreement against samples; in training what all actions share may count less than in Eq. 5.
+
+    logs: name -> CSV path or DataFrame with the columns
     step, samples, loss, val_loss, val_agreement, seconds."""
     import pandas as pd
 
@@ -72,7 +74,11 @@ def learning_curves(logs, title: str = ""):
         for ax, column in ((axes[0][0], "val_loss"), (axes[0][1], "val_agreement")):
             some = table.dropna(subset=[column])
             ax.plot(some["samples"], some[column], "o-", color=tint, lw=1.6, ms=2.5, label=f"{name}: validation")
-    axes[0][0].set(xlabel="training samples", ylabel="loss (Eq. 5, mean square)", yscale="log")
+    axes[0][0].set(
+        xlabel="training samples",
+        ylabel="mean square (training: as it is weighted;\nvalidation: Eq. 5 as printed)",
+        yscale="log",
+    )
     axes[0][1].set(xlabel="training samples", ylabel="agreement with the greedy action", ylim=(0, 1))
     axes[0][1].axhline(1 / 12, color="#999999", ls=":", lw=1)
     axes[0][1].text(

@@ -147,8 +147,8 @@ def difference(still: np.ndarray, moved: np.ndarray, windows) -> np.ndarray:
 
 
 def words(name: str, window) -> str:
-    """A window in words, for a title."""
-    return f"{name}: W {window[1]:.0f} L {window[0]:.0f} HU"
+    """A window in words, for a title. Only a CT is said to be in HU."""
+    return f"{name}: W {window[1]:.0f} L {window[0]:.0f}{' HU' if name == 'CT' else ''}"
 
 
 def scaled(shapes, rows: int = 1, height: float = 3.4):

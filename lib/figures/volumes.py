@@ -199,6 +199,6 @@ def contact_sheet(volumes, titles=None, plane: str = "coronal", window=None, col
         )
     for ax in flat[len(volumes) :]:
         ax.set_axis_off()
-    note = f"({plane}, {words('window', window)})" if window else f"({plane}; W, L in HU)"
+    note = f"({plane}, {words('window', window)})" if window else f"({plane}; W, L as stored)"
     fig.suptitle(f"{suptitle}  {note}".strip(), fontsize=9)
     return fig

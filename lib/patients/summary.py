@@ -77,8 +77,8 @@ def soft_tissue(volume: Volume, seen: torch.Tensor) -> tuple[float, float]:
 
 
 def real_images(experiment: str, kind: str, limit: int = 4, spacing: float = 3.0) -> dict[str, Volume]:
-    """Name -> image of real scans on this machine, to look at: `kind` "ct" or "cbct". Empty where there is none. E2:
-    cut so that the heart is in the middle."""
+    """Name -> image of real scans on this machine, to look at: `kind` "ct" or "cbct". Empty where there is none. E2: a CT
+    is cut so that the heart is in the middle; a CBCT of another part of the body is called so."""
     from lib.patients.scans import manifest, marks
 
     found = {}
@@ -88,7 +88,8 @@ def real_images(experiment: str, kind: str, limit: int = 4, spacing: float = 3.0
             if experiment == "heart" and kind == "ct":
                 vertices, _ = marks.heart_mesh(scan.manifest.heart, labels)
                 image = about(image, vertices.mean(axis=0))
-            found[scan.name] = resample(image, np.maximum(image.spacing, spacing))
+            other = "" if kind == "ct" or experiment in scan.manifest.experiments else f" (no {experiment})"
+            found[scan.name + other] = resample(image, np.maximum(image.spacing, spacing))
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,10 +185,11 @@ def make(cfg, maker: Maker, stages=None, say=print) -> None:
     sides["train"] = sides["train"][: (maker.change and maker.change.pairs) or None]
     sides["train"] += population.build_tasks(grown, changed.patients, cfg.profile, root, progress=say)
     for stage in [stage for stage in stages if stage in own]:
+        started = time.time()
         data = [pairs.load_pairs(pairs.prepare_pairs(sides[s], stage, changed.stream)) for s in ("train", "validation")]
         what = dataclasses.replace(changed, change=maker.change)
         objective = train_agent.objective(what, maker.agent, stage, data[0], say)
         lesson = train.Lesson(changed.stream, changed.training, maker.experiment, stage, maker.agent, objective)
         path = train.train(lesson, *data, folder(cfg, maker), say=say)
         more = {"population": maker.name, "grown_from": sorted({task.source for task in grown})}
-        provenance.record(path, changed, seeds={"training": changed.training.seed}, **more)
+        provenance.record(path, changed, seeds={"training": changed.training.seed}, started=started, **more)

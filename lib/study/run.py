@@ -280,7 +280,10 @@ class Loop:
             old = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
             kept = {"converted_from": old["converted_from"]} if "converted_from" in old else {}
             seeds = {"starts": self.cfg.evaluation.seed, "training": self.cfg.training.seed}
-            provenance.record(path, self.cfg, seeds=seeds, study=dataclasses.asdict(self.study), **kept)
+            # Over all runs that went into the file, as far as they are known: an interrupted one goes on.
+            spent = time.monotonic() - self.began + (old.get("wall_seconds") or 0)
+            kept |= {"seeds": seeds, "study": dataclasses.asdict(self.study), "started": time.time() - spent}
+            provenance.record(path, self.cfg, **kept)
 
 
 def load_config(profile: str, experiment: str = "spine"):

@@ -186,7 +186,8 @@ def attention_figure(cfg, agent: Agent, case, result, title: str):
     size, voxel = agent.coarse.window, agent.coarse.voxel
     volume = Volume(torch.as_tensor(values), voxel, case.centre - (size - 1) / 2 * voxel)
     box = (agent.fine.window * agent.fine.voxel) if agent.fine else 0.4 * size * voxel
-    figure = figures.saliency(case.patient.fixed, volume, roi, box, title)
+    what = "region of interest" if agent.fine else "no fine network: its box would be about here"
+    figure = figures.saliency(case.patient.fixed, volume, roi, box, title, what=what)
     charts.save(figure, config.run_dir(cfg) / f"attention_{variants.method(cfg, agent.name)}.png", provenance.record)
     return figure
 

@@ -147,8 +147,13 @@ def coarse_to_fine(rows: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for experiment in PAPER:
         for agent in OURS:
-            for stage, method in (("coarse", f"{agent}_coarse"), ("coarse + fine", agent)):
-                some = rows[(rows["experiment"] == experiment) & (rows["method"] == method)]
+            mine = rows[rows["experiment"] == experiment]
+            both = f"{agent}_coarse" in set(mine["method"])
+            for stage, method in (
+                ("coarse", f"{agent}_coarse"),
+                ("coarse + fine" if both else "its only network", agent),
+            ):
+                some = mine[mine["method"] == method]
                 some = some[some["dataset"].str.startswith("virtual_")]
                 if len(some):
                     good = some.loc[some["success"], "final_error_mm"].median()
