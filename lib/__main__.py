@@ -48,6 +48,7 @@ COMMANDS = {
     ),
     "baselines": Command(STUDY, "lib.study.baselines_command", "run some methods alone, without notebook 05"),
     "scanners": Command(CHECK, "lib.figures.scanners", "picture of both simulated scanners beside a real cone-beam CT"),
+    "failures": Command(CHECK, "lib.study.failures", "a picture of every failure of a method in a study's rows"),
     "bench": Command(CHECK, "lib.study.bench", "speed of targets, stream, training, roll-out and registration"),
     "check": Command(CHECK, "lib.study.check", "are these settings sound? asked before any work begins"),
 }

@@ -72,7 +72,7 @@ def landmarks(patient) -> tuple[np.ndarray, np.ndarray]:
 
 
 def error(case: Case, pose: np.ndarray) -> float:
-    """TRE (spine) or MME (heart) of a pose (4, 4), mm. A heart without meshes is measured as the spine is."""
+    """TRE (spine) or MME (heart) of a pose (4, 4), moving -> fixed, mm. A heart without meshes is measured as the spine is."""
     patient = case.patient
     if patient.experiment == "heart" and patient.mesh_moving is not None and patient.mesh_fixed is not None:
         return metrics.mme(patient.mesh_moving, pose, patient.mesh_fixed)
@@ -81,7 +81,7 @@ def error(case: Case, pose: np.ndarray) -> float:
 
 
 def overlap(patient, pose: np.ndarray, step_mm: float = 8.0) -> float:
-    """Share of the fixed field of view that lies inside the moving volume's grid at `pose` (0 to 1).
+    """Share of the fixed field of view that lies inside the moving volume's grid at `pose`, moving -> fixed (0 to 1).
 
     The field of view is found in every voxel and then thinned; `pair.overlap` thins first, which is faster.
     """

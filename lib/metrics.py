@@ -103,8 +103,8 @@ def surface_distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray
 
 
 def mme(mesh_moving, pose: np.ndarray, mesh_fixed) -> float:
-    """Mesh-to-mesh error, mm: mean distance of the moved mesh's vertices to the fixed mesh; meshes are (vertices (n,
-    3), faces (m, 3)). Not zero at the truth where the organ changed its shape."""
+    """Mesh-to-mesh error, mm: mean distance of the moving mesh's vertices, moved by `pose` (4, 4; moving -> fixed), to the
+    fixed mesh; meshes are (vertices (n, 3), faces (m, 3)). Not zero at the truth where the organ changed its shape."""
     if mesh_moving is None or mesh_fixed is None:
         raise UserError("The patient has no mesh in both images, so an MME cannot be computed; add them.")
     moved = rigid.apply(np.asarray(pose), np.asarray(mesh_moving[0], dtype=np.float64))

@@ -158,7 +158,8 @@ def actions_2d(step: float = 1.0) -> np.ndarray:
 
 
 def displacement(first: np.ndarray, second: np.ndarray, centre) -> np.ndarray:
-    """Mean distance (mm) between where two poses (..., 4, 4) put points 50 mm from `centre` (fixed world) on each axis."""
+    """Mean distance (mm) between where two poses (..., 4, 4), moving -> fixed, put the points that the first brings to 50 mm
+    from `centre` (fixed world) on each axis."""
     points = np.asarray(centre) + 50.0 * np.concatenate([np.eye(3), -np.eye(3)])
     back = apply(invert(np.asarray(first)), points)
     moved = apply(np.asarray(second), back)

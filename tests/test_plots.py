@@ -1,6 +1,7 @@
 """Planes are cut where the anatomy is, with the right side on the right, and figures are drawn and saved."""
 
 import json
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from lib import rigid
 from lib.figures import attention, charts, paths, planes, shown, volumes
 from lib.images.volume import Volume
+from lib.registration import report
 
 
 def marked(axis: int, spacing=(1.0, 2.0, 4.0)) -> Volume:
@@ -248,3 +250,19 @@ def test_error_curves_name_the_best_first():
 
 def test_unknown_methods_get_a_name_and_a_colour():
     assert charts.label("my_method") == "my method" and charts.colour("my_method") == charts.colour("my_method")
+
+
+def test_planes_of_a_spine_are_cut_through_its_bone():
+    """A bone 30 mm to the left and 50 mm behind the middle, moved by the pose; with little bone the middle stays."""
+    size = 80
+    ct = Volume(torch.full((size, size, size), 40.0), 4.0, np.full(3, -2.0 * size))
+    points = ct.points()
+    rod = (points[..., 0] - 30).square() + (points[..., 1] - 50).square() < 15**2
+    moved = rigid.translation([10.0, -20.0, 0.0])
+    bony = ct.with_array(torch.where(rod, torch.tensor(700.0), ct.array))
+    np.testing.assert_allclose(planes.through_bone(bony, moved, [0.0, 0.0, 5.0]), [40.0, 30.0, 5.0], atol=3.0)
+    np.testing.assert_array_equal(planes.through_bone(ct, moved, [0.0, 0.0, 5.0]), [0.0, 0.0, 5.0])
+    found = SimpleNamespace(pose=moved, centre=np.array([0.0, 0.0, 5.0]), experiment="spine")
+    assert report.shown_at(bony, found)[1] > 25
+    found.experiment = "heart"
+    np.testing.assert_array_equal(report.shown_at(bony, found), found.centre)

@@ -9,11 +9,25 @@ import pandas as pd
 import pytest
 
 import lib.__main__ as door
-from lib import rigid
+from lib import metrics, rigid
 from lib.base.errors import UserError
 from lib.cases import Result
+from lib.figures import scans
 from lib.registration import judged
-from lib.study import batch, command, listing, methods, pairs, populations, recipes, rows, run, schema, sources
+from lib.study import (
+    batch,
+    command,
+    failures,
+    listing,
+    methods,
+    pairs,
+    populations,
+    recipes,
+    rows,
+    run,
+    schema,
+    sources,
+)
 
 HEAD = "name: x\nquestion: Why?\n"
 CHANGE = "recipe: {population: fresh, changes: {a: {what: b, %s}}}\n"
@@ -307,6 +321,23 @@ def test_a_study_writes_rows_of_one_schema_and_is_not_run_twice(bench):
     bench.asked.clear(), bench.loaded.clear()
     assert "all rows are there" in bench.go()[0] and not bench.asked and not bench.loaded
     assert listing.state(bench.study, bench.folder) == "there, 12 rows"
+
+
+def test_every_failure_has_its_picture(bench):
+    bench.go()
+    made = rows.read(bench.folder, "x")
+    failed = made[(made["method"] == "itk_tuned") & ~made["success"]]
+    found = list(failures.found(bench.study, failed))
+    assert len(found) == len(failed) == 4 and [who.id for _, who, _ in found] == ["a", "a", "b", "b"]
+    for (words, _, pose), row in zip(found, failed.to_dict("records"), strict=True):
+        assert words == f"{row['case']}: {row['final_error_mm']:.0f} mm"
+        assert metrics.tre(np.zeros((1, 3)), pose, [[0, 0, 20.0]]) == pytest.approx(row["final_error_mm"], abs=1e-3)
+    sheet = scans.failures(iter(found), len(found), "All of them", columns=3)
+    assert [ax.get_title() != "" for ax in sheet.axes] == [True] * 4 + [False] * 2
+
+
+def test_a_failure_that_is_none_is_one_sentence(bench, capsys):
+    assert door.main(["failures", "every_level", "nosuch"]) == 2 and "no rows of every_level" in capsys.readouterr().err
 
 
 def test_a_block_that_runs_nothing_asks_for_nobody(bench, tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
 
 
 def search(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
-    """The same with `-search`: random starts around `initial`."""
+    """The same with `-search`: random starts around `initial` (4, 4), moving -> fixed."""
     options = settings.greedy
     text = f"-search {options.search_starts} {options.search_degrees:g} {options.search_mm:g}"
     return _run(fixed, moving, initial, settings, mask, rng, search=text)

@@ -47,9 +47,8 @@ def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
 
 
 def poses(initial: np.ndarray, centre: np.ndarray, options, rng) -> np.ndarray:
-    """(n, 4, 4) poses over +-box about `initial`, Sobol points: they fill six dimensions more evenly than
-    chance.
-    """
+    """(n, 4, 4) poses over +-box about `initial`, moving -> fixed as it is; Sobol points: they fill six dimensions more
+    evenly than chance."""
     engine = qmc.Sobol(6, seed=rng)
     v = (2 * engine.random(options.screened) - 1) * np.array(options.box)
     return np.stack([rigid.about(m, centre) @ initial for m in rigid.params_to_matrix(v)])

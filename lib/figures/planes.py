@@ -8,7 +8,7 @@ import torch
 from lib import rigid
 from lib.figures.charts import new_figure
 from lib.images.normalise import tissue_level
-from lib.images.volume import Volume
+from lib.images.volume import Volume, sample
 
 CT_WINDOW = (150.0, 900.0)  # level, width: bone and soft tissue together
 PLANES = ("axial", "coronal", "sagittal")
@@ -20,7 +20,7 @@ AXES = {
 }
 EDGES = {plane: letters for plane, (_, _, letters) in AXES.items()}
 HALF = 110.0  # mm from the centre to the edge of a close picture
-LEVEL, WIDTH = 150.0, 600.0  # HU of a close picture: soft tissue and bone
+LEVEL, WIDTH = 200.0, 900.0  # HU of a close picture: soft tissue, and end-plates that are not all white
 OUTSIDE = -30000.0  # no image has values near it
 _OTHERS = ((0, 0), (0, 1), (1, 1))  # reducing these axes in turn leaves i, j, k of an array [k, j, i]
 
@@ -103,6 +103,16 @@ def window_of(volume: Volume) -> tuple[float, float]:
     low, middle, high = (float(v) for v in torch.quantile(values, torch.tensor([0.05, 0.5, 0.99])))
     width = float(np.clip(1.6 * (high - low), 300, 2000))
     return round((middle + 0.12 * width) / 10) * 10.0, round(width / 10) * 10.0
+
+
+def through_bone(moving: Volume, pose, centre, above: float = 200.0) -> np.ndarray:
+    """(3,) where to cut so that all planes meet the spine: `centre` (3,), fixed world, moved across the body into the middle
+    of the CT's bone around it, at `pose` (4, 4, moving -> fixed). `centre` itself where there is little bone."""
+    across, deep, along = (np.arange(-reach, reach + 1, 3.0) for reach in (60.0, 90.0, 12.0))
+    points = np.asarray(centre) + np.stack(np.meshgrid(across, deep, along, indexing="ij"), axis=-1).reshape(-1, 3)
+    moved = rigid.apply(rigid.invert(np.asarray(pose)), points)
+    bone = points[sample(moving, torch.as_tensor(moved, dtype=torch.float32)).numpy() > above]
+    return np.asarray(centre) if len(bone) < 50 else np.append(np.median(bone[:, :2], axis=0), np.asarray(centre)[2])
 
 
 def matched(fixed: Volume, moving: Volume, pose, centre) -> tuple:

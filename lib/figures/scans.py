@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from lib import cases, rigid
-from lib.figures import charts, volumes
+from lib.figures import charts, planes, volumes
 from lib.patients.scans.manifest import real_cbct
 
 
@@ -42,6 +43,25 @@ def overlays(rows, starts, patients: dict) -> dict[str, tuple]:
     if worst["case"] != usual["case"]:
         return {"": (patients[usual["case"]], shown), "_worst": (patients[worst["case"]], last)}
     return {"": (patients[usual["case"]], shown | dict(list(last.items())[1:]))}
+
+
+def failures(found: Iterable[tuple], n: int, title: str, columns: int = 6):
+    """A sheet with a picture each of `n` failures: a plane through the object in the CBCT, orange, over the CT, blue, where
+    the method left it. found: (words, Patient, pose (4, 4), moving -> fixed), taken one by one."""
+    columns, extent = min(columns, n), (200.0, 200.0)
+    figure, axes = charts.new_figure(-(-n // columns), columns, widths=[1.0] * columns, height=2.3)
+    flat = [ax for row in axes for ax in row]
+    for ax in flat:
+        ax.set_axis_off()
+    for ax, (words, who, pose) in zip(flat, found, strict=False):
+        plane = {"spine": "sagittal", "heart": "axial"}[who.experiment]
+        centre = object_centre(who)
+        pair = planes.both(who.fixed, who.moving, pose, plane, centre, extent)
+        image = planes.blend(*pair, planes.matched(who.fixed, who.moving, who.truth, centre))
+        planes.draw(ax, image, plane, extent, words, letters=ax is flat[0])
+        ax.title.set_fontsize(6)
+    figure.suptitle(f"{title}. CBCT orange, CT blue where it was left, grey where they agree", fontsize=9)
+    return figure
 
 
 def save(folder: Path, scan: str, rows, starts, patients: dict, provenance) -> list:

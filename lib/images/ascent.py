@@ -20,7 +20,8 @@ LONGEST = (6.0, 5.0)  # mm and degrees that a step may move and turn
 
 
 class Ascent:
-    """Both images, prepared once at `voxel` mm. bone: only the CT's points near bone, else all.
+    """Both images, prepared once at `voxel` mm. bone: only the CT's points near bone, else all. Every pose here maps moving
+    (CT) to fixed (CBCT) world points.
 
     centre (3,): what poses turn about, fixed world. around (4, 4), reach: only points that lie within `reach` mm of the
     centre, along each axis, at the pose `around`; at most `points` of them, evenly drawn.

@@ -81,10 +81,10 @@ class Registration:
     seconds: dict[str, float]
     found_by: str = "agent"  # of `judged.FOUND`
     note: str = ""
-    before: np.ndarray = field(
-        default_factory=lambda: np.eye(4)
-    )  # how the scans came, or the initial pose that was given
+    # How the scans came, or the initial pose that was given.
+    before: np.ndarray = field(default_factory=lambda: np.eye(4))
     settings: RegisterSettings = RegisterSettings()
+    experiment: str = "spine"
     couch: Couch | None = None  # the six numbers of the couch
     notes: list[str] = field(default_factory=list)  # what the files left to be said
     walked: tuple[list[bool], int] = ([], 0)  # of the agent alone: which paths were stopped, and how many starts
@@ -149,7 +149,7 @@ def register(
         result = _look_for_it(small, poses, centre, experiment, settings, (player, calibration), clock, say, threads)
     result.trust.reasons += doubts(fixed, moving, result.trust, *result.walked)
     result.before = np.eye(4) if initial is None else initial
-    result.couch, result.settings = couch(result.pose, fixed, *isocentres), settings
+    result.couch, result.settings, result.experiment = couch(result.pose, fixed, *isocentres), settings, experiment
     result.notes = [f"{v.given.name}: {note}" for v in (fixed, moving) if v.given is not None for note in v.given.notes]
     clock["total"] = time.perf_counter() - started
     result.seconds = {name: round(value, 2) for name, value in clock.items()}

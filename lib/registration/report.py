@@ -11,7 +11,7 @@ from lib.base.errors import UserError
 from lib.base.provenance import atomic
 from lib.figures import paths, volumes
 from lib.figures.paths import PARAMETERS
-from lib.figures.planes import HALF, LEVEL, PLANES, WIDTH, matched
+from lib.figures.planes import HALF, LEVEL, PLANES, WIDTH, matched, through_bone
 from lib.images.volume import Volume
 from lib.registration.trust import margins
 
@@ -33,7 +33,7 @@ def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, st
     import matplotlib
 
     matplotlib.use("agg", force=False)
-    before, after, centre = result.before, result.pose, result.centre
+    before, after, centre = result.before, result.pose, shown_at(moving, result)
     window = f"Window {WIDTH:.0f}, level {LEVEL:.0f} HU"
     pictures = (
         (
@@ -70,6 +70,12 @@ def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, st
             temporary.write_text(page, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: the report could not be written ({error.strerror}).") from None
+
+
+def shown_at(moving: Volume, result):
+    """(3,) where the pictures of a `register.Registration` are cut, fixed world: through the spine where it is one, else
+    through the middle of the field of view."""
+    return through_bone(moving, result.pose, result.centre) if result.experiment == "spine" else result.centre
 
 
 def difference_figure(fixed: Volume, moving: Volume, poses: dict, centre):

@@ -11,9 +11,8 @@ from lib.images.volume import Volume
 
 
 def starting_poses(fixed: Volume, moving: Volume, initial, centre, experiment: str, settings) -> np.ndarray:
-    """(starts, 4, 4): `initial` (4, 4) and poses around it. Without one: the scanners' own coordinates if the
-    images overlap
-    there, else the middles of the two on each other. Raises UserError where the fields of view do not
+    """(starts, 4, 4), moving -> fixed: `initial` (4, 4) and poses around it. Without one: the scanners' own coordinates if
+    the images overlap there, else the middles of the two on each other. Raises UserError where the fields of view do not
     meet."""
     given, along = initial is not None, settings.spread_along
     if given and overlap(fixed, moving, np.asarray(initial)) < 0.05:

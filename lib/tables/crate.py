@@ -56,6 +56,7 @@ MADE_BY = {
     "figures/trust_calibration.png": "python -m lib calibrate",
     "figures/agent_walks_home.gif": "python -m lib animation",
     "figures/scanners.png": "python -m lib scanners",
+    "figures/failures_every_level.png": "python -m lib failures every_level register",
     "figures/real_*.png": "make transfer",
     "*": REPRODUCE,
 }

@@ -58,9 +58,9 @@ def gather(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """Digits a reader can believe: rates to 0.001, millimetres and seconds to 0.01."""
+    """Rates, millimetres and seconds to 0.001: a page shows fewer digits, rounded from these."""
     rates = ["success", "success_low", "success_high"]
-    return table.round({**dict.fromkeys(rates, 3), **dict.fromkeys(["p10", "p50", "p90", "seconds_p50"], 2)})
+    return table.round({**dict.fromkeys(rates, 3), **dict.fromkeys(["p10", "p50", "p90", "seconds_p50"], 3)})
 
 
 def markdown(table: pd.DataFrame, paper: bool = True) -> str:
