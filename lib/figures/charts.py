@@ -119,11 +119,11 @@ def capture_range(rows, experiment: str, bins: int = 5, title: str = "", columns
     methods = order(some["method"])
     edges = np.quantile(some["initial_error_mm"], np.linspace(0, 1, bins + 1))
     lines = {m: _binned(some[some["method"] == m], edges) for m in methods}
-    columns = min(columns, len(methods))
+    columns, usual = min(columns, len(methods)), some["method"].value_counts().max()
     fig, axes = new_figure(-(-len(methods) // columns), columns, widths=[1.2] * columns, height=1.7)
     flat, (name, measure) = [ax for line in axes for ax in line], EXPERIMENTS[experiment]
     for i, (ax, method) in enumerate(zip(flat, methods, strict=False)):
-        _capture_panel(ax, method, lines, some[some["method"] == method])
+        _capture_panel(ax, method, lines, some[some["method"] == method], usual)
         ax.set(xlim=(0, 1.02 * edges[-1]), ylim=(-3, 104))
         ax.tick_params(labelleft=i % columns == 0, labelbottom=i + columns >= len(methods), labelsize=7)
     for ax in flat[len(methods) :]:
@@ -131,7 +131,9 @@ def capture_range(rows, experiment: str, bins: int = 5, title: str = "", columns
     limit = metrics.SUCCESS_MM[experiment]
     fig.supxlabel(f"{measure} at the start (mm)", fontsize=9)
     fig.supylabel(f"success (%): {measure} within {limit:.0f} mm at the end", fontsize=9)
-    note = "dashed: 95 % of all starts up to there succeed; grey: the other methods"
+    note = (
+        f"{usual} starts a method; shaded: 95 % interval over patients; dashed: 95 % of all starts up to there succeed"
+    )
     fig.suptitle(f"{name}. {title + '; ' if title else ''}{note}", fontsize=9)
     return fig
 
@@ -147,8 +149,8 @@ def _binned(mine, edges) -> np.ndarray:
     return np.array(points)
 
 
-def _capture_panel(ax, method: str, lines: dict, mine):
-    """One method's curve over everyone else's, and where its capture range ends."""
+def _capture_panel(ax, method: str, lines: dict, mine, usual: int):
+    """One method's curve over everyone else's, and where its capture range ends. usual: starts of most methods."""
     for other, line in lines.items():
         if other != method:
             ax.plot(line[:, 0], 100 * line[:, 1], color="#d0d0d0", lw=0.8, zorder=1)
@@ -159,7 +161,8 @@ def _capture_panel(ax, method: str, lines: dict, mine):
     if reach:
         ax.axvline(reach, color="#333333", ls="--", lw=0.9)
     words = f"95 % up to {reach:.0f} mm{', the farthest' if whole else ''}" if reach else "95 % nowhere"
-    ax.set_title(f"{label(method)}\n{words}", fontsize=7.5)
+    fewer = f" ({len(mine)} starts)" if len(mine) < usual else ""
+    ax.set_title(f"{label(method)}{fewer}\n{words}", fontsize=7.5)
 
 
 def error_curves(rows, title: str = ""):
@@ -199,6 +202,15 @@ def _error_panel(ax, some, methods, experiment: str):
     ax.legend(best, names, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)
 
 
+def _names(table) -> list[str]:
+    """Names of the methods of a table, with the number of cases where it is not that of most."""
+    usual = table["n"].max()
+    return [
+        label(method) + (f" ({n})" if 0 < n < usual else "")
+        for method, n in zip(table["method"], table["n"], strict=True)
+    ]
+
+
 def success_bars(table, title: str = ""):
     """Success by method with its 95 % interval (bars) and the paper's number (diamonds). table: rows of
     table1.csv or table1_today.csv of one data set an experiment."""
@@ -211,14 +223,13 @@ def success_bars(table, title: str = ""):
         value = 100 * some["success"].astype(float)
         ax.barh(some.index, value.fillna(0), color=tints, height=0.65)
         ax.hlines(some.index, 100 * some["success_low"], 100 * some["success_high"], color="#222222", lw=1.2)
-        ax.plot(100 * some["paper_success"], some.index, "D", mfc="white", mec="#222222", ms=6, label="paper")
+        ax.plot(100 * some["paper_success"], some.index, "D", mfc="white", mec="#222222", ms=6)
         for y, (v, method) in enumerate(zip(value, some["method"], strict=True)):
             if np.isnan(v):
                 words = "not measured" if method == "human" else "not run"
                 ax.text(1, y, words, va="center", fontsize=7, color="#777777")
-        ax.set_yticks(some.index, [label(m) for m in some["method"]], fontsize=8)
+        ax.set_yticks(some.index, _names(some), fontsize=8)
         ax.set(xlim=(0, 102), xlabel="success (%)", ylim=(len(some) - 0.4, -0.6))
-        ax.set_title(EXPERIMENTS[experiment][0], fontsize=9)
-        ax.legend(fontsize=7, frameon=False, loc="lower right")
+        ax.set_title(f"{EXPERIMENTS[experiment][0]}, {some['n'].max()} starts; diamonds: the paper", fontsize=9)
     fig.suptitle(title, fontsize=9)
     return fig

@@ -89,5 +89,10 @@ def ablations(table: pd.DataFrame, known, future=()):
     reference = table[table["variant"] == REFERENCE]
     base = f" ({100 * reference['success'].iloc[0]:.0f} %)" if len(reference) else ""
     ax.set(xlabel=f"success minus the reference's{base}, points", ylim=(-0.6, len(some) - 0.4))
-    ax.set_title("One thing changed at a time; bold: the authors' future work", fontsize=9)
+    n = f"{table['n'].iloc[0]} starts, " if "n" in table else ""
+    ax.set_title(
+        f"One thing changed at a time; bold: the authors' future work. {n}one training each;\nline: 95 % interval over "
+        "patients, other trainings not in it (green and orange: it leaves out 0, which may be chance)",
+        fontsize=8,
+    )
     return fig

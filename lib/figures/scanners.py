@@ -12,7 +12,7 @@ import numpy as np
 
 from lib.figures import charts
 from lib.figures.planes import PLANES, cut, draw, grey
-from lib.images.normalise import field_of_view, field_of_view_centre, tissue_level
+from lib.images.normalise import field_of_view, tissue_level
 from lib.images.volume import Volume
 
 WINDOW = (60.0, 800.0)  # level, width, HU
@@ -28,10 +28,9 @@ def levelled(cbct: Volume) -> Volume:
     return cbct.with_array((cbct.array.float() * gain + offset).where(seen, cbct.array.new_tensor(-1000.0).float()))
 
 
-def sheet(rows: list[dict[str, tuple[Volume, np.ndarray | None]]]):
+def sheet(rows: list[dict[str, tuple[Volume, np.ndarray]]]):
     """A figure: a row of scans each, axial, coronal and sagittal of each scan under its name, through a point of its world
-    (3,) or, for None, through the middle of its field of view. Grey values are shifted (or scaled) so that soft tissue
-    agrees."""
+    (3,). Grey values are shifted (or scaled) so that soft tissue agrees."""
     columns = max(len(row) for row in rows)
     widths = [EXTENT[plane][0] / EXTENT["axial"][1] for plane in PLANES] * columns
     fig, axes = charts.new_figure(len(rows), columns * len(PLANES), widths=widths, height=2.0)
@@ -39,7 +38,7 @@ def sheet(rows: list[dict[str, tuple[Volume, np.ndarray | None]]]):
         for ax in panels[len(PLANES) * len(row) :]:
             ax.set_axis_off()
         for n, (name, (volume, centre)) in enumerate(row.items()):
-            centre, flat = field_of_view_centre(volume) if centre is None else centre, levelled(volume)
+            flat = levelled(volume)
             for ax, plane in zip(panels[len(PLANES) * n :], PLANES, strict=False):
                 image = grey(cut(flat, plane, centre, EXTENT[plane]), WINDOW)
                 draw(ax, image, plane, EXTENT[plane], name if plane == "axial" else "", letters=n == 0)
@@ -57,13 +56,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write results/figures/scanners.png: a real CBCT and its CT's body by both scanners, then each body by both."""
     from lib.base import folders, provenance
+    from lib.figures.scans import object_centre
     from lib.images.pair import trim
-    from lib.patients.scans import manifest
+    from lib.patients import real
 
     began, (name, level) = time.time(), REAL
-    rows = [
-        {f"real: {name}": (trim(manifest.scan(name).load_cbct()), None)} | both(name, level, 0.0, options.second - 1)
-    ]
+    pair = real.patients("spine", only=name)[0]
+    rows = [{f"{name}\nREAL": (trim(pair.fixed), object_centre(pair))} | both(name, level, 0.0, options.second - 1)]
     for words in options.bodies:
         scan, level, *more = words.split()
         rows.append(both(scan, level, float(more[0]) if more else 0.0, options.second))
@@ -93,6 +92,6 @@ def both(name: str, level: str, fat: float, times: int) -> dict[str, tuple[Volum
     for n in range(times + 1):
         settings, label = (SCANNER, "first scanner") if n == 0 else (second.TEST, f"second scanner, {n}")
         cbct, truth, _, _ = scan_again(small, labels, None, found[level], np.random.default_rng(n), settings)
-        title = f"{name} {level}{f' + {fat:.0f} mm of fat' if fat else ''}: {label}"
+        title = f"{name} {level}{f' + {fat:.0f} mm of fat' if fat else ''}\n{label}"
         made[title] = (cbct, rigid.apply(truth, found[level][None])[0])
     return made
