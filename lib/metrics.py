@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from lib import rigid
 from lib.base.errors import UserError
@@ -196,13 +196,13 @@ def bootstrap(values, clusters, statistic=np.median, n: int = 2000, seed: int = 
 
 def expanded(clusters: int) -> tuple[float, float]:
     """The percentiles of a bootstrap over so many clusters between which 95 % lie."""
-    tail = 100 * float(stats.norm.cdf(-np.sqrt(clusters / (clusters - 1)) * _t(clusters)))
+    tail = 100 * float(special.ndtr(-np.sqrt(clusters / (clusters - 1)) * _t(clusters)))
     return tail, 100 - tail
 
 
 def _t(clusters: int) -> float:
     """Student's t of a 95 % interval over so many clusters."""
-    return float(stats.t.ppf(0.975, clusters - 1))
+    return float(special.stdtrit(clusters - 1, 0.975))
 
 
 def _clustered(values: np.ndarray, clusters) -> tuple[float, float, int]:

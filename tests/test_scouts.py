@@ -158,3 +158,20 @@ def test_a_judged_calibration_stands_beside_its_network(tmp_path):
     assert register.calibration_of(tmp_path, network, "both") == found
     assert register.calibration_of(tmp_path, network, "agent") == trust.Calibration()
     assert "of 40 calibration cases so judged 0 wrong" in judged.judge(GOOD, "both", "", found).sentence()
+
+
+def test_a_bound_is_clopper_and_pearsons():
+    from scipy.stats import binomtest
+
+    for wrong, n in ((0, 20), (2, 184), (5, 80), (20, 20)):
+        exact = binomtest(wrong, n).proportion_ci(0.95, "exact").high
+        assert trust.at_most(wrong, n) == pytest.approx(exact, abs=1e-9)
+
+
+def test_the_command_loads_no_statistics():
+    """`scipy.stats` takes half a second to load, and a registration asks for no statistic."""
+    import subprocess
+    import sys
+
+    code = "import sys, lib.registration.register, lib.registration.scouts; sys.exit('scipy.stats' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=register.ROOT).returncode == 0
