@@ -39,12 +39,13 @@ def every_level(rows: pd.DataFrame, study: schema.Study) -> str:
 
 
 def by_change(rows: pd.DataFrame, study: schema.Study) -> str:
-    """A line for each change of the training."""
+    """A line for each change of the training; the released agent, which has none and longer training, at the end."""
     lines = []
-    for name, change in study.changes().items():
-        mine = rows[rows["change"] == name]
-        if len(mine):
-            lines.append([f"`{name}`", change.what, *by_region(mine, False)])
+    asked = [(name, change.what, rows["change"] == name) for name, change in study.changes().items()]
+    asked.append(("released", "nothing; the command's agent, trained longer", rows["recipe"] == "released"))
+    for name, what, which in asked:
+        if which.any():
+            lines.append([f"`{name}`", what, *by_region(rows[which], False)])
     return as_markdown(["training", "what is changed", *BY_REGION], lines)
 
 
