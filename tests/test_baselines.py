@@ -170,9 +170,7 @@ def test_solves_a_small_known_offset(name, pair, model):
         if error(result.pose, truth, fixed) < limit:
             break
         time.sleep(1.1)  # it draws from the clock, in whole seconds
-    assert error(result.pose, truth, fixed) < limit, name
-    # Direction: the inverse of the answer, or the answer in ITK's own direction, is half a metre away.
-    assert error(rigid.invert(result.pose), truth, fixed) > 100
+    assert error(result.pose, truth, fixed) < limit, name  # the other direction would be twice as far off as the start
 
 
 def test_classifier_finds_the_spine_and_survives_the_disk(spine, model, tmp_path):
@@ -301,6 +299,27 @@ def cases_of(spine, count=2):
 
 def profile(**changes):
     return Profile("smoke", "spine", 0, baselines=replace(SETTINGS, **changes), evaluation=EvaluationSettings())
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1.0, 1000.0), (2.0, 2000.0)])
+def test_methods_get_the_cbct_in_hu_whatever_a_scanner_writes(spine, monkeypatch, gain, offset):
+    """Cut at 800 HU, a scan with 1000 added, or as attenuation, is one grey: tuned ITK lost two of five so."""
+    given = []
+
+    def method(fixed, moving, initial, settings, mask, rng):
+        given.append(fixed.array)
+        return Result(initial, 0.1)
+
+    monkeypatch.setattr(run, "load", lambda name: method)
+    (case,) = cases_of(spine, 1)
+    stored = spine.fixed.array.float()
+    stored = torch.where(stored > -990, gain * stored + offset, torch.tensor(gain * -1000.0 + offset))
+    other = replace(case, patient=replace(spine, fixed=spine.fixed.with_array(stored)))
+    for one in (case, other):
+        assert run.run_case("itk_tuned", one, SETTINGS).note == ""
+    body = given[0] > -300
+    assert torch.equal(given[0], spine.fixed.array) and body.any()
+    assert (given[1] - given[0])[body].abs().median() < 60
 
 
 def test_a_failing_method_is_a_row_not_the_end(spine, monkeypatch, tmp_path):

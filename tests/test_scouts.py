@@ -175,3 +175,10 @@ def test_the_command_loads_no_statistics():
 
     code = "import sys, lib.registration.register, lib.registration.scouts; sys.exit('scipy.stats' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=register.ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("value", [40.0, float("nan")])
+def test_a_volume_without_an_image_is_refused_in_one_sentence(value):
+    empty = Volume(torch.full((20, 20, 20), value), 8.0)
+    with pytest.raises(UserError, match="The CBCT: "):
+        register.register(empty, empty)

@@ -148,7 +148,7 @@ def test_uneven_elements_make_rings():
     spread = float(change.numpy()[middle].std())
     radial = np.diff(rings(one.with_array(change)))
     assert np.abs(radial).max() > 8  # changes with the radius
-    assert abs(halves[0] - halves[1]) < 2 * spread  # but not around
+    assert abs(halves[0] - halves[1]) < 0.05 * spread  # but not around: halves of different values would differ by 2
 
 
 def test_lag_comes_late_and_blur_spreads():
@@ -175,10 +175,10 @@ def test_scatter_is_as_much_as_drawn_and_mostly_taken_away():
 
 
 def test_materials_keep_the_hounsfield_scale_and_bone_hardens():
-    hu = np.array([-1000.0, -500, 0, 80, 300, 1000, 2500])
+    hu = np.array([-1000.0, -500, 0, 80, 300, 1000, 1580])  # to cortical bone; beyond it is too dense (`materials`)
     water, bone = spectrum.materials(hu)
     mu_water, mu_bone = (spectrum.at(t, spectrum.REFERENCE) for t in (spectrum.WATER, spectrum.BONE))
-    assert (water * mu_water + bone * mu_bone) / mu_water * 1000 - 1000 == pytest.approx(hu, abs=1) or bone[-1] > 1
+    assert (water * mu_water + bone * mu_bone) / mu_water * 1000 - 1000 == pytest.approx(hu, abs=1)
     assert bone[:4] == pytest.approx(0) and (np.diff(bone[3:]) > 0).all()
     beam = spectrum.Beam(115.0, np.zeros(2))
     thick = np.full((1, 1, 2), 200.0, np.float32)

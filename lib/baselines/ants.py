@@ -3,9 +3,9 @@ initialiser.
 
 `Rigid`: Mattes mutual information, 32 bins, random samples. The pyramid is the settings', for the shipped
 one starts at a sixth of the grid, too coarse for the 4 mm to which both images are brought here.
-`affine_initializer` searches rotations over a part of the sphere from aligned centres of mass; it knows no
-start and gives an affine transform, whose nearest rotation is taken. It often ends tens of millimetres off
-on a CBCT, whose centre of mass is not the CT's: `search` therefore compares its end with the given start's.
+`affine_initializer` searches rotations over a part of the sphere from aligned centres of mass, air weighing nothing; it
+knows no start and gives an affine transform, whose nearest rotation is taken. It may end tens of millimetres off on a CBCT,
+whose centre of mass is not the CT's: `search` therefore compares its end with the given start's.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def search(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "start.mat")
         ants.affine_initializer(
-            small,
-            floating,
+            small - options.clamp[0],  # a mass must not be negative, or its centre may lie outside the image
+            floating - options.clamp[0],
             options.search_factor,
             options.radian_fraction,
             False,

@@ -19,14 +19,15 @@ from lib.base import pools
 from lib.baselines import common
 from lib.baselines.methods import METHODS, base, check, load
 from lib.cases import Case, Result
-from lib.images import normalise
+from lib.images import normalise, values
 
 
 def run_case(name: str, case: Case, settings, model=None, mask=None) -> Result:
     """One method on one case, never raising for the method's sake: a missing package, a refusal or a
     crash becomes a `Result` with the initial pose and a `note` that says what happened.
 
-    `model`: what `semantic.train` gave. `mask`: the fixed field of view, if already known.
+    `model`: what `semantic.train` gave. `mask`: the fixed field of view, if already known. Methods get the CBCT in HU, as
+    the command reads it: whoever cuts values at some HU would see half of the scanners' scans as one grey.
     """
     settings = replace(settings, anatomy=case.patient.experiment)
     begin = time.process_time()
@@ -34,11 +35,12 @@ def run_case(name: str, case: Case, settings, model=None, mask=None) -> Result:
         register = load(name)
         mask = normalise.field_of_view(case.patient.fixed) if mask is None else mask
         extra = {"model": model} if base(name) == "semantic" else {}
+        fixed, _ = values.settle(case.patient.fixed, "cbct")
         rng = common.case_generator(settings, case.id, case.start)
         begin = time.process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result = register(case.patient.fixed, case.patient.moving, case.initial, settings, mask, rng, **extra)
+            result = register(fixed, case.patient.moving, case.initial, settings, mask, rng, **extra)
         if not np.isfinite(result.pose).all():
             raise RuntimeError("the pose is not finite")
         return result

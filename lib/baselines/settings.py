@@ -106,7 +106,7 @@ class AntsSettings:
     smooth: tuple[Number, ...] = (2, 1, 0)  # one start in seven then ends decimetres away
     sampling: Share = 0.5  # share of the voxels (shipped: 0.2 of a finer grid)
     search_factor: Turn = 20.0  # degrees between tried rotations, the shipped value
-    radian_fraction: Share = 0.1  # share of the sphere that is searched, the shipped value: +-36 degrees
+    radian_fraction: Share = 0.2  # of pi, to both sides: +-36 degrees, as the starts turn by 30 (shipped: 0.1)
     search_iterations: Count = 10  # local steps from each, the shipped value
 
 

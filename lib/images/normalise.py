@@ -107,7 +107,7 @@ def prepare(volume: Volume, is_cbct: bool, spacing: float, contrast: str = "loca
     if is_cbct:
         mask = field_of_view(volume)
         # Padding must not bleed into the smoothed edge of the field of view: fill it with the mean inside.
-        level = volume.array[mask].mean()
+        level = volume.array[mask].float().mean()
         filled = volume.with_array(torch.where(mask, volume.array, level))
         coarse = resample(filled, spacing)
         coarse_mask = resample(volume.with_array(mask.float()), spacing).array > 0.5

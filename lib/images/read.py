@@ -63,11 +63,7 @@ def _to_volume(array: np.ndarray, given: Given, kind: str, compact: bool) -> Vol
     if min(array.shape) < FEWEST:
         size = " x ".join(map(str, array.shape[::-1]))
         raise UserError(f"{name}: only {size} voxels; a volume of at least {FEWEST} slices along each axis is needed.")
-    low, high = float(array.min()), float(array.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise UserError(f"{name}: it holds NaN or infinite values; replace them by -1000 (air).")
-    if high - low < 1e-6:
-        raise UserError(f"{name}: every voxel is {low:g}; the image is empty, export it again.")
+    values.check_range(float(array.min()), float(array.max()), name)
     volume = to_lps(array, given)
     if not compact or volume.array.dtype != torch.int16:
         volume.array = volume.array.float()

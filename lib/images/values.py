@@ -145,6 +145,14 @@ def _sample(array: torch.Tensor, pads: list[float]) -> torch.Tensor:
     return kept if len(kept) > 100 else values
 
 
+def check_range(low: float, high: float, name: str) -> None:
+    """Raises UserError where an image's least and greatest value are no numbers, or the same."""
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise UserError(f"{name}: it holds NaN or infinite values; replace them by -1000 (air).")
+    if high - low < 1e-6:
+        raise UserError(f"{name}: every voxel is {low:g}; the image is empty, export it again.")
+
+
 def looks_hounsfield(values: torch.Tensor) -> bool:
     """Whether values (n,) lie as HU do: between -1500 and 4000, the middle one neither pure air nor metal. Without air
     one in two hundred is not denser than any bone: those are attenuation, or HU with something added, of a field of view

@@ -295,6 +295,5 @@ def _volume(source, kind: str, series: str | None) -> Volume:
     if source.given is not None:  # it was read from a file
         return source
     name = "The CBCT" if kind == "cbct" else "The CT"
-    if not bool(source.array.isfinite().all()):
-        raise UserError(f"{name} holds NaN or infinite values; replace them by -1000 (air).")
+    values.check_range(float(source.array.min()), float(source.array.max()), name)
     return values.settle(source, kind, name)[0]
