@@ -173,6 +173,16 @@ def test_solves_a_small_known_offset(name, pair, model):
     assert error(result.pose, truth, fixed) < limit, name  # the other direction would be twice as far off as the start
 
 
+def test_quasi_global_search_takes_thick_slices(pair):
+    """With slices of 12 mm its views once had other pixels than the CT's, and it ended 70 mm off."""
+    fixed, moving, mask, truth = pair
+    thick = volume.resample(fixed, [4.0, 4.0, 12.0])
+    inside = volume.sample(fixed.with_array(mask.float()), thick.points(), fill=0.0, mode="nearest") > 0.5
+    initial = rigid.about(rigid.params_to_matrix(OFFSET), fixed.centre) @ truth
+    result = run.load("quasi_global")(thick, moving, initial, SETTINGS, inside, np.random.default_rng(0))
+    assert error(result.pose, truth, fixed) < 5
+
+
 def test_classifier_finds_the_spine_and_survives_the_disk(spine, model, tmp_path):
     forest.save(model, tmp_path / "f.skops")
     again = forest.load(tmp_path / "f.skops")

@@ -109,7 +109,10 @@ def _target(hu: torch.Tensor, field: torch.Tensor, spacing, settings) -> torch.T
 
 def _fixed_target(fixed, mask, settings):
     """The CBCT at the canvas' spacing, brought near HU: (grid, target (nz, ny, nx), field of view)."""
-    small = common.prepare(fixed, settings.quasi_global.spacing, (-1024.0, 3071.0))
+    spacing = settings.quasi_global.spacing
+    small = common.prepare(fixed, spacing, (-1024.0, 3071.0))
+    if np.any(small.spacing > 1.01 * spacing):  # thick slices: its pixels must be those of the CT's views
+        small = volume.resample(small, spacing)
     field = common.mask_on(fixed, mask, small)
     small, field = common.crop(small, field, margin=0)
     if not field.any():
