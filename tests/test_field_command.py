@@ -242,7 +242,7 @@ def test_names_that_itk_would_refuse_at_the_end_are_refused_at_the_start(pair, a
 
 def test_volumes_with_holes_are_refused():
     moving = body()
-    with pytest.raises(UserError, match="The CT holds NaN"):
+    with pytest.raises(UserError, match="The CT: it holds NaN"):
         register.register(
             cone(moving, np.eye(4)), moving.with_array(moving.array.log()), settings=quick(scouts="search")
         )
