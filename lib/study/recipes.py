@@ -105,19 +105,19 @@ def networks(cfg, maker: Maker) -> dict[str, Path]:
     population without it."""
     maker = maker.trainer()
     own = maker.change.stages if maker.change else BOTH
-    stages = BOTH[:1] if maker.samples or _alone(maker) else BOTH
+    stages = BOTH[:1] if _alone(maker) else BOTH
     return {s: folder(cfg, maker if s in own else maker.without()) / f"{maker.agent}_{s}.safetensors" for s in stages}
 
 
 def wanted(cfg, maker: Maker) -> list[str]:
     """The stages that an agent has: E2 walks with the coarse network alone, unless the profile says otherwise."""
     fine = maker.experiment == "spine" or (cfg.training.heart_fine and maker.population == "reproduce")
-    return list(BOTH if fine and not (maker.samples or _alone(maker)) else BOTH[:1])
+    return list(BOTH if fine and not _alone(maker) else BOTH[:1])
 
 
 def _alone(maker: Maker) -> bool:
-    """Whether its change gives it one network."""
-    return maker.change is not None and maker.change.alone
+    """Whether it has the coarse network alone: by its number of samples, or by its change."""
+    return bool(maker.samples) or (maker.change is not None and maker.change.alone)
 
 
 def there(cfg, maker: Maker) -> bool:
