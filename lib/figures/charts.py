@@ -161,8 +161,8 @@ def _capture_panel(ax, method: str, lines: dict, mine, usual: int):
     if reach:
         ax.axvline(reach, color="#333333", ls="--", lw=0.9)
     words = f"95 % up to {reach:.0f} mm{', the farthest' if whole else ''}" if reach else "95 % nowhere"
-    fewer = f" ({len(mine)} starts)" if len(mine) < usual else ""
-    ax.set_title(f"{label(method)}{fewer}\n{words}", fontsize=7.5)
+    fewer = f"; {len(mine)} starts" if len(mine) < usual else ""
+    ax.set_title(f"{label(method)}\n{words}{fewer}", fontsize=7)
 
 
 def error_curves(rows, title: str = ""):
