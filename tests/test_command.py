@@ -139,11 +139,17 @@ def test_table_of_changes_has_a_line_for_each_that_was_trained():
         ("usual", "a_C7_second_tuning", 30.0),
         ("looks", "a_C7_second_tuning", 3.0),
         ("looks", "b_S1_second_tuning", 2.0),
+        ("looks_seed_1", "a_C7_second_tuning", 30.0),
+        ("looks_seed_1", "b_S1_second_tuning", 2.0),
     ]
-    rows = [study_row("dsl_two_channel", mm, case, dataset=case[0], change=name) for name, case, mm in values]
+    rows = [
+        study_row("dsl_two_channel", mm, case, dataset=case[0], change=name, seed=str(int(name.endswith("1"))))
+        for name, case, mm in values
+    ]
     cells = cells_of(levels.by_change(pd.DataFrame(rows), schema.load("wider_training")))
     assert [row[0] for row in cells[2:]] == ["`usual`", "`looks`"]
-    assert [row[2:5] for row in cells[2:]] == [["0 of 1", "0 of 0", "0 of 0"], ["1 of 1", "0 of 0", "1 of 1"]]
+    assert [row[2] for row in cells[2:]] == ["0%", "100%, 50%"]
+    assert [row[3:6] for row in cells[2:]] == [["0 of 1", "0 of 0", "0 of 0"], ["1 of 2", "0 of 0", "2 of 2"]]
 
 
 def test_table_beside_optimisers():

@@ -87,7 +87,7 @@ def test_one_value_may_stand_where_a_list_may(tmp_path):
         (HEAD + "methods: [agent]\n", "there is no recipe"),
         (HEAD + "recipe: {samples: [0]}\n", "0 is no number of training samples"),
         (HEAD + "cases: {splits: [0, 1]}\n", "splits are of the source split"),
-        (HEAD + "recipe: {seeds: [0, 1]}\n", "seeds are of the population reproduce"),
+        (HEAD + "recipe: {seeds: [0, 1]}\n", "seeds are of agents that are trained"),
         (HEAD + CHANGE % "training: {batch: -3}", "training.batch in x.yaml (change a) is -3; it must be 1 or more."),
         (
             HEAD + CHANGE % "training: {bach: 3}",

@@ -94,7 +94,8 @@ def folder(cfg, maker: Maker) -> Path:
     if maker.population == "released":
         return folders.results_root() / "agents" / maker.experiment
     if maker.population != "reproduce":
-        return folders.results_root() / "runs" / cfg.profile / maker.experiment / "transfer" / maker.name / "agents"
+        name = f"{maker.name}_seed_{maker.seed}" if maker.seed else maker.name
+        return folders.results_root() / "runs" / cfg.profile / maker.experiment / "transfer" / name / "agents"
     if maker.samples in (0, cfg.training.samples) and not maker.seed and maker.change is None:
         return config.agents_dir(cfg)
     return config.run_dir(cfg) / "curve" / f"{maker.agent}_{maker.label.removeprefix('samples_')}"
@@ -137,10 +138,11 @@ def applied(cfg, maker: Maker):
     """`cfg` with the change of an agent, and its budget, in the sections that it trains by."""
     maker = maker.trainer()
     if maker.population == "reproduce":
-        budget = {"samples": maker.samples or cfg.training.samples, "seed": cfg.training.seed + maker.seed}
+        budget = {"samples": maker.samples or cfg.training.samples}
     else:
         budget = populations.budget(cfg.transfer, maker.population, maker.change)
-    changed = {"training": dataclasses.replace(cfg.training, **budget)}
+    seed = cfg.training.seed + maker.seed
+    changed = {"training": dataclasses.replace(cfg.training, seed=seed, **budget)}
     for section in ("patients", "stream", "training"):
         values = getattr(maker.change, section, None)
         if values:

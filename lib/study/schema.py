@@ -66,7 +66,7 @@ class Recipe:
     agents: tuple[str, ...] = ("dsl_two_channel",)
     changes: dict[str, Change] = field(default_factory=dict)
     samples: tuple[int, ...] = ()  # coarse network alone, trained with so many; empty: both, the profile's budget
-    seeds: tuple[int, ...] = (0,)  # of `reproduce`: one training each, 0 being that of `make reproduce`
+    seeds: tuple[int, ...] = (0,)  # one training each, 0 being the profile's own
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,8 @@ def check(study, source: str) -> None:
         one_of(recipe.experiments, ("spine", "heart"), "experiment")
         if any(n < 1 for n in recipe.samples):
             raise UserError(f"{prefix}samples: {min(recipe.samples)} is no number of training samples; give 1 or more.")
-        if recipe.seeds != (0,) and set(recipe.population) != {"reproduce"}:
-            raise UserError(f"{prefix}seeds are of the population reproduce; change training.seed of another one.")
+        if recipe.seeds != (0,) and "released" in recipe.population:
+            raise UserError(f"{prefix}seeds are of agents that are trained; the released one is what it is.")
     if any(m.trained() for m in study.methods) and not study.recipe:
         raise UserError(f"{prefix}an agent is tried but there is no recipe; say recipe: {{population: released}}.")
 

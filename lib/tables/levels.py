@@ -39,14 +39,18 @@ def every_level(rows: pd.DataFrame, study: schema.Study) -> str:
 
 
 def by_change(rows: pd.DataFrame, study: schema.Study) -> str:
-    """A line for each change of the training; the released agent, which has none and longer training, at the end."""
-    lines = []
-    asked = [(name, change.what, rows["change"] == name) for name, change in study.changes().items()]
+    """A line for each change of the training, its trainings side by side and together; the released agent, which has none
+    and longer training, at the end."""
+    lines, change = [], rows["change"].str.replace(r"_seed_\d+$", "", regex=True)
+    asked = [(name, one.what, change == name) for name, one in study.changes().items()]
     asked.append(("released", "nothing; the command's agent, trained longer", rows["recipe"] == "released"))
     for name, what, which in asked:
-        if which.any():
-            lines.append([f"`{name}`", what, *by_region(rows[which], False)])
-    return as_markdown(["training", "what is changed", *BY_REGION], lines)
+        mine = rows[which]
+        if len(mine):
+            right = (mine["final_error_mm"] <= RIGHT).groupby(mine["seed"]).mean()
+            each = ", ".join(f"{share:.0%}" for share in right)
+            lines.append([f"`{name}`", what, each, *by_region(mine, False)])
+    return as_markdown(["training", "what is changed", "each training", *BY_REGION], lines)
 
 
 def at_every_level(folder: Path) -> str:
