@@ -1,6 +1,6 @@
 """The search without learning: its correlation is the libraries', and it is not fooled as searches were."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from lib.baselines.settings import BaselineSettings, FftSearchSettings
 from lib.images.ascent import Ascent
 from lib.images.correlation import MaskedCorrelation
 from lib.images.volume import Volume, gaussian, sample
+from lib.registration import scouts
 
 OPTIONS = FftSearchSettings()
 
@@ -139,6 +140,20 @@ def test_the_method_does_what_the_search_does(pair):
     settings = BaselineSettings()
     result = methods.load("fft_search")(fixed, moving, started(pair, 5, -4, 5, 3, -2, 3), settings)
     assert error(result.pose, pair) < 2.0 and error(rigid.invert(result.pose), pair) > 100 and result.note == ""
+
+
+def test_a_heart_is_looked_for_further_across_and_a_spines_rows_stay_as_they_are(pair):
+    """It lay 101 mm to the side at starts that were lost."""
+    fixed, moving, _ = pair
+    start = started(pair, 100, 0, 0, 0, 0, 0)
+    spine, heart = (BaselineSettings(anatomy=name) for name in ("spine", "heart"))
+    search = methods.load("fft_search")
+    assert error(search(fixed, moving, start, spine).pose, pair) > 50
+    assert error(search(fixed, moving, start, heart).pose, pair) < 40  # all of this CT, not bone: a vertebra off
+    assert max(error(pose, pair) for pose in scouts.search(fixed, moving, start, bone=True)) > 50
+    assert min(error(pose, pair) for pose in scouts.search(fixed, moving, start, bone=False)) < 40
+    read = [methods.settings_of("fft_search", asdict(one)) for one in (spine, heart)]
+    assert read == [{"fft_search": asdict(OPTIONS)}, {"fft_search": asdict(heart.fft_search_heart)}]
 
 
 def test_beyond_its_reach_it_does_not_find(pair):

@@ -38,9 +38,10 @@ class Found:
 
 
 def register(fixed, moving, initial, settings, mask=None, rng=None) -> Result:
-    """Pose moving -> fixed within `settings.fft_search.reach` and `.degrees` of `initial`. Draws nothing at random."""
+    """Pose moving -> fixed within `reach` and `degrees` of `initial`, by the settings `fft_search` of the anatomy. Draws
+    nothing at random."""
     begin = time.process_time()
-    pose = search(fixed, moving, initial, settings.fft_search, settings.anatomy == "spine").poses[0]
+    pose = search(fixed, moving, initial, settings.of("fft_search"), settings.anatomy == "spine").poses[0]
     return Result(pose, time.process_time() - begin)
 
 

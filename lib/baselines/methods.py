@@ -132,6 +132,7 @@ def load(name: str) -> Callable:
 
 
 def settings_of(name: str, values: dict) -> dict:
-    """The part of `values` (`asdict` of BaselineSettings) that a method reads, seed apart: what its rows depend on."""
-    method = METHODS.get(base(name))
-    return {field: values[field] for field in method.reads} if method else {}
+    """The part of `values` (`asdict` of BaselineSettings, its `anatomy` that of the cases) that a method reads, seed apart:
+    what its rows depend on."""
+    method, of = METHODS.get(base(name)), f"_{values.get('anatomy')}"
+    return {field: values.get(field + of, values[field]) for field in method.reads} if method else {}

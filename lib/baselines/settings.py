@@ -1,11 +1,10 @@
-"""Settings of the baselines: every constant a reader may want to argue with, in one place. Lengths in mm,
-angles in degrees.
-"""
+"""Settings of the baselines: every constant a reader may want to argue with, in one place. Lengths in mm, angles in degrees."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Literal
 
 from lib.base.limits import (
@@ -28,10 +27,8 @@ from lib.base.sections import hint
 from lib.baselines import methods as registry
 
 Levels = Annotated[str, Rule(re.compile(r"\d+(x\d+)*").fullmatch, "numbers such as 100x50x20")]
-GreedyMetric = Annotated[
-    str,
-    Rule(re.compile(r"SSD|MI|NMI|W?NCC \d+x\d+x\d+").fullmatch, "SSD, MI, NMI, or NCC or WNCC and a radius: NCC 2x2x2"),
-]
+_METRIC = re.compile(r"SSD|MI|NMI|W?NCC \d+x\d+x\d+")
+GreedyMetric = Annotated[str, Rule(_METRIC.fullmatch, "SSD, MI, NMI, or NCC or WNCC and a radius: NCC 2x2x2")]
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,11 @@ class MattesSettings:
         """Whether each level has a sigma."""
         levels, given = len(self.shrink), len(self.smooth)
         return "" if levels == given else f"has {levels} levels in shrink and {given} in smooth; give as many of both."
+
+
+def _mattes(**settings):
+    """The default of a field."""
+    return field(default_factory=partial(MattesSettings, **settings))
 
 
 def _published() -> MattesSettings:
@@ -126,16 +128,12 @@ class GreedySettings:
     search_mm: Size = 50.0  # standard deviation of the tried shifts
 
 
-def _quick() -> MattesSettings:
-    return MattesSettings(spacing=4.0, clamp=(-200.0, 800.0), bins=32)
-
-
 @dataclass(frozen=True)
 class SearchSettings:
     """`itk_search`: many starts, a fair winner, which then goes on as `itk_tuned`."""
 
-    mattes: MattesSettings = field(default_factory=_quick)  # of the many; `tuned` would take twice as long
-
+    # Of the many; `tuned` would take twice as long.
+    mattes: MattesSettings = _mattes(spacing=4.0, clamp=(-200.0, 800.0), bins=32)
     box: HalfRanges = (40.0, 40.0, 160.0, 35.0, 35.0, 35.0)  # +- about the start: mm, mm, mm, degrees
     screened: Count = 1024  # poses tried by the cheap metric (a power of two)
     screen_points: Count = 1000  # points of the cheap metric
@@ -150,9 +148,7 @@ class SearchSettings:
 class BoneSearchSettings:
     """`bone_search`: many starts at bone alone; the box is that of `search`, what counts as bone that of `bone`."""
 
-    mattes: MattesSettings = field(
-        default_factory=lambda: MattesSettings(spacing=4.0, clamp=(-200.0, 800.0), bins=32, samples=20000)
-    )  # of the many
+    mattes: MattesSettings = _mattes(spacing=4.0, clamp=(-200.0, 800.0), bins=32, samples=20000)  # of the many
     screened: Count = 8192  # poses tried by the cheap likeness (a power of two)
     voxel: Positive = 12.0  # mm, of the images in that: 8 lost one of eight far starts
     step: Positive = 10.0  # mm between its points
@@ -182,10 +178,9 @@ class FftSearchSettings:
     points: Count = 4000  # of the CT, near bone
 
 
-def _gentle() -> MattesSettings:
-    return MattesSettings(
-        spacing=3.0, clamp=(-200.0, 800.0), samples=15000, learning_rate=1.0, shrink=(2, 1), smooth=(2.0, 0.0)
-    )
+def _for_hearts() -> FftSearchSettings:
+    # 400 starts drawn in each of six CTs, and not registered, ask for at most 148 mm across (docs/real_scans.md).
+    return FftSearchSettings(reach=(150.0, 150.0, 160.0))
 
 
 def _to_map() -> MattesSettings:
@@ -217,13 +212,11 @@ class SemanticSettings:
 class PolishSettings:
     """`dsl_polish`: from the agent's pose."""
 
-    mattes: MattesSettings = field(default_factory=_gentle)
+    mattes: MattesSettings = _mattes(
+        spacing=3.0, clamp=(-200.0, 800.0), samples=15000, learning_rate=1.0, shrink=(2, 1), smooth=(2.0, 0.0)
+    )
     limit: Size = 25.0  # mm that anything in the field of view may travel
     points: Count = 20000  # of the comparison before and after
-
-
-def _refine() -> MattesSettings:
-    return MattesSettings(spacing=4.0, clamp=(-200.0, 800.0), iterations=60, shrink=(2, 1), smooth=(3.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -249,7 +242,9 @@ class QuasiGlobalSettings:
     points: Count = 4000  # of the 3-D comparisons
     refined: Count = 4  # poses refined in 3-D
     apart: Size = 15.0  # mm between those, on average
-    mattes: MattesSettings = field(default_factory=_refine)
+    mattes: MattesSettings = _mattes(
+        spacing=4.0, clamp=(-200.0, 800.0), iterations=60, shrink=(2, 1), smooth=(3.0, 0.0)
+    )
 
 
 def _above_neighbourhood() -> QuasiGlobalSettings:
@@ -284,12 +279,17 @@ class BaselineSettings:
     bone_search: BoneSearchSettings = field(default_factory=BoneSearchSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     fft_search: FftSearchSettings = field(default_factory=FftSearchSettings)
+    fft_search_heart: FftSearchSettings = field(default_factory=_for_hearts)  # where `anatomy` is the heart
     quasi_global: QuasiGlobalSettings = field(default_factory=QuasiGlobalSettings)
     quasi_global_tuned: QuasiGlobalSettings = field(default_factory=_above_neighbourhood)
     semantic: SemanticSettings = field(default_factory=SemanticSettings)
     polish: PolishSettings = field(default_factory=PolishSettings)
     ants: AntsSettings = field(default_factory=AntsSettings)
     greedy: GreedySettings = field(default_factory=GreedySettings)
+
+    def of(self, name: str):
+        """The settings `name`, of its anatomy where those of one differ."""
+        return getattr(self, f"{name}_{self.anatomy}", getattr(self, name))
 
     def disagree(self) -> str:
         """Whether every method that is named can be run."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.baselines import fft_search
-from lib.baselines.settings import FftSearchSettings
+from lib.baselines.settings import BaselineSettings
 from lib.images.volume import Volume
 from lib.registration import judged
 from lib.registration.chosen import Look
@@ -35,7 +35,8 @@ class Place:
 def search(fixed: Volume, moving: Volume, initial: np.ndarray, bone: bool = True, threads: int = 1) -> np.ndarray:
     """The places (n, 4, 4) that the search finds within its reach of `initial`, best first. bone: it looks at the CT's bone
     (E1), else at all of it."""
-    return fft_search.search(fixed, moving, initial, FftSearchSettings(), bone, threads).poses
+    options = BaselineSettings(anatomy="spine" if bone else "heart").of("fft_search")
+    return fft_search.search(fixed, moving, initial, options, bone, threads).poses
 
 
 def choose(fixed: Volume, moving: Volume, look: Look, found: np.ndarray, ends: np.ndarray, calibration: Calibration):

@@ -28,7 +28,7 @@ def path_of(cfg, name: str, folder=None) -> Path:
 
 def stamp(cfg, name: str, folder=None) -> str:
     """Fingerprint of everything that a method's rows depend on, but the cases (`complete` compares them)."""
-    b = asdict(_own(cfg.baselines))
+    b = asdict(_own(cfg.baselines)) | {"anatomy": cfg.experiment}
     tried = asdict(cfg.evaluation)
     parts = [name, b["seed"], methods.settings_of(name, b), tried]
     if name.endswith("_polish"):

@@ -14,7 +14,7 @@ from lib.base import provenance
 from lib.base.sections import build, merge
 from lib.baselines import methods as registry
 from lib.baselines import run
-from lib.baselines.settings import FftSearchSettings
+from lib.baselines.settings import BaselineSettings
 from lib.cases import Case, Result
 from lib.registration import judged, register, trust
 from lib.registration.judge import JudgeSettings
@@ -43,9 +43,10 @@ def depends(cfg, method: Method, maker: recipes.Maker | None, real: bool) -> lis
         settings = dataclasses.asdict(register_settings(cfg, method))
         if settings.pop("scouts") == "agent":
             return [method.label(maker.agent), networks, settings]
-        searched = [dataclasses.asdict(FftSearchSettings()), dataclasses.asdict(JudgeSettings())]
+        found = BaselineSettings(anatomy=cfg.experiment).of("fft_search")
+        searched = [dataclasses.asdict(found), dataclasses.asdict(JudgeSettings())]
         return [method.label(maker.agent), networks, settings, searched]
-    settings = dataclasses.asdict(settings_of(cfg, method))
+    settings = dataclasses.asdict(settings_of(cfg, method)) | {"anatomy": cfg.experiment}
     return [method.method, settings["seed"], registry.settings_of(method.method, settings)]
 
 
