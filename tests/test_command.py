@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from lib.base import provenance
+from lib.cases import STATE
 from lib.figures import studies as figures
 from lib.registration import judged, register, trust
 from lib.study import methods, schema
@@ -150,6 +151,20 @@ def test_table_of_changes_has_a_line_for_each_that_was_trained():
     assert [row[0] for row in cells[2:]] == ["`usual`", "`looks`"]
     assert [row[2] for row in cells[2:]] == ["0%", "100%, 50%"]
     assert [row[3:6] for row in cells[2:]] == [["0 of 1", "0 of 0", "0 of 0"], ["1 of 2", "0 of 0", "2 of 2"]]
+
+
+def test_a_vote_takes_the_end_that_others_share():
+    """Rows without a truth to look at: two trainings end within 2 mm of each other, the third 80 mm away."""
+    names, ends = ("all_one_network", "all_one_network_seed_1", "all_one_network_long"), (1.0, 80.0, -1.0)
+    rows = [
+        study_row("dsl_two_channel", abs(x), "a_L1_second_tuning", dataset="a", change=name, seed="0")
+        | dict(zip(STATE, (x, 0, 0, 0, 0, 0), strict=True))
+        for name, x in zip(names, ends, strict=True)
+    ]
+    assert levels.voted(pd.DataFrame(rows))["change"].tolist() == ["all_one_network"]  # the nearer of the two
+    cells = cells_of(levels.by_change(pd.DataFrame(rows), schema.load("wider_training")))
+    assert cells[-1][0] == "a vote" and cells[-1][5] == "1 of 1" and cells[-1][6].startswith("100%")
+    assert "a vote" not in levels.by_change(pd.DataFrame(rows[:2]), schema.load("wider_training"))
 
 
 def test_table_beside_optimisers():

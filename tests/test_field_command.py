@@ -133,6 +133,15 @@ def test_exchanged_scans_are_named():
     assert fair.doubts(fixed, moving, good, [False], 5) == []
 
 
+def test_a_small_ct_of_the_heart_is_not_called_a_cone_beam_scan():
+    """Of thirty drawn hearts four had a CT smaller than the CBCT every way, and were not trusted for it."""
+    ct = body()
+    cbct = cone(ct, np.eye(4))
+    small, large, good = cbct, ct, trust.judge(GOOD)  # by size alone they are exchanged
+    assert fair.doubts(large, small, good, [False], 5) != []
+    assert fair.doubts(large, small, good, [False], 5, "heart") == []
+
+
 def test_values_are_named_as_the_cause():
     fixed = cone(body(), np.eye(4))
     fixed.given = Given("a.nii", guessed="values are no HU")

@@ -62,7 +62,9 @@ def within(results: list, experiment: str, centre) -> list[bool]:
     return cut
 
 
-def doubts(fixed: Volume, moving: Volume, verdict: trust.Trust, cut: list[bool], starts: int) -> list[str]:
+def doubts(
+    fixed: Volume, moving: Volume, verdict: trust.Trust, cut: list[bool], starts: int, experiment: str = "spine"
+) -> list[str]:
     """Sentences for what the seven numbers of `trust` do not see; each makes the result one not to be trusted."""
     found = []
     if starts == 1:
@@ -71,7 +73,7 @@ def doubts(fixed: Volume, moving: Volume, verdict: trust.Trust, cut: list[bool],
         found.append(
             f"{sum(cut)} of {len(cut)} paths left the range that the agent was trained on, and were stopped there"
         )
-    if exchanged(fixed, moving):
+    if exchanged(fixed, moving, by_size=experiment == "spine"):
         found.append("the CT and the CBCT look exchanged (FIXED is the cone-beam CT, MOVING the CT)")
     for which, volume in (("CBCT", fixed), ("CT", moving)):
         guessed = volume.given.guessed if volume.given is not None else ""
@@ -80,11 +82,12 @@ def doubts(fixed: Volume, moving: Volume, verdict: trust.Trust, cut: list[bool],
     return found
 
 
-def exchanged(fixed: Volume, moving: Volume) -> bool:
-    """Whether the two look exchanged: their DICOM says so, or MOVING is smaller than FIXED in every direction."""
+def exchanged(fixed: Volume, moving: Volume, by_size: bool = True) -> bool:
+    """Whether the two look exchanged: their DICOM says so, or, with `by_size`, MOVING is smaller than FIXED in every
+    direction. A CT of the heart often is."""
     said = [_says_cone_beam(v) for v in (fixed, moving)]
-    if said[0] != said[1]:
-        return said[1]
+    if said[0] != said[1] or not by_size:
+        return said[1] and not said[0]
     stride = [max(1, int(8 / s)) for s in fixed.spacing]  # i, j, k: padding of a CBCT does not count
     thin = Volume(fixed.array[:: stride[2], :: stride[1], :: stride[0]].float(), fixed.spacing * stride)
     still, moved = extent(thin), np.array(moving.size) * moving.spacing

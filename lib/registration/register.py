@@ -147,7 +147,7 @@ def register(
     clock["preparing"] = time.perf_counter() - begin
     with one_thread_each() as threads:
         result = _look_for_it(small, poses, centre, experiment, settings, (player, calibration), clock, say, threads)
-    result.trust.reasons += doubts(fixed, moving, result.trust, *result.walked)
+    result.trust.reasons += doubts(fixed, moving, result.trust, *result.walked, experiment)
     result.before = np.eye(4) if initial is None else initial
     result.couch, result.settings, result.experiment = couch(result.pose, fixed, *isocentres), settings, experiment
     result.notes = [f"{v.given.name}: {note}" for v in (fixed, moving) if v.given is not None for note in v.given.notes]

@@ -135,7 +135,7 @@ def run(options) -> None:
 
 def judged_again(results, after, kind: limits.Kind) -> list[str]:
     """Verdicts of the released command in the rows of all studies of the kind's experiment, from the numbers that stand in
-    them, by the limits `after`. What is doubted for another reason than a limit stays so. Returns the studies changed."""
+    them, by the limits `after`. Returns the studies changed."""
     changed = []
     for path in sorted((Path(results) / "rows").glob("*.csv")):
         rows = study_rows.read(results, path.stem)
@@ -146,8 +146,7 @@ def judged_again(results, after, kind: limits.Kind) -> list[str]:
         if not mine.any():
             continue
         some = pd.concat([rows[mine], study_rows.numbers(rows[mine])], axis=1)
-        doubted = some["doubts"].to_numpy() > 0 if "doubts" in some else np.zeros(len(some), dtype=bool)
-        verdicts = np.where(limits.called_good(some, after, kind) & ~doubted, "good", "do not trust")
+        verdicts = np.where(limits.called_good(some, after, kind), "good", "do not trust")
         if (verdicts != some["verdict"]).any():
             study_rows.judge_again(
                 path, rows, rows["verdict"].mask(mine, pd.Series(verdicts, rows.index[mine])), asdict(after)

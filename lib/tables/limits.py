@@ -99,9 +99,10 @@ def read(results, kind: Kind = AGENT) -> pd.DataFrame:
 
 
 def called_good(rows: pd.DataFrame, limits, kind: Kind = AGENT) -> np.ndarray:
-    """What these limits say of the rows: bool (n,)."""
+    """What these limits say of the rows: bool (n,). What is doubted for another reason is never good."""
     numbers = {name: rows[name].to_numpy(float) for name in kind.module.NUMBERS}
-    return ~np.any(list(kind.module.failed(numbers, limits).values()), axis=0)
+    doubted = rows["doubts"].to_numpy(float) > 0 if "doubts" in rows else np.zeros(len(rows), dtype=bool)
+    return ~np.any([doubted, *kind.module.failed(numbers, limits).values()], axis=0)
 
 
 def fit(rows: pd.DataFrame, kind: Kind = AGENT):
