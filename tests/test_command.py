@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import rigid
 from lib.base import provenance
 from lib.cases import STATE
 from lib.figures import studies as figures
@@ -165,6 +166,20 @@ def test_a_vote_takes_the_end_that_others_share():
     cells = cells_of(levels.by_change(pd.DataFrame(rows), schema.load("wider_training")))
     assert cells[-1][0] == "a vote" and cells[-1][5] == "1 of 1" and cells[-1][6].startswith("100%")
     assert "a vote" not in levels.by_change(pd.DataFrame(rows[:2]), schema.load("wider_training"))
+
+
+def test_a_vote_does_not_see_the_truth():
+    """The same three ends, whatever pose is the true one, give the same choice."""
+    rng, chosen = np.random.default_rng(4), []
+    poses = rigid.params_to_matrix(rng.uniform(-1, 1, (20, 3, 6)) * [30, 30, 30, 60, 60, 60])
+    for truth in rigid.params_to_matrix(rng.uniform(-1, 1, (3, 6)) * [50, 50, 50, 90, 90, 90]):
+        states = rigid.matrix_to_params(truth @ rigid.invert(poses)).reshape(-1, 6)
+        rows = [
+            study_row("dsl_two_channel", 0.0, f"case{n // 3}") | dict(zip(STATE, v, strict=True))
+            for n, v in enumerate(states)
+        ]
+        chosen.append(levels.voted(pd.DataFrame(rows)).index.tolist())
+    assert chosen[0] == chosen[1] == chosen[2] and len(set(np.array(chosen[0]) % 3)) == 3
 
 
 def test_table_beside_optimisers():

@@ -18,10 +18,8 @@ from lib.tables.words import table as as_markdown
 
 REGIONS = {"C7 to T6": range(0, 7), "T7 to T12": range(7, 13), "L1 to S1": range(13, 19)}  # by `marks.level_number`
 BY_REGION = [*REGIONS, "all"]
-VOTERS = (
-    "all_one_network",
-    "all_one_network_long",
-)  # changes of `wider_training` that differ in samples and seed alone
+# Changes of `wider_training` whose trainings differ in samples and seed alone.
+VOTERS = ("all_one_network", "all_one_network_long")
 
 
 def by_region(rows: pd.DataFrame, judged: bool) -> list[str]:
@@ -69,7 +67,8 @@ def voted(rows: pd.DataFrame) -> pd.DataFrame:
     asked."""
     chosen = []
     for _, some in rows.groupby(["case", "start"], sort=False):
-        ends = rigid.params_to_matrix(some[list(STATE)].to_numpy(float))
+        # A state is T_g T^-1. Its inverse is T T_g^-1, and of two of those T_g cancels where they are compared.
+        ends = rigid.invert(rigid.params_to_matrix(some[list(STATE)].to_numpy(float)))
         apart = rigid.displacement(ends[:, None], ends[None], np.zeros(3))
         chosen.append(some.index[int(apart.sum(1).argmin())])
     return rows.loc[chosen]
