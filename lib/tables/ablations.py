@@ -126,7 +126,7 @@ def of_the_paper(data) -> str:
         mine = rows[rows["arm"] == name]
         if mine.empty:
             continue
-        k, spread = mine["split"].nunique(), data.spread["points"]
+        k, spread = mine["split"].nunique(), data.spread("spine")["points"]
         rate = intervals.rate(mine["success"], mine["case"]).widened(spread, k)
         each = ", ".join(f"{100 * some:.0f}" for some in mine.groupby("split")["success"].mean())
         both, against = pairs_in(rows, "arm", name, change.against), ""

@@ -71,7 +71,9 @@ def c16(data: Evidence):
 def _starved(data: Evidence, experiment: str, statement: str, few: int, both):
     """A line of C16: all patients against `few`."""
     k = both.index.get_level_values("split").nunique()
-    d = intervals.difference(both["success"], both["success_other"], both["case"]).widened(data.spread["points"], k, k)
+    d = intervals.difference(both["success"], both["success_other"], both["case"]).widened(
+        data.spread(experiment)["points"], k, k
+    )
     many, other = both["success"].mean(), both["success_other"].mean()
     ours, verdict = f"{percent(other)} with {few}, {percent(many)} with all", explained(d)
     untold = at_ceiling(many, other) or too_easy(data.unmoved(experiment), PAPER[experiment]["dsl"][0])
@@ -93,7 +95,7 @@ def c17(data: Evidence):
             continue
         k, whose = trained(data.of(experiment, "dsl")), {"about": RIVALS, **data.shown(experiment, "dsl")}
         d = intervals.difference(both["success"], both["success_other"], both["case"])
-        d = d.widened(data.spread["points"], k)
+        d = d.widened(data.spread(experiment)["points"], k)
         took, walked = both["seconds"].median(), both["seconds_other"].median()
         mine, agent = both["success"].mean(), both["success_other"].mean()
         ours = f"{took:.1f} s of one core a case (the agent: {walked:.1f} s); {percent(mine)} succeed, {percent(agent)}"

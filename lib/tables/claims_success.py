@@ -9,7 +9,7 @@ from lib import metrics
 from lib.baselines.methods import label
 from lib.metrics import PAPER
 from lib.tables import intervals
-from lib.tables.evidence import Evidence, pairs_in, pairs_of, trained
+from lib.tables.evidence import Evidence, experiment_of, pairs_in, pairs_of, trained
 from lib.tables.rows import kind
 from lib.tables.rules import about, at_ceiling, by_rule, line, reach, too_easy
 from lib.tables.words import percent
@@ -23,7 +23,9 @@ BETTER = {"quasi_global": "quasi_global_tuned"}  # nobody published its settings
 
 def rate_of(data: Evidence, some: pd.DataFrame) -> intervals.Interval:
     """Success of an agent's rows, over patients, and the chance of its trainings added."""
-    return intervals.rate(some["success"], some["case"]).widened(data.spread["%"], trained(some))
+    return intervals.rate(some["success"], some["case"]).widened(
+        data.spread(some["experiment"].iloc[0])["%"], trained(some)
+    )
 
 
 def build_of(data: Evidence, experiment: str, rival: str) -> str:
@@ -56,7 +58,7 @@ def _by_error(data: Evidence, experiment: str, statement: str, some: pd.DataFram
     """C1's second line: what is left at the end, in mm."""
     paper, p = PAPER[experiment]["dsl"][1:], metrics.percentiles(some["final_error_mm"])
     found = intervals.median(some["final_error_mm"], some["case"], f"median {MEASURE[experiment]}")
-    found = found.widened(data.spread["mm"], whose["trainings"])
+    found = found.widened(data.spread(experiment)["mm"], whose["trainings"])
     near = all(mine <= 1.25 * theirs for mine, theirs in zip(p, paper, strict=True)) and found.high <= 1.25 * paper[1]
     theirs, ours = (f"{a:.1f} / {b:.1f} / {c:.1f} mm" for a, b, c in (paper, p))
     start = data.of(experiment, "initial")["initial_error_mm"]
@@ -94,7 +96,7 @@ def _difference(data, head, both, words, wanted, incomplete, whose):
     over, easy, learnt = words
     k, splits = trained(both.reset_index()), both.index.get_level_values("split").nunique()
     d = intervals.difference(both["success"], both["success_other"], both["case"])
-    d = d.widened(data.spread["points"], *([k, splits] if learnt else [k]))
+    d = d.widened(data.spread(experiment_of(both))["points"], *([k, splits] if learnt else [k]))
     verdict = by_rule(d.low > 0 and d.value >= wanted and not incomplete, d.value > 0)
     ours = f"{100 * d.value:+.0f} points{over}" + (" (not all run)" if incomplete else "")
     untold = at_ceiling(both["success"].mean(), both["success_other"].mean()) or easy

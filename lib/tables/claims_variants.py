@@ -9,7 +9,7 @@ from __future__ import annotations
 from lib.baselines.methods import OURS, label
 from lib.study.variants import KNOWN, REFERENCE
 from lib.tables import intervals
-from lib.tables.evidence import ONCE_MORE, pairs_in, pairs_of, trained
+from lib.tables.evidence import ONCE_MORE, experiment_of, pairs_in, pairs_of, trained
 from lib.tables.rules import PAPER, about, alone, by_rule, line, of_trainings, so_few
 from lib.tables.words import percent
 
@@ -75,9 +75,9 @@ def success(data, claim, statement, first, second, words, rule, limit=0.0):
     for who, both, shown in against(data, claim, first, second):
         k = trained(both.reset_index())
         d = intervals.difference(both["success"], both["success_other"], both["case"])
-        d = d.widened(data.spread["points"], k, k)
+        d = d.widened(data.spread(experiment_of(both))["points"], k, k)
         rates = f"{percent(both['success'].mean())} against {percent(both['success_other'].mean())}"
-        rates += so_few(k, data.spread["points"].half_width(k, k), "points")
+        rates += so_few(k, data.spread(experiment_of(both))["points"].half_width(k, k), "points")
         where = f"{statement} ({who}): {words}"
         verdict = of_trainings(rule(d), d, limit, k)
         yield line(claim, where, UNTESTED, rates, d, len(both), k, verdict, **shown)
@@ -138,8 +138,8 @@ def _gain_line(data, claim, where, both, words, same, shown):
     mine, other = both["final_error_mm"].median(), both["final_error_mm_other"].median()
     ours = f"median {mine:.1f} mm against {other:.1f} mm {words}; gain a case {d.value:.2f} mm"
     if not same:
-        d = d.widened(data.spread["mm"], k, k)
-        ours += so_few(k, data.spread["mm"].half_width(k, k), "mm")
+        d = d.widened(data.spread(experiment_of(both))["mm"], k, k)
+        ours += so_few(k, data.spread(experiment_of(both))["mm"].half_width(k, k), "mm")
     verdict = by_rule(d.low > 0 and mine < other, mine < other)
     verdict = verdict if same else of_trainings(verdict, d, 0.0, k)
     return line(claim, where, UNTESTED, ours, d, len(both), k, verdict, **shown)

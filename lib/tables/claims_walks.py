@@ -20,7 +20,7 @@ def c4(data: Evidence):
             continue
         k = trained(both.reset_index())
         gain = both["final_error_mm_other"] - both["final_error_mm"]
-        d = intervals.median(gain, both["case"], "gain a case").widened(data.spread["mm"], k)
+        d = intervals.median(gain, both["case"], "gain a case").widened(data.spread("spine")["mm"], k)
         before, after = both["final_error_mm_other"].median(), both["final_error_mm"].median()
         lost = intervals.difference(both["success"], both["success_other"], both["case"])
         verdict = by_rule(d.low > 0 and after < before and not lost.high < 0, after < before)

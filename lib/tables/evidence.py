@@ -71,7 +71,8 @@ class Evidence:
 
     def shown(self, experiment: str, agent: str) -> dict:
         """Command and files behind an agent's rows, where they are not those of its claim: all its trainings."""
-        studied = experiment == "spine" and agent == "dsl" and "seed" in self.rows
+        rows = self.of(experiment, agent)
+        studied = agent == "dsl" and "seed" in rows and (rows["seed"] != "").any()
         return {"command": "python -m lib study papers_agent", "evidence": "rows/papers_agent.csv"} if studied else {}
 
     def asked(self, study: str, experiment: str) -> pd.DataFrame:
@@ -84,12 +85,21 @@ class Evidence:
         start = self.of(experiment, "initial")
         return float(start["success"].mean()) if len(start) else 0.0
 
+    def spread(self, experiment: str) -> dict[str, intervals.Spread]:
+        """How much another training moves a success ("%", "points") and the error of a case ("mm"); as on the spine, where
+        it was not measured."""
+        return self._spreads[experiment if experiment in self._spreads else "spine"]
+
     @functools.cached_property
-    def spread(self) -> dict[str, intervals.Spread]:
-        """How much another training moves a success ("%", "points") and the error of a case ("mm")."""
-        seeds = self.tables.get("seeds", pd.DataFrame())
-        success = intervals.spread(seeds, intervals.success_difference)
-        return {"%": success, "points": success, "mm": intervals.spread(seeds, intervals.error_gain)}
+    def _spreads(self) -> dict[str, dict[str, intervals.Spread]]:
+        seeds, found = self.tables.get("seeds", pd.DataFrame()), {}
+        for experiment in config.EXPERIMENTS:
+            mine = seeds[seeds["experiment"] == experiment] if len(seeds) else seeds
+            if len(mine) or experiment == "spine":
+                success = intervals.spread(mine, intervals.success_difference)
+                error = intervals.spread(mine, intervals.error_gain)
+                found[experiment] = {"%": success, "points": success, "mm": error}
+        return found
 
 
 def load(folder, profile: str = "cpu") -> Evidence:
@@ -112,8 +122,8 @@ def load(folder, profile: str = "cpu") -> Evidence:
 
 
 def seeds(rows: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
-    """Rows of spine trainings that differ in their seed alone, as `intervals.spread` wants them: of the variants, from
-    case rows, and of studies."""
+    """Rows of trainings that differ in their seed alone, as `intervals.spread` wants them: of the variants, from case
+    rows, and of studies."""
     case = ["dataset", "split", "case", "start"]
     parts = [
         rows[rows["method"] == f"{agent}_{name}"].assign(recipe=f"variants {agent}", training=name, range="full")
@@ -121,32 +131,37 @@ def seeds(rows: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
         for name in ONCE_MORE
     ]
     whole = (studies["stage"] == "both") & (studies["method"] == studies["agent"])  # as it usually walks
-    alike = whole & (studies["condition"] == "") & studies["change"].str.fullmatch(NOTHING)
-    some = studies[alike & (studies["experiment"] == "spine")]
+    some = studies[whole & (studies["condition"] == "") & studies["change"].str.fullmatch(NOTHING)]
     who = some["recipe"] + " " + some["agent"] + " split " + some["split"].astype(str)
     parts.append(some.assign(recipe=who, training=some["change"]))
     table = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     key = table[case].astype(str).agg(" ".join, axis=1) if len(table) else ""
-    return table.assign(key=key)[["recipe", "training", "range", "key", "success", "final_error_mm"]]
+    return table.assign(key=key)[["experiment", "recipe", "training", "range", "key", "success", "final_error_mm"]]
 
 
 def all_trainings(rows: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
-    """Case rows with all trainings of the paper's agent on the spine, which a column `seed` tells apart: those of the study
-    `papers_agent` in place of Table 1's, where it has more of them."""
-    mine = (
-        studies[(studies["study"] == "papers_agent") & (studies["experiment"] == "spine")] if len(studies) else studies
-    )
-    kinds = ["dsl", "dsl_coarse"]
-    if not len(mine) or trained(mine) <= trained(rows[rows["method"] == "dsl"]):
-        return rows
-    usual = rows[~(rows["method"].isin(kinds) & (rows["experiment"] == "spine"))]
-    more = mine.loc[mine["method"].isin(kinds), [*cases.COLUMNS, "seed"]]
-    return pd.concat([usual.assign(seed=""), more], ignore_index=True)
+    """Case rows with all trainings of the paper's agent, which a column `seed` tells apart: those of the study
+    `papers_agent` in place of Table 1's, in an experiment of which it has more of them."""
+    asked = studies[studies["study"] == "papers_agent"] if len(studies) else studies
+    for experiment in config.EXPERIMENTS if len(asked) else ():
+        mine, usual = (some[some["experiment"] == experiment] for some in (asked, rows))
+        if not len(mine) or trained(mine) <= trained(usual[usual["method"] == "dsl"]):
+            continue
+        kinds = ["dsl", "dsl_coarse"]
+        others = rows[~(rows["method"].isin(kinds) & (rows["experiment"] == experiment))]
+        more = mine.loc[mine["method"].isin(kinds), [*cases.COLUMNS, "seed"]]
+        rows = pd.concat([others.assign(seed=others.get("seed", "")), more], ignore_index=True)
+    return rows
 
 
 def trained(*rows: pd.DataFrame) -> int:
     """How many trainings are behind case rows, on the side that has fewest: one a split, or a split and seed."""
     return min(len(some[[n for n in ("split", "seed") if n in some]].drop_duplicates()) for some in rows)
+
+
+def experiment_of(both: pd.DataFrame) -> str:
+    """Whose rows those of `pairs_in` or `pairs_of` are."""
+    return both.reset_index()["experiment"].iloc[0]
 
 
 def pairs_in(rows: pd.DataFrame, column: str, first: str, second: str) -> pd.DataFrame:

@@ -7,7 +7,7 @@ variance s², with its degrees of freedom, is added to the patients': a number f
     half width² = (that of patients)² + (t · s)² / k        t: Student's, 97.5 %, with the degrees of freedom of s²
 
 and a difference of two such numbers the sum over both. Methods that learn nothing add nothing (k is left out). The spread
-was measured on the spine; for the heart, where it was not, it stands as well.
+was measured in each experiment; where it was not, that of the spine stands for it.
 """
 
 from __future__ import annotations
