@@ -1,9 +1,11 @@
 """More that goes wrong in the field, found by trying: misleading headers, stacks that share a series, inverted values,
 and large files, which are in memory once."""
 
+import gzip
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import nibabel
@@ -112,6 +114,59 @@ def test_voxels_in_another_file_that_is_gone_or_cut_off(tmp_path):
     refused(tmp_path / "a.mhd", "cut off, or the file that holds them is missing")
     (tmp_path / "a.raw").unlink()
     refused(tmp_path / "a.mhd", "cut off, or the file that holds them is missing")
+
+
+def stored(path: Path) -> Path:
+    """A compressed file of the phantom whose voxels lie in it as they are: a lost byte leaves a stream that unpacks."""
+    image, name = sitk.GetImageFromArray(HU), path.name
+    image.SetSpacing((4, 4, 4))
+    sitk.WriteImage(image, path, useCompression=False)
+    if name.endswith(".nii.gz"):
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 0))
+        return path
+    voxels, text = HU.tobytes(), path.read_bytes()
+    if name.endswith(".nrrd"):
+        path.write_bytes(text.removesuffix(voxels).replace(b"raw", b"gzip") + gzip.compress(voxels, 0))
+        return path
+    data = zlib.compress(voxels, 0)
+    text = text.removesuffix(voxels).replace(b"CompressedData = False", b"CompressedData = True")
+    text = text.replace(b"ElementDataFile", b"CompressedDataSize = %d\nElementDataFile" % len(data))
+    if name.endswith(".mhd"):
+        path.with_suffix(".zraw").write_bytes(data)
+        path.write_bytes(text.replace(b".raw", b".zraw"))
+        return path.with_suffix(".zraw")
+    path.write_bytes(text + data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.mha", "a.mhd", "a.nrrd"])
+def test_a_byte_that_was_lost_on_the_way_is_seen(tmp_path, name):
+    """A CBCT with one byte changed was read, registered 40 mm off, and called good."""
+    data = stored(tmp_path / name)
+    np.testing.assert_array_equal(read.read_image(tmp_path / name).array.numpy(), HU)
+    whole = data.read_bytes()
+    for at in (len(whole) // 2, len(whole) - 6):  # a voxel, the last ones and the checksum
+        data.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        refused(tmp_path / name, "damaged")
+    data.write_bytes(whole[: len(whole) * 2 // 3] + bytes(len(whole) // 3))  # a download that broke off
+    refused(tmp_path / name, "damaged|cut off")
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "word"),
+    [
+        ("a.mha", b"Offset = ", "where it lies"),
+        ("a.mha", b"TransformMatrix = ", "how its axes lie"),
+        ("a.mha", b"ElementSpacing = ", "how large"),
+        ("a.nrrd", b"space origin: ", "where it lies"),
+    ],
+)
+def test_a_place_that_is_not_said_is_not_guessed(tmp_path, name, line, word):
+    sitk.WriteImage(sitk.GetImageFromArray(HU), tmp_path / name, useCompression=False)
+    text = (tmp_path / name).read_bytes()
+    rest = text[text.index(line) :]
+    (tmp_path / name).write_bytes(text.replace(rest[: rest.index(b"\n") + 1], b"", 1))
+    refused(tmp_path / name, word)
 
 
 def test_two_stacks_in_one_series_are_never_laid_into_each_other(tmp_path):

@@ -1,7 +1,9 @@
-"""MetaImage (.mha, .mhd) and NRRD through ITK, after a look at the header: ITK mends in silence what it does not find."""
+"""MetaImage (.mha, .mhd) and NRRD through ITK, after a look at the header and at the checksum of what is compressed: ITK
+mends in silence what it does not find, and goes on where a stream is damaged."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +11,24 @@ import numpy as np
 from lib.base.errors import UserError
 from lib.images.given import Given
 from lib.images.slabs import Stack, slabs
+from lib.images.whole import check_stream
 
 SPACES = (b"left-posterior-superior", b"right-anterior-superior", b"left-anterior-superior", b"lps", b"ras", b"las")
+ZIPPED = (b"gzip", b"gz")  # encodings of NRRD
 LARGE = 2**26  # voxels from which on a file is read in parts
+# What a MetaImage must say, by any of ITK's names for it.
+PLACE = {
+    "how large its voxels are (no ElementSpacing)": (b"elementspacing",),
+    "how its axes lie (no TransformMatrix)": (b"transformmatrix", b"rotation", b"orientation"),
+    "where it lies (no Offset)": (b"offset", b"position", b"origin"),
+}
 
 
 def read(path: Path) -> tuple[np.ndarray, Given]:
     """(array (nz, ny, nx), Given) in LPS mm, in the file's own order of axes. Raises UserError."""
     import SimpleITK as sitk
 
-    if path.name.lower().endswith((".mha", ".mhd")):
+    if _is_meta(path):
         _check_meta(path)
     else:
         _check_nrrd(path)
@@ -40,6 +50,8 @@ def read(path: Path) -> tuple[np.ndarray, Given]:
         array, place = _voxels(reader, size, path)
     except RuntimeError as error:
         raise UserError(f"{path.name}: {_reason(str(error))}") from None
+    if compressed := _stream(path):
+        check_stream(*compressed, path.name)
     direction = np.reshape(place.GetDirection(), (3, 3))
     return array, Given(path.name, size[:3], np.array(place.GetSpacing()), np.array(place.GetOrigin()), direction)
 
@@ -49,7 +61,7 @@ def _voxels(reader, size, path: Path):
     import SimpleITK as sitk
 
     shape, stack, place = tuple(size[2::-1]), None, None
-    plain = path.name.lower().endswith((".mha", ".mhd")) and not _is_compressed(path)
+    plain = _is_meta(path) and _stream(path) is None
     parts = slabs(shape) if plain and np.prod(shape) > LARGE else [slice(0, shape[0])]
     for part in parts:
         reader.SetExtractIndex([0, 0, part.start, *[0] * (len(size) - 3)])
@@ -63,31 +75,57 @@ def _voxels(reader, size, path: Path):
     return stack.array, place
 
 
-def _lines(path: Path, mark: bytes) -> list[bytes]:
-    """Lines of a text header, up to the line that begins with `mark`."""
+def _is_meta(path: Path) -> bool:
+    return path.name.lower().endswith((".mha", ".mhd"))
+
+
+def _header(path: Path) -> tuple[list[bytes], int]:
+    """Lines of a text header, and the byte at which it ends: a MetaImage's after ElementDataFile, an NRRD's after an empty
+    line."""
     with open(path, "rb") as stream:
         lines = stream.read(16384).split(b"\n")
-    ends = [n for n, line in enumerate(lines) if (line.strip().startswith(mark) if mark else not line.strip())]
-    return [line.strip() for line in lines[: ends[0] + 1]] if ends else [line.strip() for line in lines[:200]]
+    meta = _is_meta(path)
+    last = [
+        n for n, line in enumerate(lines) if (line.strip().startswith(b"ElementDataFile") if meta else not line.strip())
+    ]
+    lines = lines[: last[0] + 1] if last else lines[:200]
+    return [line.strip() for line in lines], sum(len(line) + 1 for line in lines)
 
 
-def _is_compressed(path: Path) -> bool:
-    lines = [line.lower().replace(b" ", b"") for line in _lines(path, b"ElementDataFile")]
-    return b"compresseddata=true" in lines
+def _fields(path: Path) -> dict[bytes, bytes]:
+    """What a header says: key, in lower case -> value."""
+    sign = b"=" if _is_meta(path) else b":"
+    pairs = [line.split(sign, 1) for line in _header(path)[0] if sign in line and not line.startswith(b"#")]
+    return {key.strip().lower(): value.strip() for key, value in pairs}
+
+
+def _stream(path: Path) -> tuple[Path, int] | None:
+    """Where the compressed voxels of a file begin: (file, byte); None where they are plain, or in many files."""
+    fields = _fields(path)
+    if fields.get(b"compresseddata", b"").lower() != b"true" and fields.get(b"encoding", b"").lower() not in ZIPPED:
+        return None
+    names = (fields.get(key) for key in (b"elementdatafile", b"data file", b"datafile"))
+    name = next((name for name in names if name), b"local")
+    if name.lower() == b"local":
+        return path, _header(path)[1]
+    beside = path.parent / os.fsdecode(name)
+    return (beside, 0) if beside.is_file() else None
 
 
 def _check_meta(path: Path) -> None:
-    """Raises UserError: spacing that is missing or impossible, a singular direction."""
-    lines = [line for line in _lines(path, b"ElementDataFile") if line.count(b"=") == 1 and len(line) < 400]
-    fields = {key.strip(): value.split() for key, value in (line.split(b"=") for line in lines)}
-    if b"NDims" not in fields:
+    """Raises UserError: spacing, directions or origin that are missing, impossible spacing, a singular direction."""
+    fields = {key: value.split() for key, value in _fields(path).items()}
+    if b"ndims" not in fields:
         raise UserError(f"{path.name}: damaged or not an image (no MetaImage header); copy or export it again.")
-    said = fields.get(b"ElementSpacing") or fields.get(b"ElementSize")
-    if said is None:
-        raise UserError(f"{path.name}: it does not say how large its voxels are (no ElementSpacing); export it again.")
+    said = {}
+    for what, names in PLACE.items():
+        found = [fields[name] for name in names if name in fields]
+        if not found:
+            raise UserError(f"{path.name}: it does not say {what}; export it again.")
+        said[names[0]] = found[0]
     try:
-        spacing = np.array([float(x) for x in said])
-        matrix = np.array([float(x) for x in fields.get(b"TransformMatrix", [])])
+        spacing = np.array([float(x) for x in said[b"elementspacing"]])
+        matrix = np.array([float(x) for x in said[b"transformmatrix"]])
     except ValueError:
         raise UserError(f"{path.name}: damaged header; export it again.") from None
     if not (np.isfinite(spacing).all() and (spacing > 0).all()):
@@ -99,11 +137,9 @@ def _check_meta(path: Path) -> None:
 
 def _check_nrrd(path: Path) -> None:
     """Raises UserError: a header without the size of its voxels or without the space that its axes lie in."""
-    lines = _lines(path, b"")
-    if not lines or not lines[0].startswith(b"NRRD"):
+    if not _header(path)[0][0].startswith(b"NRRD"):
         raise UserError(f"{path.name}: damaged or not NRRD; copy or export it again.")
-    pairs = [line.split(b":", 1) for line in lines[1:] if b":" in line and not line.startswith(b"#")]
-    fields = {key.strip().lower(): value.strip().lower() for key, value in pairs}
+    fields = {key: value.lower() for key, value in _fields(path).items()}
     if not {b"space directions", b"spacings"} & set(fields):
         raise UserError(
             f"{path.name}: it does not say how large its voxels are (no space directions); export it again."
@@ -119,6 +155,10 @@ def _check_nrrd(path: Path) -> None:
     if b"space" not in fields:
         raise UserError(
             f"{path.name}: it does not say how its axes lie in the patient (no 'space'); export it again with its directions."
+        )
+    if b"space origin" not in fields:
+        raise UserError(
+            f"{path.name}: it does not say where it lies (no 'space origin'); export it again with its origin."
         )
 
 

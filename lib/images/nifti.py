@@ -15,6 +15,7 @@ import numpy as np
 from lib.base.errors import UserError
 from lib.images.given import Given, check_spacing, right_angles
 from lib.images.slabs import Stack, slabs
+from lib.images.whole import read_out
 
 TO_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units: metre, millimetre, micrometre; not said: millimetre
 APART = 1.0  # mm between where sform and qform put a corner, above which they disagree
@@ -34,7 +35,7 @@ def read(path: Path) -> tuple[np.ndarray, Given]:
     given = Given(path.name, tuple(dims[:3]), zooms * unit, affine[:3, 3] * unit, direction)
     if unit != 1.0:
         given.notes.append(f"its lengths are in {'metres' if unit > 1 else 'micrometres'}; they were turned into mm")
-    return _voxels(path), given
+    return _voxels(path, len(header.binaryblock) == 540), given
 
 
 def _header(path: Path):
@@ -118,22 +119,34 @@ def _quaternion(header, zooms: np.ndarray) -> np.ndarray:
     return affine
 
 
-def _voxels(path: Path) -> np.ndarray:
-    """(nz, ny, nx) through nibabel, slab by slab: ITK turns NaN into 0 and a truncated stream into zeros, silently."""
+def _voxels(path: Path, second: bool) -> np.ndarray:
+    """(nz, ny, nx) through nibabel, slab by slab: ITK turns NaN into 0 and a truncated stream into zeros, silently.
+    second: NIfTI-2."""
     import nibabel
 
+    zipped = path.name.lower().endswith(".gz")
+    form = nibabel.Nifti2Image if second else nibabel.Nifti1Image
     try:
-        image = nibabel.load(path, keep_file_open=True)  # a gzip stream is gone through once
-        kind = image.get_data_dtype()
-        if kind.kind not in "fui":
-            raise UserError(f"{path.name}: voxels of type {kind}; a single-channel CT is needed.")
-        stack = Stack(image.shape[2::-1], whole=kind.kind in "ui")
-        for part in slabs(stack.array.shape):
-            stack.put(part, np.asarray(image.dataobj[:, :, part]).reshape(*image.shape[:2], -1).transpose())
+        if not zipped:
+            return _in_parts(form.from_filename(path), None, path.name)
+        with gzip.open(path) as stream:  # gone through once
+            return _in_parts(form.from_stream(stream), stream, path.name)
     except nibabel.spatialimages.HeaderDataError as error:
         raise UserError(f"{path.name}: damaged header ({error}); export it again.") from None
     except (EOFError, OSError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError):
         raise UserError(f"{path.name}: truncated or damaged, the file is incomplete; copy it again.") from None
+
+
+def _in_parts(image, zipped, name: str) -> np.ndarray:
+    """The voxels of a nibabel image; `zipped`: the gzip stream behind it, or None."""
+    kind = image.get_data_dtype()
+    if kind.kind not in "fui":
+        raise UserError(f"{name}: voxels of type {kind}; a single-channel CT is needed.")
+    stack = Stack(image.shape[2::-1], whole=kind.kind in "ui")
+    for part in slabs(stack.array.shape):
+        stack.put(part, np.asarray(image.dataobj[:, :, part]).reshape(*image.shape[:2], -1).transpose())
+    if zipped is not None:  # nibabel stops at the last voxel, before the checksum
+        read_out(zipped, name)
     return stack.array
 
 
