@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from typing import NamedTuple
 
 from lib.base.errors import UserError
+from lib.base.talk import talking
 
 
 class Command(NamedTuple):
@@ -91,18 +91,16 @@ def main(words: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 2 bad input, 130 stopped by Ctrl-C, or what the command says."""
     words = sys.argv[1:] if words is None else words
     try:
-        named = next((word for word in words if not word.startswith("-")), None)
-        options = parser(named).parse_args(words)
-        return importlib.import_module(COMMANDS[options.command].module).run(options) or 0
+        with talking():
+            named = next((word for word in words if not word.startswith("-")), None)
+            options = parser(named).parse_args(words)
+            return importlib.import_module(COMMANDS[options.command].module).run(options) or 0
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped; what was being written is left out, what was written before stays.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 if __name__ == "__main__":

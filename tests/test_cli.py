@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from lib.__main__ import main
 from lib.base.errors import UserError
+from lib.images.read import read_image
 from lib.images.volume import read, read_transform, write, write_transform
 from tests.test_io import BAD, make_bad, phantom, write_dicom
 from tests.test_register import agent, body, cone  # noqa: F401
@@ -126,6 +127,40 @@ def test_a_stop_while_writing_leaves_nothing(pair, agent, capsys, monkeypatch, e
     call += ["--resampled", str(pair / "m.nii.gz"), "--report", str(pair / "r.html"), "--agent", str(agent)]
     assert main(call) == code
     assert len(capsys.readouterr().err.strip().splitlines()) == 1 and contents(pair) == before
+
+
+@pytest.mark.parametrize("reader", ["gone", "full"])
+def test_who_reads_what_is_printed_does_not_decide_what_is_written(pair, agent, reader):  # noqa: F811
+    """`register ... | grep -q x` ended with 0 and without a transform."""
+    quick = ["--agent", str(agent), "--only", "agent", "--starts", "1"]
+    call = [sys.executable, "-m", "lib", "register", str(pair / "cbct.nii.gz"), str(pair / "ct.mha")]
+    with open("/dev/full", "w") as full:
+        words = {"stdout": full if reader == "full" else subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT}
+        process = subprocess.Popen([*call, "-o", str(pair / "o.tfm"), *quick], **words)
+        if reader == "gone":
+            process.stdout.close()
+        said = process.stderr.read().decode()
+    assert process.wait() == 3 and read_transform(pair / "o.tfm").shape == (4, 4)
+    assert "Traceback" not in said and (reader == "gone" or "cannot be written" in said)
+
+
+def test_names_that_are_no_text(pair, agent, capsys):  # noqa: F811
+    """A name in another coding: the report is written, an output of that name refused, and so is a pipe."""
+    fixed = pair / os.fsdecode(b"gr\xfc\xdfe.nii.gz")
+    (pair / "cbct.nii.gz").rename(fixed)
+    call = ["register", str(fixed), str(pair / "ct.mha"), "--agent", str(agent), "--only", "agent", "--starts", "1"]
+    assert main([*call, "-o", str(pair / "o.tfm"), "--report", str(pair / "r.html")]) == 3
+    assert "Registration of ct.mha" in (pair / "r.html").read_text(encoding="utf-8")
+    os.mkfifo(pair / "pipe.tfm")
+    (pair / "ct.mha").rename(pair / os.fsdecode(b"\xfc.mha"))
+    for out, moving, word in ((os.fsdecode(b"\xfc.tfm"), "ct.mha", "UTF-8"), ("pipe.tfm", "ct.mha", "no plain file")):
+        assert main([*call[:2], str(pair / moving), *call[3:], "-o", str(pair / out)]) == 2
+        assert word in capsys.readouterr().err
+    with pytest.raises(UserError, match="UTF-8"):
+        read_image(pair / os.fsdecode(b"\xfc.mha"))
+    (pair / "o.tfm").rename(start := pair / os.fsdecode(b"\xfd.tfm"))
+    assert main([*call[:2], str(fixed), "-o", str(pair / "o.tfm"), "--initial", str(start)]) == 2
+    assert "UTF-8" in capsys.readouterr().err
 
 
 def test_no_overlap(pair, agent, capsys):  # noqa: F811

@@ -13,8 +13,9 @@ from lib import rigid
 from lib.__main__ import main
 from lib.base.errors import UserError
 from lib.images import pair as images
+from lib.images import read
 from lib.images.volume import Given, Volume, read_transform, write
-from lib.registration import fair, files, register, trust
+from lib.registration import couch, fair, files, register, trust
 from tests.field_files import folder
 from tests.test_cli import pair  # noqa: F401
 from tests.test_register import GOOD, agent, body, cone, quick  # noqa: F401
@@ -122,6 +123,40 @@ def test_no_path_leaves_the_training_range():
     assert fair.within(results, "spine", [0, 0, 0]) == [True, False]
     assert results[0].coarse.poses[:, 2, 3].max() == fair.FARTHEST["spine"] == results[0].fine.poses[-1][2, 3]
     assert (results[0].coarse.poses[:20] == away[:20]).all()
+
+
+def test_the_same_image_twice_and_two_patients_are_named(tmp_path):
+    """Both were called good: a couch that need not move, and a registration across two people."""
+    ct, good = body(), trust.judge(GOOD)
+    assert fair.doubts(ct, ct.with_array(ct.array.clone()), good, [False], 5) == [
+        "the CT and the CBCT are the same image"
+    ]
+    noisy = ct.with_array(ct.array + torch.randn(ct.array.shape))
+    assert fair.doubts(noisy, ct, good, [False], 5) == [], "another scan of the same size is another image"
+    for name, other in (("a", "7"), ("b", "8"), ("c", None)):
+        folder(tmp_path / name, lambda k, other=other: {"PatientID": other} if other else {})
+    seven, eight, nobody = (read.read_image(tmp_path / name) for name in "abc")
+    assert fair.other_patients(seven, eight) and not fair.other_patients(seven, seven)
+    assert not fair.other_patients(seven, nobody) and not fair.other_patients(ct, seven)
+
+
+def test_a_start_that_was_not_theirs_is_said():
+    ct, cbct = body(), cone(body(), np.eye(4))
+    away = Volume(ct.array, ct.spacing, ct.origin + [0, 0, 3700.0], ct.direction)
+    assert fair.notes(cbct, ct, (cbct, ct), None) == []
+    assert "do not meet" in fair.notes(cbct, away, (cbct, away), None)[0]
+    assert fair.notes(cbct, away, (cbct, away), np.eye(4)) == []
+
+
+def test_an_isocentre_far_from_its_image_is_refused():
+    ct, cbct = body(), cone(body(), np.eye(4))
+    couch.check_points(cbct, ct, (cbct.centre + [900, 0, 0], None))
+    for points, name in (
+        ((cbct.centre + [0, 0, 1e9], None), "--isocentre"),
+        ((None, [0, -5000, 0]), "--plan-isocentre"),
+    ):
+        with pytest.raises(UserError, match=f"{name} .* m outside the image"):
+            couch.check_points(cbct, ct, points)
 
 
 def test_exchanged_scans_are_named():

@@ -16,6 +16,7 @@ TAGS = [
     "SOPInstanceUID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
+    "PatientID",
     "SeriesDescription",
     "SeriesNumber",
     "InstanceNumber",

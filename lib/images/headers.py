@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.base.errors import UserError
+from lib.base.talk import is_text
 from lib.images.given import Given
 from lib.images.slabs import Stack, slabs
 from lib.images.whole import check_stream
@@ -28,6 +29,8 @@ def read(path: Path) -> tuple[np.ndarray, Given]:
     """(array (nz, ny, nx), Given) in LPS mm, in the file's own order of axes. Raises UserError."""
     import SimpleITK as sitk
 
+    if not is_text(path):
+        raise UserError(f"{ascii(path.name)}: the name holds bytes that are no UTF-8; rename the file.")
     if _is_meta(path):
         _check_meta(path)
     else:

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from lib.base.errors import UserError
+from lib.base.talk import is_text
 from lib.registration.files import FORMATS, NOT_TRUSTED, agent_of, check_outputs, one_pair
 
 EXPERIMENTS = ("spine", "heart")
@@ -66,6 +67,8 @@ def run(options) -> int:
     for path in filter(None, (options.fixed, options.moving, options.initial)):
         if not Path(path).exists():
             raise UserError(f"{path}: no such file or folder; check the path.")
+    if options.initial and not is_text(options.initial):
+        raise UserError(f"{options.initial!a}: the name holds bytes that are no UTF-8; rename the file.")
     result = one_pair(options, agent_of(options), print)
     took = [f"{result.seconds[who]:.1f} s for the {who}" for who in ("agent", "search") if who in result.seconds]
     print(f"{options.output}: fixed -> moving, {', '.join(took)}")

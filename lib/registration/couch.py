@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib import rigid
+from lib.base.errors import UserError
 
 NAMES = ("vertical", "longitudinal", "lateral", "pitch", "roll", "yaw")
 ROOM = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # LPS -> (x, y, z) of the room, head first
+FARTHEST = 1000.0  # mm
 FEET = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -32,6 +34,21 @@ class Couch:
         said = ", ".join(f"{n} {v:+.1f}" for n, v in zip(NAMES, self.numbers, strict=True))
         point = ", ".join(f"{x:.1f}" for x in self.isocentre)
         return f"{said} (mm, degrees; IEC 61217, CBCT to CT, about {self.source} at {point})"
+
+
+def check_points(fixed, moving, isocentres) -> None:
+    """Raises UserError where an isocentre that was given lies further than a metre outside its image: of the CBCT `fixed`,
+    of the plan `moving`."""
+    for name, volume, point in zip(("--isocentre", "--plan-isocentre"), (fixed, moving), isocentres, strict=True):
+        if point is None:
+            continue
+        index = rigid.apply(np.linalg.inv(volume.affine), np.asarray(point, dtype=float)[None])[0]
+        beyond = np.maximum(np.maximum(-index, index - (np.array(volume.size) - 1)), 0) * volume.spacing
+        if (away := float(np.linalg.norm(beyond))) > FARTHEST:
+            raise UserError(
+                f"{name} {' '.join(f'{x:g}' for x in point)} lies {away / 1000:.3g} m outside the image; give it in LPS mm of "
+                "that image's own coordinates."
+            )
 
 
 def couch(pose: np.ndarray, fixed, given=None, plan=None) -> Couch:

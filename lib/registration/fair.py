@@ -11,6 +11,7 @@ import torch
 from lib import rigid
 from lib.base.errors import UserError
 from lib.images.normalise import field_of_view
+from lib.images.pair import overlap
 from lib.images.volume import Volume
 from lib.registration import trust
 
@@ -75,11 +76,45 @@ def doubts(
         )
     if exchanged(fixed, moving, by_size=experiment == "spine"):
         found.append("the CT and the CBCT look exchanged (FIXED is the cone-beam CT, MOVING the CT)")
+    if same_image(fixed, moving):
+        found.append("the CT and the CBCT are the same image")
+    if other_patients(fixed, moving):
+        found.append("their DICOM headers name two patients (PatientID)")
     for which, volume in (("CBCT", fixed), ("CT", moving)):
         guessed = volume.given.guessed if volume.given is not None else ""
         if guessed and (found or verdict.reasons):
             found.append(f"perhaps because of its values: the {which}'s {guessed}")
     return found
+
+
+def notes(fixed: Volume, moving: Volume, small: tuple[Volume, Volume], initial) -> list[str]:
+    """What is to be said of a pair without making its result less to be trusted: what its files left to be said, and a start
+    that was not theirs. small: both, averaged down."""
+    found = [f"{v.given.name}: {note}" for v in (fixed, moving) if v.given is not None for note in v.given.notes]
+    if initial is None and overlap(*small, np.eye(4)) == 0:
+        found.append(
+            "the two scans do not meet in their own coordinates, so the start put their middles on each other; the couch's "
+            "numbers hold only if both isocentres are given"
+        )
+    return found
+
+
+def same_image(fixed: Volume, moving: Volume) -> bool:
+    """Whether the two are one image, but for their padding."""
+    if fixed.size != moving.size:
+        return False
+    thin = [v.array[::3, ::3, ::3] for v in (fixed, moving)]
+    body = (thin[0] > -900) & (thin[1] > -900)
+    return bool(body.any()) and float((thin[0] == thin[1])[body].float().mean()) > 0.99
+
+
+def other_patients(fixed: Volume, moving: Volume) -> bool:
+    """Whether both scans' DICOM headers name a patient, and not the same."""
+    heads = [v.given.dicom if v.given is not None else None for v in (fixed, moving)]
+    if None in heads:
+        return False
+    first, second = (str(head.get("PatientID") or "").strip() for head in heads)
+    return bool(first and second) and first != second
 
 
 def exchanged(fixed: Volume, moving: Volume, by_size: bool = True) -> bool:

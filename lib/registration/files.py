@@ -117,7 +117,7 @@ def check_outputs(options) -> None:
         if path.resolve() in taken:
             raise UserError(f"{name}: two outputs have this name; give each its own.")
         taken.add(path.resolve())
-        if path.exists() and is_dicom(path) and any(folder in path.resolve().parents for folder in inputs):
+        if path.is_file() and is_dicom(path) and any(folder in path.resolve().parents for folder in inputs):
             raise UserError(f"{name}: this file is one of the inputs; name another one, so that it is not overwritten.")
         if not path.name.endswith(suffixes):
             raise UserError(f"{name}: the name must end in {' or '.join(suffixes)}, in small letters.")
@@ -128,9 +128,15 @@ def _check_place(path: Path, name: str) -> None:
     """Raises UserError where no file can be written at `path`."""
     import tempfile
 
+    from lib.base.talk import is_text
+
     if path.is_dir() or not path.parent.is_dir():
         what = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
         raise UserError(f"{name}: {what}; name a file in an existing folder.")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{name}: no plain file (a pipe or a device); name a file.")
+    if not is_text(name):
+        raise UserError(f"{name!a}: the name holds bytes that are no UTF-8; choose another one.")
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass

@@ -34,8 +34,8 @@ from lib.images.transforms import as_pose
 from lib.images.volume import Volume
 from lib.registration import judged, trust
 from lib.registration.chosen import Look, choose, roll_out, values_of
-from lib.registration.couch import Couch, couch
-from lib.registration.fair import check_size, doubts, within
+from lib.registration.couch import Couch, check_points, couch
+from lib.registration.fair import check_size, doubts, notes, within
 from lib.registration.starts import starting_poses
 
 AGENTS = ROOT / "results" / "agents"  # the released agents: <experiment>/<agent>_<stage>.safetensors
@@ -124,8 +124,7 @@ def register(
     isocentres: tuple = (None, None),
     say: Callable[[str], None] = lambda line: None,
 ) -> Registration:
-    """Register `moving` (CT) to `fixed` (CBCT): paths or Volumes. `initial` is a pose (4, 4), a .tfm path,
-    or None.
+    """Register `moving` (CT) to `fixed` (CBCT): paths or Volumes. `initial`: a pose (4, 4), a .tfm path, or None.
 
     agent: a folder with trained networks, or a loaded `lib.agent.Agent` (its verdict is not calibrated); None means the
     released one. isocentres: of the CBCT and of the plan, for the couch's numbers (`lib.registration.couch`). Raises
@@ -138,6 +137,7 @@ def register(
     player, calibration = load_agent(agent, experiment, settings.agent, settings.scouts)
     initial = as_pose(initial)
     fixed, moving = read_both(fixed, moving, series)
+    check_points(fixed, moving, isocentres)
     clock["reading"] = time.perf_counter() - started
     begin = time.perf_counter()
     small = shrink(fixed, settings.working_mm, True), shrink(moving, settings.working_mm, False)
@@ -150,7 +150,7 @@ def register(
     result.trust.reasons += doubts(fixed, moving, result.trust, *result.walked, experiment)
     result.before = np.eye(4) if initial is None else initial
     result.couch, result.settings, result.experiment = couch(result.pose, fixed, *isocentres), settings, experiment
-    result.notes = [f"{v.given.name}: {note}" for v in (fixed, moving) if v.given is not None for note in v.given.notes]
+    result.notes = notes(fixed, moving, small, initial)
     clock["total"] = time.perf_counter() - started
     result.seconds = {name: round(value, 2) for name, value in clock.items()}
     return result

@@ -67,7 +67,7 @@ def write_html(path, fixed: Volume, moving: Volume, result, names: tuple[str, st
     )
     try:
         with atomic(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+            temporary.write_bytes(page.encode("utf-8", "replace"))  # a file's name may hold other bytes
     except OSError as error:
         raise UserError(f"{path}: the report could not be written ({error.strerror}).") from None
 
