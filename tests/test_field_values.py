@@ -14,7 +14,7 @@ from lib.images import pair, read, values
 from lib.images.normalise import field_of_view, tissue_level
 from lib.images.volume import Volume
 from lib.registration.judge import judge
-from tests.field_files import HU, folder
+from tests.field_files import HU, X, Y, folder
 
 MIRROR = Path(os.environ.get("AGENT_REGISTRATION_MIRROR", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SCAN = MIRROR / "pancreatic_ct_cbct_001"
@@ -32,6 +32,16 @@ def mixed(*parts):
 
 INSIDE = ((40, 25, 70000), (-95, 20, 25000), (250, 60, 5000))
 WHOLE = ((-1000, 5, 60000), (40, 25, 30000), (-95, 20, 8000), (250, 60, 2000))
+
+
+def test_stored_values_whose_padding_is_0_are_hu_1024_where_the_air_says_so():
+    """0 to 4095 with an intercept of -1024 and 0 outside the circle was read as HU + 1000."""
+    rng, outside = np.random.default_rng(1), (X - 24) ** 2 + (Y - 24) ** 2 > 23**2
+    noisy = np.clip(HU + rng.normal(0, 8, HU.shape).round(), -1024, None)
+    for added, pad in ((1024, 0), (1024, 24), (1000, 0)):
+        found, meaning = values.settle(as_volume(np.where(outside, pad, noisy + added)), "ct")
+        assert meaning.offset == -added, (added, pad)
+        assert abs(float(found.array[HU == 40].mean()) - 40) < 2
 
 
 @pytest.mark.parametrize("parts", [INSIDE, WHOLE])

@@ -13,21 +13,25 @@ from lib.registration.judge import JudgeSettings, judge
 from lib.registration.judged import JudgedLimits
 
 
-def column(points: torch.Tensor, alike: bool) -> torch.Tensor:
-    """HU at points (..., 3): a body and five vertebrae 34 mm apart; alike to the last voxel, or each with its own."""
+def column(points: torch.Tensor, alike: bool, left: bool = False) -> torch.Tensor:
+    """HU at points (..., 3): a body and five vertebrae 34 mm apart; alike to the last voxel, or each with its own. left: it
+    has bone on its left that is not on its right."""
     x, y, z = points.unbind(-1)
     hu = torch.where((x / 80) ** 2 + (y / 70) ** 2 < 1, 40.0, -1000.0)
     for n in range(-3, 4):
         up, own = z - 36.0 * n, 0.0 if alike else 2.0 * n
         hu = torch.where(((x / (20 + own)) ** 2 + ((y - 25) / 15) ** 2 < 1) & (up.abs() < 11 + own / 2), 400.0, hu)
         hu = torch.where((x.abs() < 30 - 3 * own) & ((y - 40 - own).abs() < 6) & (up.abs() < 5), 500.0, hu)
+    if left:
+        for z0, y0 in ((-20, -15), (8, 5), (31, -5)):
+            hu = torch.where(((x - 45).abs() < 12) & ((y - y0).abs() < 8) & ((z - z0).abs() < 7), 450.0, hu)
     return hu
 
 
-def pair(alike: bool):
+def pair(alike: bool, left: bool = False):
     """(fixed, moving, truth): the CBCT sees two or three of the vertebrae."""
     moving = Volume(torch.zeros(64, 40, 44), 4.0, [-86.0, -78.0, -126.0])
-    moving = moving.with_array(gaussian(column(moving.points(), alike), [0.6] * 3))
+    moving = moving.with_array(gaussian(column(moving.points(), alike, left), [0.6] * 3))
     truth = rigid.translation([10.0, -20.0, 300.0]) @ rigid.params_to_matrix(np.array([0, 0, 0, 3.0, -2.0, 4.0]))
     fixed = Volume(torch.zeros(24, 34, 36), 4.0, np.array([10.0, -20.0, 300.0]) - [70, 66, 46])
     there = torch.as_tensor(rigid.apply(rigid.invert(truth), fixed.points().numpy().reshape(-1, 3))).float()
@@ -90,6 +94,31 @@ def test_it_says_that_it_cannot_tell():
 def rigid_next(fixed, truth):
     """One vertebra further, along the CT's own axis."""
     return truth @ rigid.translation([0, 0, 36.0])
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ("none", None),
+        ("mirrored", "left and right"),
+        ("longer", "0.90 times as long"),
+        ("shorter", "1.10 times as long"),
+    ],
+)
+def test_a_ct_that_fits_better_otherwise_is_not_believed(change, word):
+    """A CT with its left on its right was called good, and so was one with a tenth too much between its slices."""
+    fixed, moving, truth = pair(alike=False, left=True)
+    if change == "mirrored":
+        moving = moving.with_array(moving.array.flip(2))
+    elif change != "none":
+        scale = 1.1 if change == "longer" else 1 / 1.1
+        origin = np.array([-86.0, -78.0, -126.0 * scale])
+        moving = Volume(moving.array, moving.spacing * [1, 1, scale], origin)
+    verdict = judge(fixed, moving, fixed.centre, {"search": truth[None]})
+    reasons = verdict.otherwise.reasons(0.3, bone=True)
+    assert len(reasons) == (word is not None) and all(word in text for text in reasons), verdict.otherwise
+    if change == "shorter":
+        assert verdict.otherwise.reasons(0.3, bone=False) == verdict.otherwise.reasons(0.99, bone=True) == []
 
 
 def test_noise_is_not_believed(told_apart):

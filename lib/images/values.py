@@ -79,7 +79,10 @@ def _in_hu(array: torch.Tensor, found: Meaning, wrong: list[float], air: int, ow
 
 
 def _by_padding(found: Meaning, pads: list[float]) -> Meaning:
-    """1000 or 1024? Padding is exact: the one that makes it -1000 is right."""
+    """1000 or 1024? Padding is exact: the one that makes it -1000 is right, unless the one that the air asks for makes it
+    -1024, the least that a scanner stores."""
+    if AIR - 24 - found.offset in pads:
+        return found
     for shift in OFFSETS:
         if abs(shift + found.offset) < 50 and AIR + shift in pads:
             words = found.words.replace(f"{-found.offset:+g}", f"{shift:+g}").replace(

@@ -18,6 +18,8 @@ from lib import rigid
 from lib.base.errors import UserError
 from lib.images.ascent import Ascent
 from lib.images.volume import Volume
+from lib.registration import otherwise
+from lib.registration.otherwise import Otherwise
 from lib.rigid import displacement
 
 
@@ -51,6 +53,7 @@ class Verdict:
 
     places: list[Place]
     lead: float  # weighed likeness of the first less that of the second; the likeness itself where there is one place
+    otherwise: Otherwise = Otherwise()  # how alike the CT is mirrored and stretched
 
     @property
     def pose(self) -> np.ndarray:
@@ -87,9 +90,10 @@ def judge(
         places = _places(ascent, ends, scouts, settings.same_place)
         if displacement(places[0].pose, first.pose, centre) <= settings.same_place:
             break
+    other = otherwise.ask(ascent, places[0].pose, places[0].likeness, settings.steps)
     places[0].pose = _settled(fixed, moving, centre, places[0].pose, bone, settings)
     lead = places[0].weighed - (places[1].weighed if len(places) > 1 else 0.0)
-    return Verdict(places, lead)
+    return Verdict(places, lead, other)
 
 
 def _settled(fixed, moving, centre, pose: np.ndarray, bone: bool, settings: JudgeSettings) -> np.ndarray:

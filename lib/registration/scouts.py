@@ -60,6 +60,7 @@ def choose(fixed: Volume, moving: Volume, look: Look, found: np.ndarray, ends: n
     }
     rival = _name(verdict.places[1].scouts) if len(verdict.places) > 1 else ""
     said = judged.judge(numbers, _name(first.scouts), rival, calibration, look.bone)
+    said.reasons += verdict.otherwise.reasons(limits.min_likeness, look.bone)
     return Place(pose, said, int(np.argmin(away)) if there.any() else None)
 
 

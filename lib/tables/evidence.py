@@ -92,14 +92,7 @@ class Evidence:
 
     @functools.cached_property
     def _spreads(self) -> dict[str, dict[str, intervals.Spread]]:
-        seeds, found = self.tables.get("seeds", pd.DataFrame()), {}
-        for experiment in config.EXPERIMENTS:
-            mine = seeds[seeds["experiment"] == experiment] if len(seeds) else seeds
-            if len(mine) or experiment == "spine":
-                success = intervals.spread(mine, intervals.success_difference)
-                error = intervals.spread(mine, intervals.error_gain)
-                found[experiment] = {"%": success, "points": success, "mm": error}
-        return found
+        return intervals.spreads(self.tables.get("seeds", pd.DataFrame()), config.EXPERIMENTS)
 
 
 def load(folder, profile: str = "cpu") -> Evidence:

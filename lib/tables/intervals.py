@@ -128,6 +128,17 @@ def spread(seeds: pd.DataFrame, number: Callable[[pd.DataFrame], float]) -> Spre
     return Spread(float(np.sqrt(squares / freedom)), freedom) if freedom else Spread()
 
 
+def spreads(seeds: pd.DataFrame, experiments) -> dict[str, dict[str, Spread]]:
+    """The spread of each unit in each experiment whose trainings `seeds` has; of the spine always."""
+    found = {}
+    for experiment in experiments:
+        mine = seeds[seeds["experiment"] == experiment] if len(seeds) else seeds
+        if len(mine) or experiment == "spine":
+            success = spread(mine, success_difference)
+            found[experiment] = {"%": success, "points": success, "mm": spread(mine, error_gain)}
+    return found
+
+
 def _variance(rows: pd.DataFrame, number) -> float:
     """Half the mean square of `number` over all pairs of trainings, on the cases of both."""
     parts = [some.set_index("key") for _, some in rows.groupby("training")]
