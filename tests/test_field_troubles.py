@@ -52,6 +52,15 @@ def test_a_quaternion_near_half_a_turn_is_read_to_its_last_digit(tmp_path):
     np.testing.assert_allclose(read.read_image(only, kind="ct").affine, found.affine, atol=1e-2)
 
 
+def test_what_is_gzipped_is_told_by_its_bytes_and_a_series_is_of_a_folder(tmp_path):
+    nifti(tmp_path / "a.nii").rename(tmp_path / "plain.nii.gz")
+    nifti(tmp_path / "b.nii.gz").rename(tmp_path / "zipped.nii")
+    for name in ("plain.nii.gz", "zipped.nii"):
+        np.testing.assert_array_equal(read.read_image(tmp_path / name, kind="ct").array.numpy(), HU)
+    with pytest.raises(UserError, match="zipped.nii: a series was named"):
+        read.read_image(tmp_path / "zipped.nii", series="3", kind="ct")
+
+
 @pytest.mark.parametrize("slope", [0.0, np.nan, np.inf])
 def test_a_slope_that_is_none_leaves_the_stored_values(tmp_path, slope):
     path = patched(nifti(tmp_path / "a.nii"), (112, "<f4", slope), (116, "<f4", 0.0))

@@ -38,13 +38,18 @@ def read(path: Path) -> tuple[np.ndarray, Given]:
     return _voxels(path, len(header.binaryblock) == 540), given
 
 
+def _zipped(path: Path) -> bool:
+    """Whether a file is gzipped, whatever its name says."""
+    with open(path, "rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
+
+
 def _header(path: Path):
     """The raw header, unmended. Raises UserError where the file is none."""
     import nibabel
 
-    opener = gzip.open if path.name.lower().endswith(".gz") else open
     try:
-        with opener(path, "rb") as stream:
+        with (gzip.open if _zipped(path) else open)(path, "rb") as stream:
             block = stream.read(540)
         first = block[:4]
         second = 540 in (int.from_bytes(first, "little"), int.from_bytes(first, "big"))
@@ -124,13 +129,10 @@ def _voxels(path: Path, second: bool) -> np.ndarray:
     second: NIfTI-2."""
     import nibabel
 
-    zipped = path.name.lower().endswith(".gz")
-    form = nibabel.Nifti2Image if second else nibabel.Nifti1Image
+    form, zipped = nibabel.Nifti2Image if second else nibabel.Nifti1Image, _zipped(path)
     try:
-        if not zipped:
-            return _in_parts(form.from_filename(path), None, path.name)
-        with gzip.open(path) as stream:  # gone through once
-            return _in_parts(form.from_stream(stream), stream, path.name)
+        with (gzip.open if zipped else open)(path, "rb") as stream:  # gone through once
+            return _in_parts(form.from_stream(stream), stream if zipped else None, path.name)
     except nibabel.spatialimages.HeaderDataError as error:
         raise UserError(f"{path.name}: damaged header ({error}); export it again.") from None
     except (EOFError, OSError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError):

@@ -34,6 +34,8 @@ def read_image(path: str | Path, series: str | None = None, kind: str = "image",
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; check the path.")
+    if series is not None and not path.is_dir():
+        raise UserError(f"{path.name}: a series was named ({series}), but this is a file; leave the series out.")
     if path.is_dir():
         array, given = dicom.read_folder(path, series, kind)
     elif dicom.is_dicom(path):

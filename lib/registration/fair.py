@@ -74,8 +74,12 @@ def doubts(
         found.append(
             f"{sum(cut)} of {len(cut)} paths left the range that the agent was trained on, and were stopped there"
         )
-    if exchanged(fixed, moving, by_size=experiment == "spine"):
+    if exchanged(fixed, moving, by_size=False):
         found.append("the CT and the CBCT look exchanged (FIXED is the cone-beam CT, MOVING the CT)")
+    elif exchanged(fixed, moving, by_size=experiment == "spine"):
+        found.append(
+            "MOVING is the smaller image, as if CT and CBCT were exchanged (FIXED is the cone-beam CT, MOVING the CT)"
+        )
     if same_image(fixed, moving):
         found.append("the CT and the CBCT are the same image")
     if other_patients(fixed, moving):
