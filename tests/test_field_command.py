@@ -219,7 +219,7 @@ def test_cone_beam_is_a_word_of_its_own():
 
     no, yes = (
         ("Mobile chest", "Robin", "CT thorax second", ""),
-        ("CBCT pelvis", "kV cone-beam", "XVI", "OBI 1.4", "kV_CBCT_2"),
+        ("CBCT pelvis", "kV cone-beam", "XVI", "OBI 1.4", "kV_CBCT_2", "Patient Verification"),
     )
     assert not any(says(Modality="CT", SeriesDescription=text) for text in no)
     assert not says(Modality="CT", ManufacturerModelName="Mobius AIRO") and says(Modality="XA")

@@ -16,8 +16,9 @@ from lib.images.volume import Volume
 from lib.registration import trust
 
 CONE_BEAM = re.compile(
-    r"(?<![a-z])(cbct|xvi|obi|cone[ _-]?beam|on-board imager)(?![a-z])", re.IGNORECASE
-)  # words: not mOBIle, rOBIn
+    r"(?<![a-z])(cbct|xvi|obi|cone[ _-]?beam|on-board imager|patient verification|truebeam|halcyon)(?![a-z])",
+    re.IGNORECASE,
+)  # words: not mOBIle, rOBIn; the last three are treatment machines
 SMALL = 80.0  # mm: a field of view of this size holds no vertebra with its neighbours
 # mm: how far training starts from the truth (30, 30, 150; 30, 30, 30), and the spread of the starts.
 FARTHEST = {"spine": 200.0, "heart": 100.0}
