@@ -168,29 +168,27 @@ def test_a_vote_takes_the_end_that_others_share():
     assert "a vote" not in levels.by_change(pd.DataFrame(rows[:2]), schema.load("wider_training"))
 
 
-def test_which_training_to_release_is_chosen_on_tuning_scans_alone():
-    """Training 1 is best where it is chosen, training 0 where it is tested; the third, which agrees with 0, makes its vote."""
-
-    def rows(where, ends):
-        return pd.DataFrame(
-            [
-                study_row("dsl_two_channel", abs(x), f"a_L1_{where}", dataset="a", change="all", seed=str(seed))
-                | dict(zip(STATE, (x, 0, 0, 0, 0, 0), strict=True))
-                for seed, x in enumerate(ends)
-            ]
-            + [study_row("dsl_two_channel", 3.0, f"a_L1_{where}", dataset="a", recipe="released")]
-        )
-
-    tuning, test = rows("second_tuning", (50.0, 1.0, 30.0)), rows("second_test_fat80", (1.0, 80.0, 2.0))
-    cells = cells_of(levels.which(test, tuning))[2:]
-    assert [row[0] for row in cells[3:]] == [
-        "chosen on tuning scans: training 1",
+def test_trainings_of_one_recipe_beside_their_vote_and_the_released_agent():
+    """Training 1 is lost; 0 and 2, which agree, make the vote."""
+    rows = [
+        study_row("dsl_two_channel", abs(x), f"a_L1_second_test{fat}", dataset="a", change="all", seed=str(seed))
+        | dict(zip(STATE, (x, 0, 0, 0, 0, 0), strict=True))
+        for fat in ("", "_fat80")
+        for seed, x in enumerate((1.0, 80.0, 2.0))
+    ]
+    rows.append(study_row("dsl_two_channel", 30.0, "a_L1_second_test_fat80", dataset="a", recipe="released"))
+    cells = cells_of(levels.which(pd.DataFrame(rows)))[2:]
+    assert [row[0] for row in cells] == [
+        "training 0",
+        "training 1",
+        "training 2",
         "a vote of the 3",
         "the released agent",
     ]
-    assert [row[1] for row in cells] == [*("0 of 1", "1 of 1", "0 of 1", "1 of 1"), "0 of 1", "1 of 1"]
-    assert [row[3] for row in cells] == ["1 of 1", "0 of 1", "1 of 1", "0 of 1", "1 of 1", "1 of 1"]
-    assert {row[2] for row in cells} == {"0 of 0"}
+    assert [row[1] for row in cells] == ["1 of 1", "0 of 1", "1 of 1", "1 of 1", "0 of 0"]
+    assert [row[2] for row in cells] == ["1 of 1", "0 of 1", "1 of 1", "1 of 1", "0 of 1"]
+    assert [row[5] for row in cells][-2:] == ["2 of 2", "0 of 1"]
+    assert "a vote" not in levels.which(pd.DataFrame([row for row in rows if row["seed"] != "1"]))
 
 
 def test_a_vote_does_not_see_the_truth():

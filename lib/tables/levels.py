@@ -74,30 +74,21 @@ def voted(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.loc[chosen]
 
 
-def which(rows: pd.DataFrame, tuning: pd.DataFrame) -> str:
-    """A line for each of several trainings of one recipe, for the one that is best on the rows of tuning scans, for their
-    vote, and for the released agent."""
+def which(rows: pd.DataFrame) -> str:
+    """A line for each of several trainings of one recipe, for their vote, and for the released agent."""
     ours = rows[rows["recipe"] != "released"]
     seeds = sorted(ours["seed"].unique())
-    of_recipe = tuning[tuning["change"].isin(ours["change"])]
-    right = (of_recipe["final_error_mm"] <= RIGHT).groupby(of_recipe["seed"]).sum()
-    asked = [(f"training {seed}", ours[ours["seed"] == seed], right.get(seed)) for seed in seeds]
-    if len(right):
-        best = right.idxmax()
-        asked.append((f"chosen on tuning scans: training {best}", ours[ours["seed"] == best], right[best]))
+    asked = [(f"training {seed}", ours[ours["seed"] == seed]) for seed in seeds]
     if len(seeds) > 2:
-        asked.append((f"a vote of the {len(seeds)}", voted(ours), (voted(of_recipe)["final_error_mm"] <= RIGHT).sum()))
-    released = tuning[tuning["recipe"] == "released"]
-    asked.append(
-        ("the released agent", rows[rows["recipe"] == "released"], (released["final_error_mm"] <= RIGHT).sum())
-    )
-    lines, n = [], len(tuning.groupby(["case", "start"]))
-    for who, some, tuned in asked:
+        asked.append((f"a vote of the {len(seeds)}", voted(ours)))
+    asked.append(("the released agent", rows[rows["recipe"] == "released"]))
+    lines = []
+    for who, some in asked:
         fat = some["case"].str.contains(r"_fat\d+$")
         parts = [some[~fat], some[fat]]
         slim, heavy = (f"{(part['final_error_mm'] <= RIGHT).sum()} of {len(part)}" for part in parts)
-        lines.append([who, f"{tuned} of {n}", slim, heavy, *by_region(some, False)])
-    return as_markdown(["agent", "tuning scans", "test scans", "with fat added", *BY_REGION], lines)
+        lines.append([who, slim, heavy, *by_region(some, False)])
+    return as_markdown(["agent", "bodies as they are", "with fat added", *BY_REGION], lines)
 
 
 def at_every_level(folder: Path) -> str:
@@ -112,4 +103,4 @@ def wider_training(folder: Path) -> str:
 
 def which_to_release(folder: Path) -> str:
     """`which`, of the rows in a folder of results."""
-    return which(study_rows.read(folder, "which_to_release"), study_rows.read(folder, "wider_training"))
+    return which(study_rows.read(folder, "which_to_release"))
