@@ -176,8 +176,10 @@ def test_trainings_of_one_recipe_beside_their_vote_and_the_released_agent():
         for fat in ("", "_fat80")
         for seed, x in enumerate((1.0, 80.0, 2.0))
     ]
-    rows.append(study_row("dsl_two_channel", 30.0, "a_L1_second_test_fat80", dataset="a", recipe="released"))
-    cells = cells_of(levels.which(pd.DataFrame(rows)))[2:]
+    released = pd.DataFrame(
+        [study_row("register_once", 30.0, "a_L1_second_test_fat80", dataset="a", recipe="released")]
+    )
+    cells = cells_of(levels.which(pd.DataFrame(rows), released))[2:]
     assert [row[0] for row in cells] == [
         "training 0",
         "training 1",
@@ -188,7 +190,7 @@ def test_trainings_of_one_recipe_beside_their_vote_and_the_released_agent():
     assert [row[1] for row in cells] == ["1 of 1", "0 of 1", "1 of 1", "1 of 1", "0 of 0"]
     assert [row[2] for row in cells] == ["1 of 1", "0 of 1", "1 of 1", "1 of 1", "0 of 1"]
     assert [row[5] for row in cells][-2:] == ["2 of 2", "0 of 1"]
-    assert "a vote" not in levels.which(pd.DataFrame([row for row in rows if row["seed"] != "1"]))
+    assert "a vote" not in levels.which(pd.DataFrame([row for row in rows if row["seed"] != "1"]), released)
 
 
 def test_a_vote_does_not_see_the_truth():

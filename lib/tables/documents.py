@@ -60,6 +60,11 @@ BLOCKS = {
     ),
     "EVERY_LEVEL": Block("docs/real_scans.md", ("rows/every_level.csv",), "lib.tables.levels:at_every_level"),
     "WIDER_TRAINING": Block("docs/real_scans.md", ("rows/wider_training.csv",), "lib.tables.levels:wider_training"),
+    "WHICH_TO_RELEASE": Block(
+        "docs/real_scans.md",
+        ("rows/which_to_release.csv", "rows/every_level.csv"),
+        "lib.tables.levels:which_to_release",
+    ),
     "FAR_AND_NARROW": Block("docs/register.md", ("rows/far_and_narrow.csv",), "lib.tables.registration:far_and_narrow"),
     "REGISTER_PAIR": Block("docs/register.md", ("rows/register_pair.csv",), "lib.tables.registration:on_the_pair"),
     "REGISTER_REAL": Block("docs/register.md", ("rows/register_real.csv",), "lib.tables.registration:on_real_scans"),

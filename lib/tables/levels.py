@@ -74,14 +74,13 @@ def voted(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.loc[chosen]
 
 
-def which(rows: pd.DataFrame) -> str:
-    """A line for each of several trainings of one recipe, for their vote, and for the released agent."""
-    ours = rows[rows["recipe"] != "released"]
-    seeds = sorted(ours["seed"].unique())
-    asked = [(f"training {seed}", ours[ours["seed"] == seed]) for seed in seeds]
+def which(rows: pd.DataFrame, released: pd.DataFrame) -> str:
+    """A line for each of several trainings of one recipe, for their vote, and for the released agent from these starts."""
+    seeds = sorted(rows["seed"].unique())
+    asked = [(f"training {seed}", rows[rows["seed"] == seed]) for seed in seeds]
     if len(seeds) > 2:
-        asked.append((f"a vote of the {len(seeds)}", voted(ours)))
-    asked.append(("the released agent", rows[rows["recipe"] == "released"]))
+        asked.append((f"a vote of the {len(seeds)}", voted(rows)))
+    asked.append(("the released agent", released))
     lines = []
     for who, some in asked:
         fat = some["case"].str.contains(r"_fat\d+$")
@@ -103,4 +102,5 @@ def wider_training(folder: Path) -> str:
 
 def which_to_release(folder: Path) -> str:
     """`which`, of the rows in a folder of results."""
-    return which(study_rows.read(folder, "which_to_release"))
+    others = study_rows.read(folder, "every_level")
+    return which(study_rows.read(folder, "which_to_release"), others[others["method"] == "register_once"])
