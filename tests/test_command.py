@@ -171,14 +171,12 @@ def test_a_vote_takes_the_end_that_others_share():
 def test_trainings_of_one_recipe_beside_their_vote_and_the_released_agent():
     """Training 1 is lost; 0 and 2, which agree, make the vote."""
     rows = [
-        study_row("dsl_two_channel", abs(x), f"a_L1_second_test{fat}", dataset="a", change="all", seed=str(seed))
+        study_row("dsl_two_channel", abs(x), f"a_{level}_second_test", dataset="a", change="all", seed=str(seed))
         | dict(zip(STATE, (x, 0, 0, 0, 0, 0), strict=True))
-        for fat in ("", "_fat80")
+        for level in ("L1", "T2")
         for seed, x in enumerate((1.0, 80.0, 2.0))
     ]
-    released = pd.DataFrame(
-        [study_row("register_once", 30.0, "a_L1_second_test_fat80", dataset="a", recipe="released")]
-    )
+    released = pd.DataFrame([study_row("register_once", 30.0, "a_L1_second_test", dataset="a", recipe="released")])
     cells = cells_of(levels.which(pd.DataFrame(rows), released))[2:]
     assert [row[0] for row in cells] == [
         "training 0",
@@ -187,9 +185,8 @@ def test_trainings_of_one_recipe_beside_their_vote_and_the_released_agent():
         "a vote of the 3",
         "the released agent",
     ]
-    assert [row[1] for row in cells] == ["1 of 1", "0 of 1", "1 of 1", "1 of 1", "0 of 0"]
-    assert [row[2] for row in cells] == ["1 of 1", "0 of 1", "1 of 1", "1 of 1", "0 of 1"]
-    assert [row[5] for row in cells][-2:] == ["2 of 2", "0 of 1"]
+    assert [row[1] for row in cells] == ["1 of 1", "0 of 1", "1 of 1", "1 of 1", "0 of 0"]  # C7 to T6
+    assert [row[3] for row in cells] == ["1 of 1", "0 of 1", "1 of 1", "1 of 1", "0 of 1"]  # L1 to S1
     assert "a vote" not in levels.which(pd.DataFrame([row for row in rows if row["seed"] != "1"]), released)
 
 

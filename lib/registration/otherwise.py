@@ -17,7 +17,7 @@ from lib.images.ascent import Ascent
 ASIDE = (-24.0, -16.0, -8.0, 0.0, 8.0, 16.0, 24.0)  # mm: where the mirror may stand beside the middle
 STRETCHED = (0.85, 0.9, 0.95, 1.05, 1.1, 1.15)
 # By how much it must be more alike: docs/register.md, "Slips of headers".
-MIRRORED_GAIN, STRETCHED_GAIN = 0.02, 0.02
+MIRRORED_GAIN, STRETCHED_GAIN = 0.04, 0.02
 
 
 @dataclass(frozen=True)

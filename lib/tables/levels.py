@@ -81,13 +81,7 @@ def which(rows: pd.DataFrame, released: pd.DataFrame) -> str:
     if len(seeds) > 2:
         asked.append((f"a vote of the {len(seeds)}", voted(rows)))
     asked.append(("the released agent", released))
-    lines = []
-    for who, some in asked:
-        fat = some["case"].str.contains(r"_fat\d+$")
-        parts = [some[~fat], some[fat]]
-        slim, heavy = (f"{(part['final_error_mm'] <= RIGHT).sum()} of {len(part)}" for part in parts)
-        lines.append([who, slim, heavy, *by_region(some, False)])
-    return as_markdown(["agent", "bodies as they are", "with fat added", *BY_REGION], lines)
+    return as_markdown(["agent", *BY_REGION], [[who, *by_region(some, False)] for who, some in asked])
 
 
 def at_every_level(folder: Path) -> str:
@@ -102,5 +96,6 @@ def wider_training(folder: Path) -> str:
 
 def which_to_release(folder: Path) -> str:
     """`which`, of the rows in a folder of results."""
-    others = study_rows.read(folder, "every_level")
-    return which(study_rows.read(folder, "which_to_release"), others[others["method"] == "register_once"])
+    rows, others = (study_rows.read(folder, name) for name in ("which_to_release", "every_level"))
+    same = others["case"].isin(rows["case"]) & (others["method"] == "register_once")
+    return which(rows, others[same])
