@@ -169,10 +169,13 @@ def test_a_change_may_have_one_network_and_shares_its_patients(everything_here, 
 
 def test_every_training_of_a_change_has_a_seed_a_folder_and_a_name_of_its_own():
     cfg = run.load_config("cpu")
-    three = [m for m in recipes.makers(schema.load("wider_training"), "spine") if m.change_name == "all_one_network"]
-    assert [m.label for m in three] == ["all_one_network", "all_one_network_seed_1", "all_one_network_seed_2"]
-    assert [recipes.applied(cfg, m).training.seed - cfg.training.seed for m in three] == [0, 1, 2]
-    assert len({path for m in three for path in recipes.networks(cfg, m).values()}) == 3
+    four = [m for m in recipes.makers(schema.load("wider_training"), "spine") if m.change_name == "all_one_network"]
+    assert [m.label for m in four] == ["all_one_network", *(f"all_one_network_seed_{n}" for n in (1, 2, 3))]
+    assert [recipes.applied(cfg, m).training.seed - cfg.training.seed for m in four] == [0, 1, 2, 3]
+    paths = {path for m in four for path in recipes.networks(cfg, m).values()}
+    assert len(paths) == 4
+    alike = [m for m in recipes.makers(schema.load("which_to_release"), "spine") if m.change_name == "all_one_network"]
+    assert {path for m in alike for path in recipes.networks(cfg, m).values()} == paths, "two studies share them"
 
 
 def test_a_population_without_networks_says_how_to_get_them(monkeypatch):
