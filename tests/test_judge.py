@@ -117,6 +117,8 @@ def test_a_ct_that_fits_better_otherwise_is_not_believed(change, word):
     verdict = judge(fixed, moving, fixed.centre, {"search": truth[None]})
     reasons = verdict.otherwise.reasons(0.3, bone=True)
     assert len(reasons) == (word is not None) and all(word in text for text in reasons), verdict.otherwise
+    few = judge(fixed, moving, fixed.centre, {"search": truth[None]}, settings=JudgeSettings(points=400)).otherwise
+    assert few.reasons(0.3, bone=True) == [], "too few points tell nothing"
     if change == "shorter":
         assert verdict.otherwise.reasons(0.3, bone=False) == verdict.otherwise.reasons(0.99, bone=True) == []
 

@@ -90,7 +90,7 @@ def judge(
         places = _places(ascent, ends, scouts, settings.same_place)
         if displacement(places[0].pose, first.pose, centre) <= settings.same_place:
             break
-    other = otherwise.ask(ascent, places[0].pose, places[0].likeness, settings.steps)
+    other = otherwise.ask(ascent, places[0].pose, settings.steps)
     places[0].pose = _settled(fixed, moving, centre, places[0].pose, bone, settings)
     lead = places[0].weighed - (places[1].weighed if len(places) > 1 else 0.0)
     return Verdict(places, lead, other)

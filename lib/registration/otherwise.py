@@ -18,6 +18,7 @@ ASIDE = (-24.0, -16.0, -8.0, 0.0, 8.0, 16.0, 24.0)  # mm: where the mirror may s
 STRETCHED = (0.85, 0.9, 0.95, 1.05, 1.1, 1.15)
 # By how much it must be more alike: docs/register.md, "Slips of headers".
 MIRRORED_GAIN, STRETCHED_GAIN = 0.04, 0.02
+FEWEST = 500  # points compared: a sliver of a spine is as alike mirrored
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,16 @@ class Otherwise:
         return found
 
 
-def ask(ascent: Ascent, pose: np.ndarray, likeness: float, steps: int) -> Otherwise:
-    """The CT mirrored and stretched about what lies in the middle of the CBCT at `pose` (4, 4), moving -> fixed, each brought
-    to its own optimum by `steps` steps."""
+def ask(ascent: Ascent, pose: np.ndarray, steps: int) -> Otherwise:
+    """The CT as it is at `pose` (4, 4), moving -> fixed, and mirrored and stretched about what lies in the middle of the CBCT
+    there, each brought to its own optimum by `steps` steps. Nothing is told where there are too few points for it."""
     middle = rigid.apply(rigid.invert(pose), ascent.centre[None])[0]
     mirrored = [rigid.translation([x, 0.0, 0.0]) @ pose @ _about(middle, (-1.0, 1.0, 1.0)) for x in ASIDE]
     stretched = [pose @ _about(middle, (1.0, 1.0, scale)) for scale in STRETCHED]
-    _, alike = ascent.climb(np.array(mirrored + stretched), steps)
-    first, second = alike[: len(ASIDE)], alike[len(ASIDE) :]
+    _, alike = ascent.climb(np.array([pose, *mirrored, *stretched]), steps, FEWEST)
+    likeness, first, second = float(alike[0]), alike[1 : 1 + len(ASIDE)], alike[1 + len(ASIDE) :]
+    if likeness <= -1:
+        return Otherwise()
     best = int(np.argmax(second))
     return Otherwise(likeness, float(first.max()) - likeness, float(second[best]) - likeness, STRETCHED[best])
 
