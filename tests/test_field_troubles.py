@@ -161,6 +161,14 @@ def test_a_byte_that_was_lost_on_the_way_is_seen(tmp_path, name):
     refused(tmp_path / name, "damaged|cut off")
 
 
+def test_a_header_as_long_as_a_history_is_read(tmp_path):
+    """Where a compressed NRRD's voxels begin must be known, however much stands before them."""
+    path = stored(tmp_path / "a.nrrd")
+    history = b"".join(b"step %d:=resampled and saved again\n" % n for n in range(1000))
+    path.write_bytes(path.read_bytes().replace(b"encoding: ", history + b"encoding: ", 1))
+    np.testing.assert_array_equal(read.read_image(path).array.numpy(), HU)
+
+
 @pytest.mark.parametrize(
     ("name", "line", "word"),
     [

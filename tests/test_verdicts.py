@@ -72,8 +72,9 @@ def test_each_experiment_has_its_own_spread_of_trainings():
     spines, hearts = seeds([0.96, 0.84, 0.83]), seeds([1.0, 1.0, 1.0], experiment="heart")
     both = data_of(rows_of("dsl", [2.0] * 50), seeds=pd.concat([spines, hearts]))
     assert both.spread("spine")["%"].sd > 0.05 and both.spread("heart")["%"] == intervals.Spread(0.0, 2)
-    once = data_of(rows_of("dsl", [2.0] * 50), seeds=spines)
-    assert once.spread("heart") == once.spread("spine") == both.spread("spine")
+    for trained_once in (hearts[:0], seeds([1.0], experiment="heart")):
+        once = data_of(rows_of("dsl", [2.0] * 50), seeds=pd.concat([spines, trained_once]))
+        assert once.spread("heart") == once.spread("spine") == both.spread("spine")
 
 
 def test_a_difference_between_two_sets_of_patients():

@@ -16,6 +16,7 @@ from lib.images.whole import check_stream
 
 SPACES = (b"left-posterior-superior", b"right-anterior-superior", b"left-anterior-superior", b"lps", b"ras", b"las")
 ZIPPED = (b"gzip", b"gz")  # encodings of NRRD
+LONGEST = 2**20  # bytes of a text header: tools keep whole histories in it
 LARGE = 2**26  # voxels from which on a file is read in parts
 # What a MetaImage must say, by any of ITK's names for it.
 PLACE = {
@@ -86,7 +87,7 @@ def _header(path: Path) -> tuple[list[bytes], int]:
     """Lines of a text header, and the byte at which it ends: a MetaImage's after ElementDataFile, an NRRD's after an empty
     line."""
     with open(path, "rb") as stream:
-        lines = stream.read(16384).split(b"\n")
+        lines = stream.read(LONGEST).split(b"\n")
     meta = _is_meta(path)
     last = [
         n for n, line in enumerate(lines) if (line.strip().startswith(b"ElementDataFile") if meta else not line.strip())

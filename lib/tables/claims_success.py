@@ -23,9 +23,7 @@ BETTER = {"quasi_global": "quasi_global_tuned"}  # nobody published its settings
 
 def rate_of(data: Evidence, some: pd.DataFrame) -> intervals.Interval:
     """Success of an agent's rows, over patients, and the chance of its trainings added."""
-    return intervals.rate(some["success"], some["case"]).widened(
-        data.spread(some["experiment"].iloc[0])["%"], trained(some)
-    )
+    return intervals.rate(some["success"], some["case"]).widened(data.spread(experiment_of(some))["%"], trained(some))
 
 
 def build_of(data: Evidence, experiment: str, rival: str) -> str:

@@ -88,7 +88,7 @@ class Evidence:
     def spread(self, experiment: str) -> dict[str, intervals.Spread]:
         """How much another training moves a success ("%", "points") and the error of a case ("mm"); as on the spine, where
         it was not measured."""
-        return self._spreads[experiment if experiment in self._spreads else "spine"]
+        return self._spreads[experiment]
 
     @functools.cached_property
     def _spreads(self) -> dict[str, dict[str, intervals.Spread]]:
@@ -153,7 +153,7 @@ def trained(*rows: pd.DataFrame) -> int:
 
 
 def experiment_of(both: pd.DataFrame) -> str:
-    """Whose rows those of `pairs_in` or `pairs_of` are."""
+    """Whose rows these are: of one experiment, or side by side as `pairs_in` and `pairs_of` give them."""
     return both.reset_index()["experiment"].iloc[0]
 
 

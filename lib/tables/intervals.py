@@ -129,13 +129,13 @@ def spread(seeds: pd.DataFrame, number: Callable[[pd.DataFrame], float]) -> Spre
 
 
 def spreads(seeds: pd.DataFrame, experiments) -> dict[str, dict[str, Spread]]:
-    """The spread of each unit in each experiment whose trainings `seeds` has; of the spine always."""
+    """The spread of each unit in each experiment; that of the spine where `seeds` has no two trainings alike but for it."""
     found = {}
-    for experiment in experiments:
+    for experiment in sorted(experiments, key=lambda name: name != "spine"):
         mine = seeds[seeds["experiment"] == experiment] if len(seeds) else seeds
-        if len(mine) or experiment == "spine":
-            success = spread(mine, success_difference)
-            found[experiment] = {"%": success, "points": success, "mm": spread(mine, error_gain)}
+        success, error = spread(mine, success_difference), spread(mine, error_gain)
+        known = success.freedom or experiment == "spine"
+        found[experiment] = {"%": success, "points": success, "mm": error} if known else found["spine"]
     return found
 
 
