@@ -129,19 +129,20 @@ def test_a_stop_while_writing_leaves_nothing(pair, agent, capsys, monkeypatch, e
     assert len(capsys.readouterr().err.strip().splitlines()) == 1 and contents(pair) == before
 
 
-@pytest.mark.parametrize("reader", ["gone", "full"])
+@pytest.mark.parametrize("reader", ["gone", "full", "ascii"])
 def test_who_reads_what_is_printed_does_not_decide_what_is_written(pair, agent, reader):  # noqa: F811
     """`register ... | grep -q x` ended with 0 and without a transform."""
     quick = ["--agent", str(agent), "--only", "agent", "--starts", "1"]
     call = [sys.executable, "-m", "lib", "register", str(pair / "cbct.nii.gz"), str(pair / "ct.mha")]
     with open("/dev/full", "w") as full:
         words = {"stdout": full if reader == "full" else subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT}
-        process = subprocess.Popen([*call, "-o", str(pair / "o.tfm"), *quick], **words)
+        words["env"] = os.environ | ({"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"} if reader == "ascii" else {})
+        process = subprocess.Popen([*call, "-o", str(pair / "grün.tfm"), *quick], **words)
         if reader == "gone":
             process.stdout.close()
         said = process.stderr.read().decode()
-    assert process.wait() == 3 and read_transform(pair / "o.tfm").shape == (4, 4)
-    assert "Traceback" not in said and (reader == "gone" or "cannot be written" in said)
+    assert process.wait() == 3 and read_transform(pair / "grün.tfm").shape == (4, 4)
+    assert "Traceback" not in said and (reader != "full" or "cannot be written" in said)
 
 
 def test_names_that_are_no_text(pair, agent, capsys):  # noqa: F811
