@@ -26,6 +26,7 @@ from lib.tables import (
     claims_success,
     documents,
     evidence,
+    gather,
     rules,
     table1,
     verdicts,
@@ -85,7 +86,7 @@ def half_seen(name):
 
 
 def test_how_much_of_the_body_the_cbct_misses():
-    assert evidence.outside(half_seen("p0")) == pytest.approx(0.5)
+    assert gather.outside(half_seen("p0")) == pytest.approx(0.5)
 
 
 def verdict(data, claim, line=0):
@@ -176,6 +177,26 @@ def test_all_trainings_of_the_papers_agent_count_where_there_are_more_than_table
     assert made["C1"]["ours"] == "80 %" and made["C2"]["ours"].startswith("+80 points over ITK")
     assert "success 100 % -> 80 %; gain a case 1.00 mm" in made["C4"]["ours"], "each with its own coarse network"
     assert evidence.all_trainings(table1, studies[studies["seed"] == "0"]) is table1
+
+
+def test_table_1s_training_is_seed_0_of_the_papers_agent_where_the_study_has_other_seeds_alone():
+    """Its rows join those of the study once, with all that the study says of a training, and make the yardstick."""
+    table1 = pd.concat([*thrice("dsl", [2.0] * 50), *thrice("itk", [60.0] * 50)])
+    studies = pd.concat([some.assign(seed=seed) for seed in "12" for some in thrice("dsl", [2.0] * 40 + [60.0] * 10)])
+    words = {"study": "papers_agent", "agent": "dsl", "condition": "", "stage": "both", "recipe": "reproduce"}
+    studies = studies.assign(**words, range="full", change="seed_" + studies["seed"])
+    whole = evidence.with_table1s(table1, studies)
+    assert whole.groupby("seed")["success"].agg(["size", "mean"]).to_numpy().tolist() == [
+        [150, 1],
+        [150, 0.8],
+        [150, 0.8],
+    ]
+    rows = evidence.all_trainings(table1, whole)
+    made = claims.compute(data_of(rows), ["C1"]).iloc[0]
+    assert (made["ours"], made["n"], made["trainings"]) == ("87 %", 450, 9)
+    spread = evidence.seeds(table1, whole)
+    assert spread.groupby("recipe")["training"].nunique().tolist() == [3, 3, 3]
+    assert len(evidence.with_table1s(table1, whole)) == len(whole), "not twice"
 
 
 def test_c5_asks_the_papers_agent_where_the_window_should_lie():
@@ -334,7 +355,7 @@ def test_variant_rows_join_the_common_rows(tmp_path):
     cases.write_rows(rows_file, pd.concat([rows_of("dsl", [2.0] * 5), rows_of("dsl_stop", [9.0] * 5)]))
     folder = runs / "spine/split0/variants/stop"
     cases.write_rows(folder / "cases_dsl_stop.csv", rows_of("dsl_stop", [3.0] * 5))
-    evidence.add_variants(runs, "cpu", rows_file)
+    gather.add_variants(runs, "cpu", rows_file)
     back = cases.read_rows(rows_file).groupby("method")["final_error_mm"].agg(["size", "max"])
     assert back.loc["dsl"].tolist() == [5, 2] and back.loc["dsl_stop"].tolist() == [5, 3]
 
@@ -395,7 +416,7 @@ def test_evidence_of_other_machines_stays_while_its_rows_stand():
     rows = pd.DataFrame({"case": ["a", "b"], "start": 0, "agent": "dsl"})
     old = pd.DataFrame({"case": ["a", "b", "gone"], "start": 0, "agent": "dsl", "saliency": [1.0, 2.0, 3.0]})
     new = pd.DataFrame({"case": ["a"], "start": 0, "agent": ["dsl"], "saliency": [9.0]})
-    out = evidence.beside(new, old, rows, key)
+    out = gather.beside(new, old, rows, key)
     assert out["case"].tolist() == ["a", "b"] and out["saliency"].tolist() == [9.0, 2.0]
 
 

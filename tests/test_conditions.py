@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from lib import cases, rigid
-from lib.images.volume import Volume
+from lib.images.volume import Volume, sample
 from lib.patients import rescan
 from lib.patients.anatomy import Anatomy
 from lib.patients.real import SCANNER
@@ -146,6 +146,26 @@ def test_a_ct_may_end_where_the_cbct_begins(who, side):
         assert torch.equal(left.array, ct.array[first : first + left.size[2]])
     left = conditions.patient(someone, schema.Condition("cut", ct_from=500.0)).moving
     assert 60 <= left.size[2] * left.spacing[2] < 60 + ct.spacing[2]  # of a short CT so much remains
+
+
+@pytest.mark.parametrize("factors", [(-1.0, 1.0, 1.0), (1.0, 1.0, 1.1), (1.0, 1.0, 0.95)])
+def test_a_ct_with_a_slip_in_its_header_keeps_its_middle_and_its_landmarks(who, factors):
+    """Mirrored or stretched about what lies at the CBCT's middle; a landmark shows what it showed before."""
+    someone = replace(who, truth=rigid.translation([13.0, -7.0, 5.0]))
+    middle = who.fixed.centre - [13.0, -7.0, 5.0]
+    marks = middle + np.array([[0.0, 0.0, 0.0], [20.0, 0.0, 0.0], [0.0, 10.0, 0.0], [-6.0, 4.0, 30.0]])
+    someone = replace(someone, landmarks_moving=marks)
+    slipped = conditions.patient(someone, schema.Condition("slip", ct_axes=factors))
+    moved = slipped.landmarks_moving - middle
+    np.testing.assert_allclose(moved, (marks - middle) * factors, atol=1e-9)
+    before, after = (
+        sample(volume, torch.as_tensor(points, dtype=torch.float32))
+        for volume, points in ((who.moving, marks), (slipped.moving, slipped.landmarks_moving))
+    )
+    np.testing.assert_allclose(after, before, atol=0.5)
+    np.testing.assert_allclose(slipped.moving.spacing, who.moving.spacing * np.abs(factors))
+    assert np.linalg.det(slipped.moving.direction) > 0  # as a file gives it: the mirror is in its voxels
+    assert conditions.patient(someone, schema.Condition("none")).moving is someone.moving
 
 
 def test_to_the_ct_of_another_patient_no_pose_is_right(who):

@@ -46,7 +46,9 @@ def test_every_study_of_the_project_is_sound():
 
 def test_one_value_may_stand_where_a_list_may(tmp_path):
     study = written(
-        tmp_path, HEAD + "recipe: {population: fresh, samples: 100}\nmethods: [agent]\ncases: {ranges: near}"
+        tmp_path,
+        HEAD
+        + "recipe: {population: fresh, samples: 100}\nmethods: {method: agent, stage: coarse}\ncases: {ranges: near}",
     )
     assert study.recipe[0].population == ("fresh",) and study.recipe[0].samples == (100,)
     assert study.cases[0].ranges == {"near": ()} and study.methods[0].walks()
@@ -108,6 +110,8 @@ def test_one_value_may_stand_where_a_list_may(tmp_path):
             HEAD + "methods: [{method: itk, settings: {itk: {binz: 3}}}]\n",
             "x.yaml (method itk): baselines.itk.binz; did you",
         ),
+        (HEAD + "recipe: {samples: 100}\nmethods: agent\n", "its method is {method: agent, stage: coarse}"),
+        (HEAD + "cases: {conditions: {a: {what: b, ct_axes: [1, 0, 1]}}}\n", "ct_axes is three factors"),
         (HEAD + "methods: []\n", "x.yaml: methods is empty; name at least one"),
         (HEAD + "methods: []\ncases: [{methods: itk}, {}]\n", "x.yaml: methods is empty"),
         (HEAD + "cases: []\n", "x.yaml: cases is empty; name at least one"),

@@ -47,6 +47,8 @@ def patient(usual, condition: Condition, anatomy=None, by: Scanner = real.SCANNE
         usual = read_again(usual, condition.files)
     if condition.ct_from is not None:
         usual = dataclasses.replace(usual, moving=beyond(usual, condition.ct_from))
+    if condition.ct_axes != (1.0, 1.0, 1.0):
+        usual = slipped(usual, np.array(condition.ct_axes))
     if min(condition.view) < 1:
         usual = dataclasses.replace(usual, fixed=narrowed(usual.fixed, *condition.view))
     return usual
@@ -84,11 +86,32 @@ def narrowed(fixed: Volume, width: float, height: float) -> Volume:
     return fixed.with_array(torch.where(keep, fixed.array, fixed.array.min()))
 
 
+def _middle(usual) -> np.ndarray:
+    """(3,): where the CBCT's middle lies in the CT of a Patient, world."""
+    return rigid.apply(rigid.invert(usual.truth), np.asarray(usual.fixed.centre)[None])[0]
+
+
+def slipped(usual, factors: np.ndarray):
+    """The Patient `usual` with a CT whose axes are as many times as long as `factors` (3,) say, mirrored where one is negative;
+    what lies at the CBCT's middle stays, and landmarks go with the CT."""
+    ct, middle = usual.moving, _middle(usual)
+    backwards = [2 - axis for axis in np.flatnonzero(factors < 0)]
+    at = (np.linalg.inv(ct.affine) @ np.append(middle, 1.0))[:3]
+    at = np.where(factors < 0, np.array(ct.size) - 1 - at, at)
+    spacing = ct.spacing * np.abs(factors)
+    origin = middle - ct.direction @ (spacing * at)
+    matrix = ct.direction @ np.diag(factors) @ np.linalg.inv(ct.direction)
+    marks = usual.landmarks_moving
+    marks = None if marks is None else (marks - middle) @ matrix.T + middle
+    moving = Volume(ct.array.flip(backwards), spacing, origin, ct.direction)
+    return dataclasses.replace(usual, moving=moving, landmarks_moving=marks)
+
+
 def beyond(usual, distance: float, least: float = 60.0) -> Volume:
     """The CT of a Patient from `distance` mm of the CBCT's middle on, along its third axis, on the side where more is left; a
     short CT from nearer, so that `least` mm remain."""
     ct, count = usual.moving, usual.moving.size[2]
-    middle = rigid.apply(rigid.invert(usual.truth), np.asarray(usual.fixed.centre)[None])[0]
+    middle = _middle(usual)
     at, keep = (np.linalg.inv(ct.affine) @ np.append(middle, 1.0))[2], int(np.ceil(least / ct.spacing[2]))
     upwards, step = at < (count - 1) / 2, distance / ct.spacing[2]
     first = max(min(int(np.ceil(at + step)), count - keep), 0) if upwards else 0

@@ -84,6 +84,9 @@ class Condition:
     # The CT shows only what lies so far (mm) from the CBCT's middle along the body, at least, on its longer side, or its last
     # 60 mm. 0: half of the CBCT is outside; more than half the CBCT's height: the CT does not hold the place at all.
     ct_from: float | None = None
+    # The CT as a file with a slip in its header gives it: factors on its three axes about the CBCT's middle. -1 along the
+    # first exchanges left and right; 1.1 along the third: slices 10 % too far apart.
+    ct_axes: tuple[float, ...] = (1.0, 1.0, 1.0)
     # Of drawn spine patients: whether a stent, a table is there at the CBCT; the same patient, scanned again if need be.
     objects: dict[str, bool] = field(default_factory=dict)
     files: tuple[str, ...] = ()  # CBCT and CT of these names in the scan's folder, read as a user's are
@@ -94,7 +97,7 @@ class Condition:
 
 
 # Of a condition: they do not count in what made rows where they are not used.
-LATER = ("stranger", "ct_from", "objects")
+LATER = ("stranger", "ct_from", "ct_axes", "objects")
 
 
 @dataclass(frozen=True)

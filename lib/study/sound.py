@@ -55,15 +55,10 @@ def check(study, source: str) -> None:
         if block.starts < 0 or not 0 <= (block.min_overlap or 0) < 1:
             raise UserError(f"{prefix}starts must be a positive number, and min_overlap a share from 0 to less than 1.")
         for name, found in block.conditions.items():
-            if block.source != "real_scans" and (found.simulates() or found.files):
-                raise UserError(f"{prefix}the condition {name} scans a body again; that needs the source real_scans.")
-            drawn = block.source in ("split", "untested") and block.experiments == ("spine",)
-            if found.objects and (not drawn or not set(found.objects) <= set(OBJECTS)):
-                raise UserError(f"{prefix}the condition {name}: objects are stent and table, of drawn spine patients.")
-            if len(found.view) != 2 or not all(0 < x <= 1 for x in found.view) or len(found.turn) != 3:
-                raise UserError(f"{prefix}the condition {name}: view is two shares up to 1, turn three angles.")
+            _check_condition(block, found, f"{prefix}the condition {name}")
     _check_semantic(study, prefix)
-    for method in [m for some in (study.methods, *(block.methods for block in study.cases)) for m in some]:
+    methods = [m for some in (study.methods, *(block.methods for block in study.cases)) for m in some]
+    for method in methods:
         one_of([method.stage], ("coarse", "both"), "stage")
         one_of([method.steps], ("one", "adaptive", "third"), "steps")
         one_of([method.refine], ("saliency", "object"), "refine")
@@ -72,10 +67,27 @@ def check(study, source: str) -> None:
         one_of(recipe.experiments, ("spine", "heart"), "experiment")
         if any(n < 1 for n in recipe.samples):
             raise UserError(f"{prefix}samples: {min(recipe.samples)} is no number of training samples; give 1 or more.")
+        if recipe.samples and not any(m.walks() and m.stage == "coarse" for m in methods):
+            raise UserError(
+                f"{prefix}with samples the coarse network is trained alone; its method is {{method: agent, stage: coarse}}."
+            )
         if recipe.seeds != (0,) and "released" in recipe.population:
             raise UserError(f"{prefix}seeds are of agents that are trained; the released one is what it is.")
     if any(m.trained() for m in study.methods) and not study.recipe:
         raise UserError(f"{prefix}an agent is tried but there is no recipe; say recipe: {{population: released}}.")
+
+
+def _check_condition(block, found, prefix: str) -> None:
+    """Whether a condition can be had in a block of cases. Raises UserError, whose sentence begins with `prefix`."""
+    if block.source != "real_scans" and (found.simulates() or found.files):
+        raise UserError(f"{prefix} scans a body again; that needs the source real_scans.")
+    drawn = block.source in ("split", "untested") and block.experiments == ("spine",)
+    if found.objects and (not drawn or not set(found.objects) <= set(OBJECTS)):
+        raise UserError(f"{prefix}: objects are stent and table, of drawn spine patients.")
+    if len(found.view) != 2 or not all(0 < x <= 1 for x in found.view) or len(found.turn) != 3:
+        raise UserError(f"{prefix}: view is two shares up to 1, turn three angles.")
+    if len(found.ct_axes) != 3 or not all(found.ct_axes):
+        raise UserError(f"{prefix}: ct_axes is three factors, none of them 0.")
 
 
 def _check_semantic(study, prefix: str) -> None:

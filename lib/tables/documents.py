@@ -66,6 +66,7 @@ BLOCKS = {
         "lib.tables.levels:which_to_release",
     ),
     "FAR_AND_NARROW": Block("docs/register.md", ("rows/far_and_narrow.csv",), "lib.tables.registration:far_and_narrow"),
+    "HEADER_SLIPS": Block("docs/register.md", ("rows/header_slips.csv",), "lib.tables.registration:header_slips"),
     "REGISTER_PAIR": Block("docs/register.md", ("rows/register_pair.csv",), "lib.tables.registration:on_the_pair"),
     "REGISTER_REAL": Block("docs/register.md", ("rows/register_real.csv",), "lib.tables.registration:on_real_scans"),
     "TRUST_SPINE": Block(

@@ -18,7 +18,7 @@ from lib.base import folders, provenance
 from lib.base.errors import UserError
 from lib.study import config
 from lib.tables import command, verdicts
-from lib.tables.evidence import KEYS, joined
+from lib.tables.gather import KEYS, joined
 
 
 def _check(mine: pd.DataFrame, rows: pd.DataFrame, folder: Path, other: Path) -> None:

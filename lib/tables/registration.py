@@ -145,6 +145,19 @@ def with_organs_moved(folder) -> str:
     return organs_moved(*(study_rows.read(folder, name) for name in ("beyond_training", "organs_moved")))
 
 
+def header_slips(folder) -> str:
+    """A line a slip of the CT's header (study `header_slips`): where the search led, and what the verdict said; with a slip
+    no pose is wholly right, so that every *good* is a miss."""
+    rows, study = study_rows.read(folder, "header_slips"), schema.load("header_slips")
+    lines = []
+    for key, condition in study.conditions().items():
+        mine = rows[rows["condition"] == key]
+        good = mine["verdict"] == "good"
+        cells = [(mine["final_error_mm"] <= RIGHT).sum(), f"{good.sum()}{interval(good, mine['dataset'])}"]
+        lines.append([condition.what, len(mine), *cells])
+    return as_markdown(["the CT", "levels", "the place found (10 mm)", "called good [%: scans]"], lines)
+
+
 def quasi_global(folder) -> str:
     """`by_method`, of the study `quasi_global`."""
     return by_method(study_rows.read(folder, "quasi_global"), schema.load("quasi_global"))

@@ -18,12 +18,12 @@ from lib.base.sections import hint
 from lib.study import config, variants
 from lib.study import rows as study_rows
 from lib.study.planar.curves import beside
-from lib.tables import ablations, claims, evidence
+from lib.tables import ablations, claims, evidence, gather
 
 
 def write(profile: str = "cpu", folder=None) -> pd.DataFrame:
     """Gather the evidence of the runs, then `judge`; returns the claims."""
-    evidence.gather(profile)
+    gather.gather(profile)
     return judge(profile, Path(folder or config.results_dir(profile)))
 
 
