@@ -55,6 +55,18 @@ def test_table1_holds_every_method_of_the_paper_run_or_not(rows):
     assert tuple(table1.columns) == tables.COLUMNS == tuple(today.columns)
 
 
+def test_pose_regression_stands_after_the_agents_of_its_experiment(rows):
+    study = pd.DataFrame(rows_of("dsl_two_channel_coarse", [1, 2, 30, 40])).assign(change="regression_samples_60000")
+    _, today = tables.gather(rows)
+    whole = tables.with_regression(today, study)
+    spine = whole.query("experiment == 'spine'")["method"].tolist()
+    assert spine == ["dsl", "dsl_two_channel", "regression", "elastix"]
+    assert whole.query("method == 'regression'")[["n", "success"]].to_numpy().tolist() == [[4, 0.5]]
+    assert whole["experiment"].tolist()[0] == "spine" and "Pose regression (two channels) | 50" in tables.markdown(whole)
+    alone = tables.with_regression(today, study.iloc[:0])
+    assert tables.markdown(alone) == tables.markdown(today), "no line where the study was not run"
+
+
 def test_several_profiles_are_not_mixed(rows):
     rows.loc[0, "profile"] = "cpu"
     with pytest.raises(UserError, match="profiles"):

@@ -50,6 +50,9 @@ METHODS = {  # in the order of the tables
     # Its cases begin where the agent ended.
     "dsl_polish": Method("Agent (difference image), then ITK", "#d55e00", "-.", "polish", "register", ITK, ("polish",)),
     "dsl_two_channel_polish": Method("Agent (two channels), then ITK", "#0072b2", "-.", reads=("polish",)),
+    "regression": Method("Pose regression (two channels)", "#aa4499", ":"),
+    "regression_iterated": Method("Pose regression (two channels), asked ten times", "#aa4499"),
+    "regression_steps": Method("Pose regression (two channels), followed in steps", "#aa4499", "--"),
     "human": Method("Human", "#000000", paper=True),
     "itk_tuned": Method("ITK, tuned", SKY, "--", "itk", "tuned", ITK, ("tuned",)),
     "itk_bone": Method("ITK, tuned, then at bone", GREEN, "-", "itk_bone", "register", ITK, ("tuned", "bone")),

@@ -19,6 +19,7 @@ from lib.base import provenance
 from lib.base.errors import UserError
 from lib.base.folders import ROOT
 from lib.baselines.methods import OURS
+from lib.study import rows as study_rows
 from lib.tables import ablations, evidence, facts
 from lib.tables.rows import beyond_reach
 from lib.tables.words import extract, inject, percent
@@ -99,10 +100,11 @@ def table1(folder: Path) -> str:
 
 
 def today(folder: Path) -> str:
-    """Registration tools of today on the same cases."""
+    """Registration tools of today on the same cases, and pose regression."""
     from lib.tables import table1 as made
 
-    return made.markdown(made.virtual(pd.read_csv(folder / "table1_today.csv")), paper=False)
+    lines = made.virtual(pd.read_csv(folder / "table1_today.csv"))
+    return made.markdown(made.with_regression(lines, study_rows.read(folder, "pose_regression")), paper=False)
 
 
 def claims(folder: Path) -> str:

@@ -57,6 +57,15 @@ def gather(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return tuple(_rounded(t) for t in tables)
 
 
+def with_regression(today: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Today's table with the lines of the study `pose_regression`, whose rows are given, after the agents."""
+    rows = rows.assign(method=rows["change"].str.replace(r"_samples_\d+$", "", regex=True))
+    kinds = rows[["experiment", "dataset", "method"]].drop_duplicates().itertuples(index=False)
+    whole = pd.concat([today, *(pd.DataFrame([summarise(rows, *kind)]) for kind in kinds)], ignore_index=True)
+    rank = {name: place for place, name in enumerate(order(whole["method"]))}
+    return whole.sort_values("method", key=lambda names: names.map(rank), kind="stable")
+
+
 def _rounded(table: pd.DataFrame) -> pd.DataFrame:
     """Rates, millimetres and seconds to 0.001: a page shows fewer digits, rounded from these."""
     rates = ["success", "success_low", "success_high"]
