@@ -52,6 +52,18 @@ def test_a_quaternion_near_half_a_turn_is_read_to_its_last_digit(tmp_path):
     np.testing.assert_allclose(read.read_image(only, kind="ct").affine, found.affine, atol=1e-2)
 
 
+def test_slices_that_hold_nothing_between_others_are_said(tmp_path):
+    """A slice lost in an export had passed without a word; padding above and below a field of view is none."""
+    for lost, said in (([7, 9], "2 of its slices between others (the first is number 8)"), ([0, 1, -1], "")):
+        holed = HU.copy()
+        holed[lost] = -1000
+        image = sitk.GetImageFromArray(holed)
+        sitk.WriteImage(image, str(tmp_path / "a.nii"))
+        notes = read.read_image(tmp_path / "a.nii", kind="ct").given.notes
+        assert [note for note in notes if "hold nothing" in note] == [n for n in notes if said and n.startswith(said)]
+        assert bool(said) == any("hold nothing" in note for note in notes)
+
+
 def test_what_is_gzipped_is_told_by_its_bytes_and_a_series_is_of_a_folder(tmp_path):
     nifti(tmp_path / "a.nii").rename(tmp_path / "plain.nii.gz")
     nifti(tmp_path / "b.nii.gz").rename(tmp_path / "zipped.nii")

@@ -62,7 +62,9 @@ def test_pose_regression_stands_after_the_agents_of_its_experiment(rows):
     spine = whole.query("experiment == 'spine'")["method"].tolist()
     assert spine == ["dsl", "dsl_two_channel", "regression", "elastix"]
     assert whole.query("method == 'regression'")[["n", "success"]].to_numpy().tolist() == [[4, 0.5]]
-    assert whole["experiment"].tolist()[0] == "spine" and "Pose regression (two channels) | 50" in tables.markdown(whole)
+    assert whole["experiment"].tolist()[0] == "spine" and "Pose regression (two channels) | 50" in tables.markdown(
+        whole
+    )
     alone = tables.with_regression(today, study.iloc[:0])
     assert tables.markdown(alone) == tables.markdown(today), "no line where the study was not run"
 

@@ -66,6 +66,11 @@ def _to_volume(array: np.ndarray, given: Given, kind: str, compact: bool) -> Vol
         size = " x ".join(map(str, array.shape[::-1]))
         raise UserError(f"{name}: only {size} voxels; a volume of at least {FEWEST} slices along each axis is needed.")
     values.check_range(float(array.min()), float(array.max()), name)
+    if empty := _empty_between(array):
+        given.notes.append(
+            f"{len(empty)} of its slices between others (the first is number {empty[0] + 1}) hold nothing; if it should, export "
+            "it again"
+        )
     volume = to_lps(array, given)
     if not compact or volume.array.dtype != torch.int16:
         volume.array = volume.array.float()
@@ -76,6 +81,13 @@ def _to_volume(array: np.ndarray, given: Given, kind: str, compact: bool) -> Vol
         given.notes.append(found.words)
     given.guessed = found.words if found.guessed else ""
     return volume
+
+
+def _empty_between(array: np.ndarray) -> list[int]:
+    """Numbers of the slices of one value alone that lie between slices that hold something: lost on the way, most often."""
+    empty = [n for n, plane in enumerate(array) if (thin := plane[::4, ::4]).min() == thin.max() and np.ptp(plane) == 0]
+    full = sorted({*range(len(array))} - {*empty})
+    return [n for n in empty if full and full[0] < n < full[-1]]
 
 
 def to_lps(array: np.ndarray, given: Given) -> Volume:
