@@ -183,7 +183,6 @@ FACTS: dict[str, Callable[[Path], str]] = {
     "hearts_itk": partial(simulated, "heart", "itk"),
     "hearts_semantic": partial(simulated, "heart", "semantic"),
     "hearts_dsl_pose": partial(papers_agent_on_hearts, True),
-    "hearts_greedy_pose": partial(aligned, "greedy_search"),
     "every_level": register_at_every_level,
     "agent_slim": partial(at_every_level, "register", False),
     "agent_fat": partial(at_every_level, "register", True),
