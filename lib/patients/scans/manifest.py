@@ -46,12 +46,12 @@ def load(name: str, folder: Path = FOLDER) -> Manifest:
 
 @lru_cache(maxsize=256)
 def real_cbct(name: str) -> bool:
-    """Whether the CBCTs of a data set are real, as its manifest says: a scan with a CBCT, or a collection whose authors
-    aligned its pairs. Of every other scan, and of virtual patients, they are simulated."""
+    """Whether the CBCTs of a data set are real, as its manifest says: a scan with a CBCT, a collection whose authors aligned
+    its pairs, or one that names them. Of every other scan, and of virtual patients, they are simulated."""
     if name not in names():
         return False
     found = load(name)
-    return (found.cbct if found.kind == "scan" else found.alignment) is not None
+    return found.cbct is not None if found.kind == "scan" else found.alignment is not None or bool(found.pairs)
 
 
 def mirror() -> Path | None:
