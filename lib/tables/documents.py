@@ -66,6 +66,7 @@ BLOCKS = {
         ("rows/which_to_release.csv", "rows/every_level.csv"),
         "lib.tables.levels:which_to_release",
     ),
+    "REAL_PAIRS": Block("docs/real_scans.md", ("rows/real_pairs.csv",), "lib.tables.registration:real_pairs"),
     "FAR_AND_NARROW": Block("docs/register.md", ("rows/far_and_narrow.csv",), "lib.tables.registration:far_and_narrow"),
     "HEADER_SLIPS": Block("docs/register.md", ("rows/header_slips.csv",), "lib.tables.registration:header_slips"),
     "REGISTER_PAIR": Block("docs/register.md", ("rows/register_pair.csv",), "lib.tables.registration:on_the_pair"),

@@ -145,10 +145,9 @@ def with_organs_moved(folder) -> str:
     return organs_moved(*(study_rows.read(folder, name) for name in ("beyond_training", "organs_moved")))
 
 
-def header_slips(folder) -> str:
-    """A line a slip of the CT's header (study `header_slips`): where the search led, and what the verdict said; with a slip
-    no pose is wholly right, so that every *good* is a miss."""
-    rows, study = study_rows.read(folder, "header_slips"), schema.load("header_slips")
+def by_slip(rows: pd.DataFrame, study: schema.Study) -> str:
+    """A line a slip of the CT's header: how often the place was found, and what the verdict said; with a slip no pose is
+    wholly right, so that every *good* is a miss."""
     lines = []
     for key, condition in study.conditions().items():
         mine = rows[rows["condition"] == key]
@@ -156,6 +155,27 @@ def header_slips(folder) -> str:
         cells = [(mine["final_error_mm"] <= RIGHT).sum(), f"{good.sum()}{interval(good, mine['dataset'])}"]
         lines.append([condition.what, len(mine), *cells])
     return as_markdown(["the CT", "levels", "the place found (10 mm)", "called good [%: scans]"], lines)
+
+
+def header_slips(folder) -> str:
+    """`by_slip`, of the study `header_slips`."""
+    return by_slip(study_rows.read(folder, "header_slips"), schema.load("header_slips"))
+
+
+def by_collection(rows: pd.DataFrame, study: schema.Study) -> str:
+    """A line a collection of real pairs and method: its pairs, success with its interval (over patients), median."""
+    lines = []
+    for collection, mine in [*rows.groupby("dataset"), ("all", rows)]:
+        for method in (m.method for m in study.methods):
+            some = mine[mine["method"] == method]
+            said = METHODS.get(method) or label(method)
+            lines += [[collection, some["case"].nunique(), said, worth(some, method in JUDGED)]] if len(some) else []
+    return as_markdown(["collection", "pairs", "method", "starts within the paper's range"], lines)
+
+
+def real_pairs(folder) -> str:
+    """`by_collection`, of the study `real_pairs`."""
+    return by_collection(study_rows.read(folder, "real_pairs"), schema.load("real_pairs"))
 
 
 def quasi_global(folder) -> str:
