@@ -13,6 +13,7 @@ from field_files import one
 from test_judge import error, pair
 
 from lib.base.errors import UserError
+from lib.patients import data
 from lib.patients.scans import fetch, idc_pairs, manifest
 from lib.patients.scans.schema import Manifest
 from lib.study import consensus, populations, rows, run, schema
@@ -117,6 +118,13 @@ def test_without_a_network_a_fetch_ends_with_its_first_series(commons):
     with pytest.raises(idc_pairs.Unreachable, match="check the network"):
         fetch.fetch(NAME, say=asked.append)
     assert commons.asked == [] and len(asked) == 1
+
+
+def test_the_first_pairs_alone_can_be_had_and_the_list_says_how_many_are_here(commons, monkeypatch, capsys):
+    assert fetch.fetch(NAME, say=lambda _: None, limit=1) == [commons.folder / "P1"]
+    monkeypatch.setattr(manifest, "names", lambda *_: [NAME])
+    data.run(SimpleNamespace(name=None, source=None, limit=None))
+    assert "1 of 2 pairs" in capsys.readouterr().out
 
 
 def test_a_slice_that_was_lost_later_is_fetched_again(commons):

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from lib.patients import collected
-from lib.patients.scans import fetch, manifest
+from lib.patients.scans import fetch, idc_pairs, manifest
 
 
 def arguments(add: argparse.ArgumentParser) -> None:
@@ -15,7 +15,7 @@ def arguments(add: argparse.ArgumentParser) -> None:
     add.add_argument(
         "--from", dest="source", metavar="PATH", help="a collection's folder or archive that you downloaded"
     )
-    add.add_argument("--limit", type=int, metavar="N", help="only the first N cases of the collection")
+    add.add_argument("--limit", type=int, metavar="N", help="only the first N cases, or pairs, of the collection")
 
 
 def run(options) -> None:
@@ -27,9 +27,11 @@ def run(options) -> None:
             if found.kind == "scan":
                 here = all(manifest.locate(found, entry) for entry in found.files)
                 state = "here" if here else "not here"
-            print(f"{name:32} {state:10} {', '.join(found.experiments):13} {found.title}")
+            elif found.pairs:
+                state = f"{len(idc_pairs.here(found))} of {len(found.pairs)} pairs"
+            print(f"{name:32} {state:14} {', '.join(found.experiments):13} {found.title}")
     elif options.source:
         made = collected.make_all(options.name, Path(options.source), limit=options.limit)
         print(f"{options.name}: {len(made)} patients; run the notebooks with `-r dataset {options.name}`")
     else:
-        fetch.fetch(options.name)
+        fetch.fetch(options.name, limit=options.limit)

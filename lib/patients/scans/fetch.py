@@ -21,12 +21,14 @@ from lib.base.provenance import atomic, sha256
 from lib.patients.scans import archive, idc_pairs, manifest
 
 
-def fetch(name: str, root: Path | None = None, say: Callable[[str], None] = print) -> list[Path]:
-    """All files of the scan `name` into data/real/<name>/, or the pairs that a collection names. Raises UserError:
-    unknown name, no source, wrong checksum."""
+def fetch(
+    name: str, root: Path | None = None, say: Callable[[str], None] = print, limit: int | None = None
+) -> list[Path]:
+    """All files of the scan `name` into data/real/<name>/, or the pairs that a collection names, the first `limit` of them.
+    Raises UserError: unknown name, no source, wrong checksum."""
     found = manifest.load(name)
     if found.pairs:
-        return idc_pairs.fetch(found, root, say)
+        return idc_pairs.fetch(found, root, say, limit)
     if found.kind == "collection":
         raise UserError(
             f"{name} is a collection of {found.size or 'many files'}: get it from {found.source}, then run "

@@ -45,22 +45,26 @@ def _whole(pair: Pair, folder: Path) -> bool:
     return all(len(_slices(folder / kind)) == n for kind, n in zip(KINDS, pair.slices, strict=True))
 
 
-def missing(found: Manifest, root: Path | None = None) -> tuple[list[Pair], str]:
-    """The pairs of a collection that must be fetched, and in words how many, how large, where to, and whose they are."""
+def missing(found: Manifest, root: Path | None = None, limit: int | None = None) -> tuple[list[Pair], str]:
+    """The pairs of a collection, or of its first `limit`, that must be fetched, and in words how many, how large, where to,
+    and whose they are."""
     folder = folder_of(found.name, root)
-    todo = [pair for pair in found.pairs if not _whole(pair, folder / pair.patient)]
+    todo = [pair for pair in found.pairs[:limit] if not _whole(pair, folder / pair.patient)]
     size = sum(pair.megabytes for pair in todo) / 1000
     said = f"{found.name}: {len(found.pairs)} pairs, {len(todo)} to fetch, {size:.1f} GB; they come to {folder}"
     return todo, f"{said}. {found.source}, {found.licence}" + (f", doi:{found.doi}" if found.doi else "") + "."
 
 
-def fetch(found: Manifest, root: Path | None = None, say: Callable[[str], None] = print) -> list[Path]:
-    """Every pair that is missing; their folders. A patient that cannot be fetched is named and left out.
+def fetch(
+    found: Manifest, root: Path | None = None, say: Callable[[str], None] = print, limit: int | None = None
+) -> list[Path]:
+    """Every pair that is missing, of the first `limit` if that is given; the folders of all that are here. A patient that
+    cannot be fetched is named and left out.
 
     Raises UserError where none could be, where the disk has no room, and, at once, where nothing comes of the first series.
     """
     folder, came = folder_of(found.name, root), 0
-    todo, said = missing(found, root)
+    todo, said = missing(found, root, limit)
     say(said)
     _check_room(folder, sum(pair.megabytes for pair in todo) / 1000)
     for number, pair in enumerate(todo, 1):
