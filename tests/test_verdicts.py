@@ -68,10 +68,14 @@ def test_an_interval_is_widened_by_variances_and_says_so():
 
 
 def test_each_experiment_has_its_own_spread_of_trainings():
-    """Spines differ by 13 points with the seed, hearts not at all; hearts that were trained once borrow the spines'."""
-    spines, hearts = seeds([0.96, 0.84, 0.83]), seeds([1.0, 1.0, 1.0], experiment="heart")
+    """Spines differ by 13 points with the seed, hearts by 3; hearts that were trained once borrow the spines', and of success
+    those that always succeed: at the ceiling nothing is seen of chance."""
+    spines, hearts = seeds([0.96, 0.84, 0.83]), seeds([1.0, 0.97, 0.97], experiment="heart")
     both = data_of(rows_of("dsl", [2.0] * 50), seeds=pd.concat([spines, hearts]))
-    assert both.spread("spine")["%"].sd > 0.05 and both.spread("heart")["%"] == intervals.Spread(0.0, 2)
+    assert both.spread("spine")["%"].sd > 0.05 > 0.02 > both.spread("heart")["%"].sd > 0.01
+    full = data_of(rows_of("dsl", [2.0] * 50), seeds=pd.concat([spines, seeds([1.0] * 3, experiment="heart")]))
+    assert full.spread("heart")["points"] == full.spread("spine")["points"]
+    assert full.spread("heart")["mm"] == both.spread("heart")["mm"] and full.spread("heart")["mm"].sd > 0
     for trained_once in (hearts[:0], seeds([1.0], experiment="heart")):
         once = data_of(rows_of("dsl", [2.0] * 50), seeds=pd.concat([spines, trained_once]))
         assert once.spread("heart") == once.spread("spine") == both.spread("spine")

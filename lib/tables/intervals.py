@@ -129,13 +129,17 @@ def spread(seeds: pd.DataFrame, number: Callable[[pd.DataFrame], float]) -> Spre
 
 
 def spreads(seeds: pd.DataFrame, experiments) -> dict[str, dict[str, Spread]]:
-    """The spread of each unit in each experiment; that of the spine where `seeds` has no two trainings alike but for it."""
+    """The spread of each unit in each experiment; that of the spine where `seeds` has no two trainings alike but for it, and
+    of successes where all of them always succeed: at the ceiling nothing is seen of chance."""
     found = {}
     for experiment in sorted(experiments, key=lambda name: name != "spine"):
         mine = seeds[seeds["experiment"] == experiment] if len(seeds) else seeds
         success, error = spread(mine, success_difference), spread(mine, error_gain)
-        known = success.freedom or experiment == "spine"
-        found[experiment] = {"%": success, "points": success, "mm": error} if known else found["spine"]
+        if experiment != "spine" and not success.freedom:
+            found[experiment] = found["spine"]
+            continue
+        success = success if success.sd > 0 or experiment == "spine" else found["spine"]["%"]
+        found[experiment] = {"%": success, "points": success, "mm": error}
     return found
 
 
