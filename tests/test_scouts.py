@@ -53,6 +53,19 @@ def test_the_agent_carries_what_the_search_does_not_reach(told_apart, agent, mon
     assert error(found.trajectory[-1], fixed, truth) < 6 and not found.note
 
 
+def test_without_common_coordinates_the_whole_ct_is_searched(agent):  # noqa: F811
+    """The place lies 470 mm from the CT's middle, where such a start puts the CBCT; the search had looked 160 mm about it."""
+    moving = Volume(torch.zeros(300, 40, 44), 4.0, [-86.0, -78.0, -126.0])
+    moving = moving.with_array(gaussian(column(moving.points(), False), [0.6] * 3))
+    truth = rigid.translation([10.0, -20.0, 2000.0]) @ rigid.params_to_matrix(np.array([0, 0, 0, 3.0, -2.0, 4.0]))
+    fixed = Volume(torch.zeros(24, 34, 36), 4.0, np.array([10.0, -20.0, 2000.0]) - [70, 66, 46])
+    there = torch.as_tensor(rigid.apply(rigid.invert(truth), fixed.points().numpy().reshape(-1, 3))).float()
+    fixed = fixed.with_array(sample(moving, there).reshape(fixed.array.shape))
+    found = register.register(fixed, moving, agent=agent, settings=replace(QUICK, scouts="search"))
+    assert abs(fixed.centre[2] - (truth @ [*moving.centre, 1.0])[2]) > 450
+    assert error(found.pose, fixed, truth) < 1.0
+
+
 def test_both_from_a_vertebra_away(told_apart, agent):  # noqa: F811
     """The truth is known; the untrained agent wanders."""
     fixed, moving, truth = told_apart

@@ -36,7 +36,7 @@ from lib.registration import judged, trust
 from lib.registration.chosen import Look, choose, roll_out, values_of
 from lib.registration.couch import Couch, check_points, couch
 from lib.registration.fair import check_size, doubts, notes, within
-from lib.registration.starts import starting_poses
+from lib.registration.starts import apart, starting_poses
 
 AGENTS = ROOT / "results" / "agents"  # the released agents: <experiment>/<agent>_<stage>.safetensors
 
@@ -134,7 +134,7 @@ def register(
     settings, clock = settings or RegisterSettings(), {}
     _check(settings.scouts)
     started = time.perf_counter()
-    player, calibration = load_agent(agent, experiment, settings.agent, settings.scouts)
+    played = load_agent(agent, experiment, settings.agent, settings.scouts)
     initial = as_pose(initial)
     fixed, moving = read_both(fixed, moving, series)
     check_points(fixed, moving, isocentres)
@@ -146,7 +146,8 @@ def register(
     poses = starting_poses(*small, initial, centre, experiment, settings)
     clock["preparing"] = time.perf_counter() - begin
     with one_thread_each() as threads:
-        result = _look_for_it(small, poses, centre, experiment, settings, (player, calibration), clock, say, threads)
+        whole = initial is None and apart(*small)
+        result = _look_for_it(small, poses, whole, centre, experiment, settings, played, clock, say, threads)
     result.trust.reasons += doubts(fixed, moving, result.trust, *result.walked, experiment)
     result.before = np.eye(4) if initial is None else initial
     result.couch, result.settings, result.experiment = couch(result.pose, fixed, *isocentres), settings, experiment
@@ -164,8 +165,8 @@ def _check(scouts: str) -> None:
         raise UserError(f"There is no scout '{scouts}'; choose agent or search, or leave it out for both.")
 
 
-def _look_for_it(small, poses, centre, experiment, settings, played, clock, say, threads) -> Registration:
-    """Both scouts side by side, or one, and who judges them; the seconds of each go into `clock`."""
+def _look_for_it(small, poses, whole, centre, experiment, settings, played, clock, say, threads) -> Registration:
+    """Both scouts side by side, or one, and who judges them; seconds go into `clock`. whole: the search looks all along the CT."""
     player, calibration = played
     walkers = max(1, min(threads - (settings.scouts == "both"), len(poses)))  # the search takes the other threads
 
@@ -184,7 +185,7 @@ def _look_for_it(small, poses, centre, experiment, settings, played, clock, say,
 
         say("search of all shifts at a lattice of rotations")
         with _timed(clock, "search"):
-            return scouts.search(*small, poses[0], experiment == "spine", max(1, threads - walkers))
+            return scouts.search(*small, poses[0], experiment == "spine", max(1, threads - walkers), whole)
 
     (results, cut), found = side_by_side(agent, search, threads=threads)
     with _timed(clock, "judging"):

@@ -7,7 +7,7 @@ walks from all starts. Each end is brought to the optimum of the likeness (of th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,10 +32,15 @@ class Place:
     nearest: int | None
 
 
-def search(fixed: Volume, moving: Volume, initial: np.ndarray, bone: bool = True, threads: int = 1) -> np.ndarray:
+def search(
+    fixed: Volume, moving: Volume, initial: np.ndarray, bone: bool = True, threads: int = 1, whole: bool = False
+) -> np.ndarray:
     """The places (n, 4, 4) that the search finds within its reach of `initial`, best first. bone: it looks at the CT's bone
-    (E1), else at all of it."""
+    (E1), else at all of it. whole: along the body as far as the CT goes."""
     options = BaselineSettings(anatomy="spine" if bone else "heart").of("fft_search")
+    if whole:
+        x, y, z = options.reach
+        options = replace(options, reach=(x, y, max(z, float(moving.size[2] * moving.spacing[2] / 2))))
     return fft_search.search(fixed, moving, initial, options, bone, threads).poses
 
 

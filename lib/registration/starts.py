@@ -10,6 +10,11 @@ from lib.images.pair import overlap
 from lib.images.volume import Volume
 
 
+def apart(fixed: Volume, moving: Volume) -> bool:
+    """Whether the two do not meet in their own coordinates, so that nothing says where along the body the CBCT lies."""
+    return overlap(fixed, moving, np.eye(4)) < 0.25
+
+
 def starting_poses(fixed: Volume, moving: Volume, initial, centre, experiment: str, settings) -> np.ndarray:
     """(starts, 4, 4), moving -> fixed: `initial` (4, 4) and poses around it. Without one: the scanners' own coordinates if
     the images overlap there, else the middles of the two on each other. Raises UserError where the fields of view do not
@@ -21,7 +26,7 @@ def starting_poses(fixed: Volume, moving: Volume, initial, centre, experiment: s
         )
     if not given:
         initial = np.eye(4)
-        if overlap(fixed, moving, initial) < 0.25:
+        if apart(fixed, moving):
             initial = rigid.translation(np.asarray(centre) - moving.centre)
             length = moving.size[2] * moving.spacing[2]
             along = max(along, min(120.0, length / 2 - 60)) if experiment == "spine" else along

@@ -78,7 +78,9 @@ def estimate(fixed: Volume, moving: Volume) -> Consensus:
     """The consensus of a pair, both about 2 mm. Raises UserError where the two cannot be compared at all."""
     settings, centre = BaselineSettings(), field_of_view_centre(fixed)
     (start,) = starts.starting_poses(fixed, moving, None, centre, "spine", RegisterSettings(starts=1))
-    searched = fft_search.search(fixed, moving, start, replace(settings.fft_search, **THOROUGH)).poses
+    everywhere = tuple(np.maximum(np.array(moving.size) * moving.spacing / 2, settings.fft_search.reach))  # of the CT
+    thorough = replace(settings.fft_search, reach=everywhere, **THOROUGH)
+    searched = fft_search.search(fixed, moving, start, thorough).poses
     verdict = judge.judge(fixed, moving, centre, {"search": searched})
     drawn = np.random.default_rng(0).uniform(-1, 1, (STARTS, 6)) * AROUND
     begun = [rigid.about(rigid.params_to_matrix(v), centre) @ verdict.pose for v in drawn]
