@@ -181,7 +181,7 @@ def usable(names: Iterable[str], say=print) -> list[tuple[str, Pair, Path]]:
             f"No pair of {' or '.join(names)} is on this machine; run `make data DATASET={collections[0].name}`, it says how "
             "large it is."
         )
-    new, made, began, usable_ = [at for _, _, at in some if _kept(at) is None], 0, time.monotonic(), []
+    new, made, began, believed = [at for _, _, at in some if _kept(at) is None], 0, time.monotonic(), []
     if new:
         say(f"{len(new)} of {len(some)} pairs need a reference, most of a minute each; it is kept beside their files")
     for name, pair, at in some:
@@ -197,6 +197,6 @@ def usable(names: Iterable[str], say=print) -> list[tuple[str, Pair, Path]]:
         if one.doubt:
             say(f"left out: {name}, {pair.patient}: no consensus: {one.doubt}")
         else:
-            usable_.append((name, pair, at))
-    say(f"{len(usable_)} of {len(some)} pairs have a reference to measure by")
-    return usable_
+            believed.append((name, pair, at))
+    say(f"{len(believed)} of {len(some)} pairs have a reference to measure by")
+    return believed
