@@ -123,6 +123,16 @@ def test_a_ct_that_fits_better_otherwise_is_not_believed(change, word):
         assert verdict.otherwise.reasons(0.3, bone=False) == verdict.otherwise.reasons(0.99, bone=True) == []
 
 
+def test_a_mirrored_ct_is_told_where_the_spine_lies_beside_the_cbcts_middle():
+    """The mirror stands at the CBCT's middle: it lays the spine twice as far aside, which was farther than it was looked for."""
+    fixed, moving, truth = pair(alike=False, left=True)
+    cut = 16  # voxels of 4 mm on one side: the middle is 32 mm beside the spine
+    part = Volume(fixed.array[:, :, :-cut].contiguous(), fixed.spacing, fixed.origin)
+    for image, told in ((moving, 0), (moving.with_array(moving.array.flip(2)), 1)):
+        verdict = judge(part, image, part.centre, {"search": truth[None]})
+        assert len(verdict.otherwise.reasons(0.3, bone=True)) == told, verdict.otherwise
+
+
 def test_noise_is_not_believed(told_apart):
     fixed, moving, truth = told_apart
     noise = torch.randn(fixed.array.shape, generator=torch.Generator().manual_seed(1))

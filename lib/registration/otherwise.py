@@ -14,7 +14,7 @@ import numpy as np
 from lib import rigid
 from lib.images.ascent import Ascent
 
-ASIDE = (-24.0, -16.0, -8.0, 0.0, 8.0, 16.0, 24.0)  # mm: where the mirror may stand beside the middle
+ASIDE = tuple(8.0 * n for n in range(-7, 8))  # mm from the middle: twice as far as the spine may lie beside it
 STRETCHED = (0.85, 0.9, 0.95, 1.05, 1.1, 1.15)
 # By how much it must be more alike: docs/register.md, "Slips of headers".
 MIRRORED_GAIN, STRETCHED_GAIN = 0.04, 0.02

@@ -152,7 +152,10 @@ def by_slip(rows: pd.DataFrame, study: schema.Study) -> str:
     for key, condition in study.conditions().items():
         mine = rows[rows["condition"] == key]
         good = mine["verdict"] == "good"
-        cells = [(mine["final_error_mm"] <= RIGHT).sum(), f"{good.sum()}{interval(good, mine['dataset'])}"]
+        place = (
+            "" if min(condition.ct_axes) < 0 else (mine["final_error_mm"] <= RIGHT).sum()
+        )  # mirrored marks have none
+        cells = [place, f"{good.sum()}{interval(good, mine['dataset'])}"]
         lines.append([condition.what, len(mine), *cells])
     return as_markdown(["the CT", "levels", "the place found (10 mm)", "called good [%: scans]"], lines)
 
