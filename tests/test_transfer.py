@@ -320,8 +320,9 @@ def test_what_no_study_tries_is_refused_before_anything_is_trained():
 
 def test_a_cbct_is_called_real_where_its_manifest_says_so():
     real = [name for name in manifest.names() if manifest.real_cbct(name)]
+    named = ["4d_lung", "pancreatic_ct_cbct_seg", "pelvic_reference_data"]  # their pairs, by series
     pairs = ["learn2reg_thoraxcbct", "pancreatic_ct_cbct_001", "synthrad2023_task2", "synthrad2025_task2"]
-    assert real == pairs and not manifest.real_cbct("virtual_spine")
+    assert real == sorted(pairs + named) and not manifest.real_cbct("virtual_spine")
     rows = pd.DataFrame([row("", "near", name, "itk", 2.0) for name in ("synthrad2025_task2", "crlm_ct_1004")])
     made = tables_real.real(rows).set_index("scan")["cbct"]
     assert made.to_dict() == {"synthrad2025_task2": "real", "crlm_ct_1004": "simulated", "all scans": "both"}
