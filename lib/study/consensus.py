@@ -4,7 +4,7 @@ A search over all shifts proposes places, local contrast at bone judges them and
 is asked, which saw neither: mutual information at bone, optimised from many starts about the chosen place, from its next
 vertebrae and from the next best places. The pose counts as a reference where mutual information is greatest there, too, and
 no other place is nearly as likely. Its ends are compared, not counted: it seldom climbs as far as its own optimum (on the
-one real pair at hand from one start in eight; a rule that wanted most of them there refused that pair). The pose is an
+one real pair at hand one start in eight came within 5 mm, and a rule that wanted most there refused it). The pose is an
 estimate, not clinical truth: who is tried against it and finds another place may be right. What speaks for it stands
 beside it, and each patient has a picture to look at, `consensus.png` beside its files.
 """
